@@ -1,0 +1,1 @@
+"""The interaction history and what is computed from it."""

@@ -1,0 +1,1 @@
+"""The database: tables, append, query. SQLAlchemy Core on SQLite or PostgreSQL."""

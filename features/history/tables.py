@@ -1,0 +1,239 @@
+"""Every table, in one place.
+
+Facts (`interactions`, `consents`, `decisions`) are insert-only. Money is in minor currency units, moments
+are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcMoment(TypeDecorator[datetime]):
+    """An aware moment: `timestamptz` on PostgreSQL, integer microseconds since 1970 on SQLite.
+
+    SQLite has no type for time; integers sort, compare and index exactly.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type for the database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the database; a moment without a time zone is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone")
+        if dialect.name == "postgresql":
+            return value
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database, in UTC."""
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return _EPOCH + timedelta(microseconds=value)
+
+
+Document = JSON().with_variant(postgresql.JSONB(), "postgresql")
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("customer_id", String(128), primary_key=True),
+    Column("time_zone", String(64), nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("attributes", Document, nullable=False, default=dict, comment="number or text by name"),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("identity_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", ForeignKey("customers.customer_id"), nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("value", String(512), nullable=False),
+    Column("linked_at", UtcMoment, nullable=False),
+    Column("source", String(64), nullable=False),
+    UniqueConstraint("kind", "value"),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("consent_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", ForeignKey("customers.customer_id"), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("since", UtcMoment, nullable=False),
+    Column("source", String(64), nullable=False),
+    # The latest row by (since, consent_id) holds; older ones answer "as of" questions.
+    UniqueConstraint("customer_id", "channel", "purpose", "since", "status"),
+)
+
+interactions = Table(
+    "interactions",
+    metadata,
+    Column("interaction_id", RowId, primary_key=True, autoincrement=True),
+    Column("source", String(64), nullable=False),
+    Column("event_id", String(128), nullable=False),
+    Column("customer_id", String(128), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("occurred_at", UtcMoment, nullable=False),
+    Column("received_at", UtcMoment, nullable=False),
+    Column("channel", String(64)),
+    Column("campaign_id", String(128)),
+    Column("offer_id", String(128)),
+    Column("decision_id", String(64), index=True),
+    Column("value_minor", Float(53)),
+    Column("machine_made", Boolean, nullable=False, default=False),
+    Column("attributes", Document, nullable=False, default=dict),
+    UniqueConstraint("source", "event_id"),
+    Index(None, "customer_id", "occurred_at"),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("document", Document, nullable=False, comment="models.domain.channel.Channel"),
+    Column("updated_at", UtcMoment, nullable=False),
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("campaign_id", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Document, nullable=False, comment="models.domain.campaign.Campaign"),
+    Column("created_at", UtcMoment, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", String(64), primary_key=True),
+    Column("customer_id", String(128), nullable=False),
+    Column("campaign_id", String(128), nullable=False),
+    Column("campaign_version", Integer, nullable=False),
+    Column("decided_at", UtcMoment, nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("policy", String(64), nullable=False),
+    Column("policy_version", String(64), nullable=False),
+    Column("offer_id", String(128), comment="null with channel and slot: no contact"),
+    Column("channel", String(64)),
+    Column("slot", Integer),
+    Column("send_at", UtcMoment),
+    Column("expires_at", UtcMoment),
+    Column("propensity", Float(53), nullable=False),
+    Column("cost_minor", Float(53), nullable=False),
+    Column("p_open", Float(53)),
+    Column("p_convert", Float(53)),
+    Column("p_convert_no_contact", Float(53)),
+    Column("net_value_minor", Float(53)),
+    Column("degraded", Document, nullable=False, default=list),
+    Column("document", Document, comment="models.domain.decision.Decision; null where imported"),
+    Column("parent_id", String(64)),
+    Index(None, "customer_id", "decided_at"),
+    Index(None, "campaign_id", "decided_at"),
+)
+
+resource_usage = Table(
+    "resource_usage",
+    metadata,
+    Column(
+        "resource", String(192), primary_key=True, comment="budget:<campaign> or capacity:<channel>:<day>"
+    ),
+    Column("used", Float(53), nullable=False, comment="minor units, or messages"),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("decision_id", ForeignKey("decisions.decision_id"), primary_key=True),
+    Column("resource", String(192), primary_key=True),
+    Column("amount", Float(53), nullable=False),
+    Column("reserved_at", UtcMoment, nullable=False),
+    Column("released_at", UtcMoment),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", String(36), primary_key=True),
+    Column("decision_id", ForeignKey("decisions.decision_id"), nullable=False, index=True),
+    Column("customer_id", String(128), nullable=False),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("content_kind", String(16), nullable=False),
+    Column("send_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment, nullable=False),
+    Column("status", String(16), nullable=False, comment="pending, claimed, or a settled state"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", UtcMoment, nullable=False, comment="send_at, later after a failed attempt"),
+    Column("lease_until", UtcMoment),
+    Column("fencing_token", BigInteger, nullable=False, default=0, comment="grows with every claim"),
+    Column("provider", String(64)),
+    Column("provider_message_id", String(256)),
+    Column("detail", Text, comment="the provider's last words"),
+    Column("settled_at", UtcMoment),
+    Index(None, "status", "due_at"),
+    Index(None, "customer_id"),
+)
+
+rewards = Table(
+    "rewards",
+    metadata,
+    Column("decision_id", ForeignKey("decisions.decision_id"), primary_key=True),
+    Column("opened", Boolean, comment="null where the channel cannot tell"),
+    Column("clicked", Boolean),
+    Column("converted", Boolean, nullable=False),
+    Column("value_minor", Float(53), nullable=False),
+    Column("cost_minor", Float(53), nullable=False),
+    Column("final", Boolean, nullable=False),
+    Column("as_of", UtcMoment, nullable=False),
+)

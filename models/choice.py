@@ -1,0 +1,135 @@
+"""The decision as arrays: many customers, one campaign, one order of actions.
+
+Every array over actions follows `ActionGrid`: offer-major, then channel, then slot, no contact last. Letters in
+shapes: n customers, O offers, C channels, S slots, A = O * C * S + 1 actions, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.action import ActionGrid
+from models.domain.channel import Channel
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What a response model says.
+
+    Attributes:
+        p_open: Probability that a message is opened, shape (n, C, S), in [0, 1].
+        p_convert: Probability of a conversion after the contact, shape (n, O, C, S), in [0, 1].
+        p_convert_no_contact: The same without contact, shape (n,), in [0, 1].
+        uplift_se: Standard error of `p_convert - p_convert_no_contact`, shape (n, O, C, S), >= 0.
+        attention_minor: Expected loss from unsubscribing, complaining and fatigue, minor units,
+            shape (n, C), >= 0.
+    """
+
+    p_open: FloatArray
+    p_convert: FloatArray
+    p_convert_no_contact: FloatArray
+    uplift_se: FloatArray
+    attention_minor: FloatArray
+
+
+class ResponseModel(Protocol):
+    """Predicts what customers will do."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of `features`, in order."""
+        ...
+
+    def predict(self, features: FloatArray, grid: ActionGrid, channels: Mapping[str, Channel]) -> Predictions:
+        """Predict for every customer and action.
+
+        Args:
+            features: Shape (n, F); NaN where missing.
+            grid: Axes of the decision; offers, channels and slots that the model has never seen
+                are predicted from what they share with the others.
+            channels: Every channel of the grid, by name.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceProblem:
+    """What a policy chooses from.
+
+    Attributes:
+        grid: Axes.
+        mask: Candidates, shape (n, A); the last column (no contact) is True throughout.
+        send_at: Send time of each slot, seconds since 1970, shape (n, S).
+        cost_minor: Cost of a message, minor units, shape (C,).
+        features: Shape (n, F); NaN where missing.
+        predictions: None where there is no response model.
+        net_value_minor: Expected net value, shape (n, A); no contact is 0; None without predictions.
+    """
+
+    grid: ActionGrid
+    mask: BoolArray
+    send_at: FloatArray
+    cost_minor: FloatArray
+    features: FloatArray
+    predictions: Predictions | None
+    net_value_minor: FloatArray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionDistribution:
+    """What a policy answers.
+
+    Attributes:
+        probabilities: Shape (n, A); zero outside the mask; every row sums to 1.
+        net_value_minor: The net values that the policy ranked by, shape (n, A), or None.
+        p_open: The open probabilities behind them, shape (n, C, S), or None.
+    """
+
+    probabilities: FloatArray
+    net_value_minor: FloatArray | None = None
+    p_open: FloatArray | None = None
+
+
+class Policy(Protocol):
+    """Maps choice problems to distributions over candidates."""
+
+    @property
+    def name(self) -> str:
+        """Name in the log, for example `cheapest_first`."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version in the log."""
+        ...
+
+    def distribution(self, problem: ChoiceProblem) -> ActionDistribution:
+        """Probabilities over the candidates of every customer."""
+        ...
+
+
+def sample(probabilities: FloatArray, uniforms: FloatArray) -> NDArray[np.intp]:
+    """Draw one action a row by inverting the cumulative distribution.
+
+    The action is the first whose cumulative probability exceeds the row's uniform number; an action of
+    probability 0 is never drawn.
+
+    Args:
+        probabilities: Shape (n, A); rows sum to 1.
+        uniforms: Shape (n,), in [0, 1).
+
+    Returns:
+        Action indices, shape (n,).
+    """
+    cumulative = np.cumsum(probabilities, axis=1)
+    # Rounding may leave the last sum a little off 1: scale the draw, not the law.
+    drawn: NDArray[np.intp] = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(axis=1)
+    return drawn

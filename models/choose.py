@@ -1,0 +1,196 @@
+"""The pure middle of a decision: exclude, assign, predict, value, choose - for many customers at once.
+
+Reading what is known before it and recording the answer after it are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.choice import (
+    ActionDistribution,
+    BoolArray,
+    ChoiceProblem,
+    FloatArray,
+    Policy,
+    Predictions,
+    ResponseModel,
+    sample,
+)
+from models.domain.action import ActionGrid
+from models.domain.campaign import Campaign, Mode, PolicyName
+from models.domain.channel import Channel
+from models.domain.customer import Customer
+from models.domain.eligibility import NO_LIMITS, Eligibility, Limits, eligible
+from models.domain.experiment import Arm, assign, uniform
+from models.value import net_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """One choice a customer.
+
+    Attributes:
+        grid: Axes.
+        eligibility: Verdict and send times, one a customer.
+        arms: Arm, one a customer.
+        policies: The policy that chose, one a customer; None in the holdout.
+        action: Index of the chosen action, shape (n,).
+        propensity: Its probability, shape (n,), in (0, 1].
+        probabilities: The whole distribution, shape (n, A).
+        mask: Candidates, shape (n, A).
+        net_value_minor: What the candidates were ranked by, shape (n, A), or None without predictions.
+        p_open: Open probabilities behind the ranking, shape (n, C, S), or None.
+        predictions: Of the response model, or None.
+    """
+
+    grid: ActionGrid
+    eligibility: tuple[Eligibility, ...]
+    arms: tuple[Arm, ...]
+    policies: tuple[Policy | None, ...]
+    action: NDArray[np.intp]
+    propensity: FloatArray
+    probabilities: FloatArray
+    mask: BoolArray
+    net_value_minor: FloatArray | None
+    p_open: FloatArray | None
+    predictions: Predictions | None
+
+
+def choose(
+    campaign: Campaign,
+    channels: Mapping[str, Channel],
+    customers: Sequence[Customer],
+    features: FloatArray,
+    response: ResponseModel | None,
+    policies: Mapping[PolicyName, Policy],
+    decision_ids: Sequence[str],
+    now: datetime,
+    limits: Limits = NO_LIMITS,
+    shadow_price_minor: FloatArray | float = 0.0,
+) -> Choices:
+    """Choose for every customer.
+
+    Args:
+        campaign: The campaign that asks.
+        channels: Every channel that the campaign names, by name.
+        customers: n people, as of now.
+        features: Their features in the order of `response.feature_names`, shape (n, F).
+        response: None where there is no model: only policies that need no predictions can choose.
+        policies: The campaign's policy and its control policy, by name.
+        decision_ids: One a customer; seeds the draw, so that the same id gives the same choice.
+        now: Aware.
+        limits: What is left of budgets and capacities.
+        shadow_price_minor: What a unit of each channel's capacity is worth, shape (C,).
+
+    Raises:
+        CampaignExpiredError: the send window has closed.
+    """
+    grid = campaign.grid
+    verdicts = tuple(eligible(campaign, channels, person, now, limits) for person in customers)
+    mask = candidate_mask(grid, verdicts)
+    cost = np.array([channels[name].cost_minor or 0.0 for name in grid.channels])
+    predictions = values = None
+    if response is not None:
+        predictions = response.predict(features, grid, channels)
+        margin = np.array([offer.margin_minor for offer in campaign.offers])
+        values = net_value(predictions, margin, cost, shadow_price_minor)
+    arms = tuple(assign(person.customer_id, campaign.experiment) for person in customers)
+    named = [
+        policy_of(campaign, person.customer_id, arm) for person, arm in zip(customers, arms, strict=True)
+    ]
+
+    n = len(customers)
+    probabilities = np.zeros((n, grid.n_actions))
+    ranked = None if values is None else values.copy()
+    p_open = None if predictions is None else predictions.p_open.copy()
+    send_at = np.array([[moment.timestamp() for moment in v.send_at] for v in verdicts])
+    for name in dict.fromkeys(named):
+        rows = np.array([i for i, other in enumerate(named) if other is name], dtype=np.intp)
+        if name is None:
+            probabilities[rows, grid.no_contact] = 1.0
+            continue
+        answer = policies[name].distribution(
+            ChoiceProblem(
+                grid=grid,
+                mask=mask[rows],
+                send_at=send_at.reshape(n, -1)[rows],
+                cost_minor=cost,
+                features=features[rows],
+                predictions=None if predictions is None else _take(predictions, rows),
+                net_value_minor=None if values is None else values[rows],
+            )
+        )
+        _check(answer, mask[rows], name)
+        probabilities[rows] = answer.probabilities
+        if ranked is not None and answer.net_value_minor is not None:
+            ranked[rows] = answer.net_value_minor
+        if p_open is not None and answer.p_open is not None:
+            p_open[rows] = answer.p_open
+    draws = np.array([uniform("action", decision_id) for decision_id in decision_ids])
+    action = sample(probabilities, draws)
+    return Choices(
+        grid=grid,
+        eligibility=verdicts,
+        arms=arms,
+        policies=tuple(None if name is None else policies[name] for name in named),
+        action=action,
+        propensity=probabilities[np.arange(n), action],
+        probabilities=probabilities,
+        mask=mask,
+        net_value_minor=ranked,
+        p_open=p_open,
+        predictions=predictions,
+    )
+
+
+def policy_of(campaign: Campaign, customer_id: str, arm: Arm) -> PolicyName | None:
+    """Which policy decides for the customer; None for the holdout, which is never contacted."""
+    if arm is Arm.HOLDOUT:
+        return None
+    if arm is Arm.CONTROL or campaign.mode is Mode.SHADOW:
+        return campaign.control_policy
+    if (
+        campaign.mode is Mode.CANARY
+        and uniform("canary", campaign.campaign_id, customer_id) >= campaign.canary_share
+    ):
+        return campaign.control_policy
+    return campaign.policy
+
+
+def candidate_mask(grid: ActionGrid, verdicts: Sequence[Eligibility]) -> BoolArray:
+    """Candidates of every customer, shape (n, A); no contact always is one."""
+    n = len(verdicts)
+    offers, channels, slots = grid.shape
+    channel = np.array([[reason is None for reason in v.channel] for v in verdicts])
+    slot = np.array([[reason is None for reason in v.slot] for v in verdicts])
+    pair = np.array([[[r is None for r in row] for row in v.offer_channel] for v in verdicts])
+    mask = np.ones((n, grid.n_actions), dtype=np.bool_)
+    if n:
+        contacts = channel[:, None, :, None] & pair[:, :, :, None] & slot[:, None, None, :]
+        mask[:, :-1] = contacts.reshape(n, offers * channels * slots)
+    return mask
+
+
+def _take(predictions: Predictions, rows: NDArray[np.intp]) -> Predictions:
+    return Predictions(
+        p_open=predictions.p_open[rows],
+        p_convert=predictions.p_convert[rows],
+        p_convert_no_contact=predictions.p_convert_no_contact[rows],
+        uplift_se=predictions.uplift_se[rows],
+        attention_minor=predictions.attention_minor[rows],
+    )
+
+
+def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:
+    """Refuse a distribution that gives mass to what is no candidate, or that does not sum to 1."""
+    if (answer.probabilities[~mask] != 0).any():
+        raise ValueError(f"policy {name} gives probability to an action that is not a candidate")
+    off = np.abs(answer.probabilities.sum(axis=1) - 1.0)
+    if off.size and off.max() > 1e-6:
+        raise ValueError(f"policy {name}: probabilities sum to 1 +- {off.max():.3g}, must be <= 1e-6")

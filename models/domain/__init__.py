@@ -1,0 +1,1 @@
+"""The nouns of the decision. Standard library only: values in, values out."""

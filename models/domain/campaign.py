@@ -1,0 +1,255 @@
+"""A purpose with a send window, offers, channels, an experiment and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, time
+from enum import StrEnum
+
+from models.domain.action import ActionGrid
+from models.domain.channel import Channel, ContentKind, Touch
+from models.domain.errors import require
+from models.domain.experiment import Experiment
+from models.domain.interaction import InteractionKind
+
+
+class Mode(StrEnum):
+    """How far the optimiser is let in."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+    LIVE = "live"
+
+
+class PolicyName(StrEnum):
+    """Policies that a campaign can ask for."""
+
+    BANDIT = "bandit"
+    GREEDY = "greedy"
+    UNIFORM = "uniform"
+    CHEAPEST_FIRST = "cheapest_first"
+    PINNED = "pinned"
+    FIXED_TIME = "fixed_time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is said, in one form.
+
+    Attributes:
+        body: Text, HTML source or template text.
+        subject: Subject or title, where the channel has one.
+        media_url: Address of an image or video.
+        link_url: Where the message leads.
+    """
+
+    body: str
+    subject: str = ""
+    media_url: str | None = None
+    link_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One competing proposition.
+
+    Attributes:
+        offer_id: Unique within the campaign.
+        margin_minor: Margin of a conversion under this offer, minor units, after its discount.
+        content: What is said, by content kind.
+    """
+
+    offer_id: str
+    margin_minor: float
+    content: Mapping[ContentKind, Content]
+
+    def __post_init__(self) -> None:
+        require(bool(self.offer_id), "offer.offer_id", self.offer_id, "must not be empty")
+        require(
+            abs(self.margin_minor) < float("inf"),
+            "offer.margin_minor",
+            self.margin_minor,
+            "must be finite",
+        )
+        require(bool(self.content), "offer.content", self.content, "must have at least one content kind")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendWindow:
+    """When messages of a campaign may go out, from `starts_at` up to and without `ends_at`."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+    def __post_init__(self) -> None:
+        for name in ("starts_at", "ends_at"):
+            moment: datetime = getattr(self, name)
+            require(
+                moment.tzinfo is not None,
+                f"send_window.{name}",
+                moment.isoformat(),
+                "must carry a time zone",
+            )
+        require(
+            self.starts_at < self.ends_at,
+            "send_window.ends_at",
+            self.ends_at.isoformat(),
+            f"must be after starts_at {self.starts_at.isoformat()}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietHours:
+    """Local hours in which nobody is contacted, from `start` up to and without `end`.
+
+    `start` later than `end` spans midnight; equal ones mean that there are no quiet hours.
+    """
+
+    start: time = time(21)
+    end: time = time(8)
+
+    def cover(self, local: time) -> bool:
+        """Whether that local time of day is quiet."""
+        if self.start <= self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """Most contacts of one customer in rolling windows; None for no limit.
+
+    Attributes:
+        contacts: All channels and campaigns together, within `window_seconds`.
+        contacts_per_channel: One channel, within `window_seconds`.
+        contacts_per_campaign: This campaign, ever.
+        window_seconds: Length of the rolling window.
+    """
+
+    contacts: int | None = 3
+    contacts_per_channel: int | None = None
+    contacts_per_campaign: int | None = None
+    window_seconds: int = 7 * 86_400
+
+    def __post_init__(self) -> None:
+        for name in ("contacts", "contacts_per_channel", "contacts_per_campaign"):
+            cap: int | None = getattr(self, name)
+            require(cap is None or cap >= 0, f"caps.{name}", cap, "must be >= 0")
+        require(self.window_seconds > 0, "caps.window_seconds", self.window_seconds, "must be > 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """Everything that a decision needs to know about its purpose.
+
+    Attributes:
+        campaign_id: Unique name.
+        version: Grows by one with each change; a decision names the one it used.
+        purpose: What consent must cover, for example `marketing`.
+        send_window: When messages may go out.
+        slots: Local times of day to choose from, ascending.
+        offers: Competing propositions.
+        channels: Names of the allowed channels.
+        experiment: The split into arms.
+        conversion_value_minor: Margin of a conversion that nobody was contacted for, minor units.
+        conversion_kind: The interaction that counts as a conversion.
+        policy: What the treatment arm gets.
+        control_policy: What the control arm gets: business as usual.
+        pinned_channel: Use this channel or none.
+        fixed_slot: Index of the slot that `fixed_time` uses.
+        quiet_hours: When nobody is contacted.
+        caps: How often one customer may be contacted.
+        touch_levels: Touch levels that the campaign may use.
+        budget_minor: Most that the campaign may spend on contact; None for no limit.
+        attribution_window_seconds: How long after `send_at` a conversion counts.
+        message_ttl_seconds: How long after `send_at` a message is still worth sending.
+        mode: How far the optimiser is let in.
+        canary_share: Share of the treatment arm that the optimiser gets in canary mode.
+        simulated: Whether customers and outcomes come from a simulator.
+    """
+
+    campaign_id: str
+    version: int = 1
+    purpose: str = "marketing"
+    send_window: SendWindow
+    slots: tuple[time, ...]
+    offers: tuple[Offer, ...]
+    channels: tuple[str, ...]
+    experiment: Experiment
+    conversion_value_minor: float
+    conversion_kind: InteractionKind = InteractionKind.CONVERTED
+    policy: PolicyName = PolicyName.BANDIT
+    control_policy: PolicyName = PolicyName.CHEAPEST_FIRST
+    pinned_channel: str | None = None
+    fixed_slot: int = 0
+    quiet_hours: QuietHours = field(default_factory=QuietHours)
+    caps: Caps = field(default_factory=Caps)
+    touch_levels: frozenset[Touch] = frozenset(Touch)
+    budget_minor: float | None = None
+    attribution_window_seconds: int = 7 * 86_400
+    message_ttl_seconds: int = 6 * 3600
+    mode: Mode = Mode.LIVE
+    canary_share: float = 0.1
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.campaign_id), "campaign_id", self.campaign_id, "must not be empty")
+        require(self.version >= 1, "version", self.version, "must be >= 1")
+        require(bool(self.slots), "slots", self.slots, "must name at least one local time of day")
+        require(
+            all(a < b for a, b in zip(self.slots, self.slots[1:], strict=False)),
+            "slots",
+            [slot.isoformat() for slot in self.slots],
+            "must be ascending and without repeats",
+        )
+        require(bool(self.offers), "offers", self.offers, "must hold at least one offer")
+        offer_ids = [offer.offer_id for offer in self.offers]
+        require(len(set(offer_ids)) == len(offer_ids), "offers", offer_ids, "must not repeat")
+        require(bool(self.channels), "channels", self.channels, "must name at least one channel")
+        require(
+            len(set(self.channels)) == len(self.channels),
+            "channels",
+            self.channels,
+            "must not repeat",
+        )
+        require(
+            self.pinned_channel is None or self.pinned_channel in self.channels,
+            "pinned_channel",
+            self.pinned_channel,
+            f"must be one of {', '.join(self.channels)}",
+        )
+        require(
+            self.pinned_channel is not None or PolicyName.PINNED not in (self.policy, self.control_policy),
+            "pinned_channel",
+            self.pinned_channel,
+            "must be set for the policy `pinned`",
+        )
+        require(
+            0 <= self.fixed_slot < len(self.slots),
+            "fixed_slot",
+            self.fixed_slot,
+            f"must be in [0, {len(self.slots) - 1}]",
+        )
+        require(
+            self.budget_minor is None or self.budget_minor >= 0,
+            "budget_minor",
+            self.budget_minor,
+            "must be >= 0",
+        )
+        require(0 <= self.canary_share <= 1, "canary_share", self.canary_share, "must be in [0, 1]")
+        for name in ("attribution_window_seconds", "message_ttl_seconds"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "must be > 0")
+
+    @property
+    def grid(self) -> ActionGrid:
+        """The axes of this campaign's decisions."""
+        return ActionGrid(tuple(offer.offer_id for offer in self.offers), self.channels, self.slots)
+
+
+def content_for(offer: Offer, channel: Channel) -> tuple[ContentKind, Content] | None:
+    """The offer's richest content that the channel carries, or None where there is none."""
+    for kind in ContentKind:
+        if kind in offer.content and kind in channel.content_kinds:
+            return kind, offer.content[kind]
+    return None

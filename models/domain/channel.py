@@ -1,0 +1,227 @@
+"""A way to reach a customer: what it costs, what it can carry and what it can report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from models.domain.errors import require
+from models.domain.interaction import InteractionKind as Kind
+
+
+class Touch(StrEnum):
+    """The class of a channel by the human effort that it takes."""
+
+    TECH = "tech"
+    LOW = "low"
+    HIGH = "high"
+
+
+class IdentityKind(StrEnum):
+    """What an account or contact point is."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    LINE = "line"
+    DEVICE = "device"
+    WEB_PUSH = "web_push"
+    WHATSAPP = "whatsapp"
+    MESSENGER = "messenger"
+    INSTAGRAM = "instagram"
+    WECHAT = "wechat"
+    ADDRESS = "address"
+    WEBHOOK = "webhook"
+    COOKIE = "cookie"
+
+
+class ContentKind(StrEnum):
+    """A form that content can take; channels differ in which they carry."""
+
+    TEXT = "text"
+    HTML = "html"
+    IMAGE = "image"
+    VIDEO = "video"
+    STICKER = "sticker"
+    TEMPLATE = "template"
+    CARD = "card"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One channel as the operator configured it.
+
+    Attributes:
+        name: Unique short name, for example `email`.
+        touch: Human effort that a contact takes.
+        identity_kind: The identity a customer needs to be reached here.
+        content_kinds: Content the channel can carry.
+        receipts: Outcomes the channel can report. An outcome that is not listed is
+            unknown, never "did not happen".
+        cost_minor: Cost of one message, minor currency units, >= 0; None where nobody
+            has said yet: such a channel cannot be used until the operator sets it.
+        cost_source: Where the cost comes from, with its date.
+        capacity_per_day: Most messages a day; None for no limit.
+        needs_consent: Whether marketing needs an opt-in (otherwise opt-out suffices).
+        provider_window_seconds: The provider takes free-form messages only this long
+            after the customer's last message; None for no such window.
+    """
+
+    name: str
+    touch: Touch
+    identity_kind: IdentityKind
+    content_kinds: frozenset[ContentKind]
+    receipts: frozenset[Kind]
+    cost_minor: float | None
+    cost_source: str
+    capacity_per_day: int | None = None
+    needs_consent: bool = True
+    provider_window_seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier")
+        require(
+            self.cost_minor is None or 0 <= self.cost_minor < float("inf"),
+            "channel.cost_minor",
+            self.cost_minor,
+            "must be a finite number >= 0",
+        )
+        require(
+            self.capacity_per_day is None or self.capacity_per_day >= 0,
+            "channel.capacity_per_day",
+            self.capacity_per_day,
+            "must be >= 0",
+        )
+
+    def reports(self, kind: Kind) -> bool:
+        """Whether the absence of `kind` on this channel means that it did not happen."""
+        return kind in self.receipts
+
+
+_UNKNOWN = "no public price was found: set your own"
+
+# Costs are US cents a message, from the providers' public lists; the operator confirms them.
+DEFAULT_CHANNELS: tuple[Channel, ...] = (
+    Channel(
+        name="email",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.EMAIL,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.HTML, ContentKind.IMAGE}),
+        receipts=frozenset({Kind.BOUNCED, Kind.OPENED, Kind.CLICKED, Kind.UNSUBSCRIBED, Kind.COMPLAINED}),
+        cost_minor=0.01,
+        cost_source="Amazon SES list price 0.0001 USD, second hand, 2026-11",
+    ),
+    Channel(
+        name="push",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.DEVICE,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.IMAGE}),
+        receipts=frozenset({Kind.OPENED, Kind.CLICKED, Kind.FAILED}),
+        cost_minor=0.0,
+        cost_source="no fee a message (FCM, APNs), 2026-11",
+    ),
+    Channel(
+        name="web_push",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.WEB_PUSH,
+        content_kinds=frozenset({ContentKind.TEXT}),
+        receipts=frozenset({Kind.DELIVERED, Kind.CLICKED, Kind.FAILED}),
+        cost_minor=0.0,
+        cost_source="no fee a message (RFC 8030 push services), 2026-11",
+    ),
+    Channel(
+        name="line",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.LINE,
+        content_kinds=frozenset(
+            {
+                ContentKind.TEXT,
+                ContentKind.IMAGE,
+                ContentKind.VIDEO,
+                ContentKind.STICKER,
+                ContentKind.TEMPLATE,
+                ContentKind.CARD,
+            }
+        ),
+        receipts=frozenset({Kind.CLICKED, Kind.REPLIED, Kind.FOLLOWED, Kind.UNFOLLOWED}),
+        cost_minor=0.3,
+        cost_source="LINE Japan list price 15,000 JPY for 30,000 messages (about 0.003 USD), 2026-11",
+    ),
+    Channel(
+        name="sms",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.PHONE,
+        content_kinds=frozenset({ContentKind.TEXT}),
+        receipts=frozenset({Kind.DELIVERED, Kind.FAILED, Kind.CLICKED}),
+        cost_minor=1.45,
+        cost_source="Twilio US list price 0.0083 USD a segment + up to 0.0062 USD carrier fee, 2026-11",
+    ),
+    Channel(
+        name="whatsapp",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.WHATSAPP,
+        content_kinds=frozenset(
+            {ContentKind.TEXT, ContentKind.IMAGE, ContentKind.VIDEO, ContentKind.TEMPLATE}
+        ),
+        receipts=frozenset({Kind.SENT, Kind.DELIVERED, Kind.OPENED, Kind.FAILED, Kind.REPLIED, Kind.CLICKED}),
+        cost_minor=None,
+        cost_source="Meta marketing messages 0.0109-0.1597 USD by country, 2026-04: set your country's",
+    ),
+    Channel(
+        name="messenger",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.MESSENGER,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.IMAGE, ContentKind.TEMPLATE}),
+        receipts=frozenset({Kind.DELIVERED, Kind.OPENED, Kind.REPLIED, Kind.CLICKED}),
+        cost_minor=0.0,
+        cost_source="no fee a message, 2026-11",
+        provider_window_seconds=24 * 3600,
+    ),
+    Channel(
+        name="instagram",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.INSTAGRAM,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.IMAGE, ContentKind.TEMPLATE}),
+        receipts=frozenset({Kind.OPENED, Kind.REPLIED, Kind.CLICKED}),
+        cost_minor=0.0,
+        cost_source="no fee a message, 2026-11",
+        provider_window_seconds=24 * 3600,
+    ),
+    Channel(
+        name="wechat",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.WECHAT,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.IMAGE, ContentKind.TEMPLATE}),
+        receipts=frozenset({Kind.DELIVERED, Kind.FAILED, Kind.CLICKED, Kind.FOLLOWED, Kind.UNFOLLOWED}),
+        cost_minor=0.0,
+        cost_source="no fee a message, 2026-11",
+        provider_window_seconds=48 * 3600,
+    ),
+    Channel(
+        name="call",
+        touch=Touch.HIGH,
+        identity_kind=IdentityKind.PHONE,
+        content_kinds=frozenset({ContentKind.TEXT}),
+        receipts=frozenset({Kind.DELIVERED, Kind.OPENED, Kind.REPLIED, Kind.CONVERTED}),
+        cost_minor=None,
+        cost_source=_UNKNOWN,
+    ),
+    Channel(
+        name="direct_mail",
+        touch=Touch.LOW,
+        identity_kind=IdentityKind.ADDRESS,
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.IMAGE}),
+        receipts=frozenset(),
+        cost_minor=None,
+        cost_source=_UNKNOWN,
+        needs_consent=False,
+    ),
+    Channel(
+        name="webhook",
+        touch=Touch.TECH,
+        identity_kind=IdentityKind.WEBHOOK,
+        content_kinds=frozenset(ContentKind),
+        receipts=frozenset({Kind.DELIVERED, Kind.FAILED}),
+        cost_minor=None,
+        cost_source=_UNKNOWN,
+    ),
+)

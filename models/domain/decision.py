@@ -1,0 +1,95 @@
+"""The answer: one immutable decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from models.domain.action import Action, Exclusion
+from models.domain.campaign import Mode
+from models.domain.experiment import Arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What an action is expected to do; None where no model has said.
+
+    Attributes:
+        p_open: Probability that the message is opened, in [0, 1].
+        p_convert: Probability of a conversion with this action, in [0, 1].
+        p_convert_no_contact: The same without contact, in [0, 1].
+        uplift: `p_convert - p_convert_no_contact`.
+        cost_minor: Price of the contact, minor units.
+        net_value_minor: `margin * uplift - cost - shadow price - attention price`, minor units.
+    """
+
+    p_open: float | None
+    p_convert: float | None
+    p_convert_no_contact: float | None
+    uplift: float | None
+    cost_minor: float
+    net_value_minor: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another candidate; `action` None is no contact."""
+
+    action: Action | None
+    propensity: float
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What it takes to run the decision again and to learn from it.
+
+    Attributes:
+        features: Feature value by name; None where missing.
+        distribution: Probability by action index, for every action above zero.
+        net_value_minor: Expected net value by action index, for every candidate.
+    """
+
+    features: Mapping[str, float | None] = field(default_factory=dict)
+    distribution: Mapping[int, float] = field(default_factory=dict)
+    net_value_minor: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which offer, on which channel, at what time, or no contact - and why.
+
+    Attributes:
+        decision_id: Also the seed of the draw.
+        action: The choice; None is no contact.
+        propensity: Probability with which `action` was chosen, after all constraints, in (0, 1].
+        expected: Of the chosen action.
+        alternatives: The other candidates, best first.
+        exclusions: Why the rest of the grid holds no candidate.
+        arm: Of the campaign's experiment.
+        policy: Name of the policy that chose.
+        policy_version: Of the bundle, or of the rule.
+        degraded: What was missing, so that a simpler policy decided; empty when all was there.
+        explanation: One sentence for people.
+    """
+
+    decision_id: str
+    customer_id: str
+    campaign_id: str
+    campaign_version: int
+    decided_at: datetime
+    action: Action | None
+    propensity: float
+    expected: Expected
+    alternatives: tuple[Alternative, ...]
+    exclusions: tuple[Exclusion, ...]
+    arm: Arm
+    mode: Mode
+    policy: str
+    policy_version: str
+    degraded: tuple[str, ...]
+    explanation: str
+    evidence: Evidence = field(default_factory=Evidence)
+    parent_id: str | None = None
+    dry_run: bool = False

@@ -1,0 +1,75 @@
+"""What can go wrong, as classes a caller can act on.
+
+NextchannelError
+├── InvalidInputError         a value breaks a stated bound; names field, value and bound
+│   ├── PropensityError       a logged probability is missing, zero or above one
+│   └── CampaignExpiredError  the campaign's send window has closed
+├── NotFoundError             no such customer, campaign, channel, decision or model
+├── ConflictError             the request contradicts what is recorded
+├── StoreUnavailableError     the database cannot take or give data now; try again
+└── BundleError               a model bundle is damaged or does not fit this version
+
+Being ineligible is a value (`ReasonCode`), not an exception.
+"""
+
+from __future__ import annotations
+
+
+class NextchannelError(Exception):
+    """Anything that nextchannel raises on purpose."""
+
+
+class InvalidInputError(NextchannelError):
+    """A value breaks a stated bound.
+
+    Args:
+        field: Path of the offending field, for example `send_window.ends_at`.
+        value: The value as it was given.
+        bound: What would have been right, for example `must be >= 0`.
+    """
+
+    def __init__(self, field: str, value: object, bound: str) -> None:
+        self.field = field
+        self.value = value
+        self.bound = bound
+        super().__init__(f"{field} == {value!r}, {bound}")
+
+
+class PropensityError(InvalidInputError):
+    """A logging probability is missing, zero, negative or above one."""
+
+
+class CampaignExpiredError(InvalidInputError):
+    """The campaign's send window closed before the decision was asked for."""
+
+
+class NotFoundError(NextchannelError):
+    """Nothing is recorded under this id.
+
+    Args:
+        field: The field that carried the id, for example `customer_id`.
+        value: The id as it was given.
+    """
+
+    def __init__(self, field: str, value: str) -> None:
+        self.field = field
+        self.value = value
+        super().__init__(f"{field} == {value!r}, must name something that exists")
+
+
+class ConflictError(NextchannelError):
+    """The request contradicts what is already recorded; nothing was changed."""
+
+
+class StoreUnavailableError(NextchannelError):
+    """The database cannot take or give data now; nothing was acknowledged, try again."""
+
+
+class BundleError(NextchannelError):
+    """A model bundle is damaged, incomplete or made for another version."""
+
+
+def require(condition: bool, field: str, value: object, bound: str) -> None:
+    """Raise `InvalidInputError(field, value, bound)` unless the condition holds."""
+    if not condition:
+        raise InvalidInputError(field, value, bound)

@@ -1,0 +1,1 @@
+"""From predictions to a distribution over candidates: value, baselines, bandit, guardrail."""

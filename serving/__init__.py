@@ -1,0 +1,1 @@
+"""The service: decisions over HTTP, the outbox, channels and the dashboard."""

@@ -1,0 +1,1 @@
+"""Channel adapters: contract, registry, and the adapters that come with the product."""

@@ -1,0 +1,1 @@
+"""What the service writes: decisions, reservations, outbox."""
