@@ -39,6 +39,16 @@ class Predictions:
     uplift_se: FloatArray
     attention_minor: FloatArray
 
+    def take(self, rows: NDArray[np.intp]) -> Predictions:
+        """The same, for some customers."""
+        return Predictions(
+            p_open=self.p_open[rows],
+            p_convert=self.p_convert[rows],
+            p_convert_no_contact=self.p_convert_no_contact[rows],
+            uplift_se=self.uplift_se[rows],
+            attention_minor=self.attention_minor[rows],
+        )
+
 
 class ResponseModel(Protocol):
     """Predicts what customers will do."""
@@ -69,6 +79,7 @@ class ChoiceProblem:
         mask: Candidates, shape (n, A); the last column (no contact) is True throughout.
         send_at: Send time of each slot, seconds since 1970, shape (n, S).
         cost_minor: Cost of a message, minor units, shape (C,).
+        shadow_price_minor: What a unit of the channel's capacity is worth now, minor units, shape (C,) or ().
         features: Shape (n, F); NaN where missing.
         predictions: None where there is no response model.
         net_value_minor: Expected net value, shape (n, A); no contact is 0; None without predictions.
@@ -81,6 +92,7 @@ class ChoiceProblem:
     features: FloatArray
     predictions: Predictions | None
     net_value_minor: FloatArray | None
+    shadow_price_minor: FloatArray | float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

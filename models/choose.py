@@ -121,8 +121,9 @@ def choose(
                 mask=mask[rows],
                 send_at=send_at.reshape(n, -1)[rows],
                 cost_minor=cost,
+                shadow_price_minor=shadow_price_minor,
                 features=features[rows],
-                predictions=None if predictions is None else _take(predictions, rows),
+                predictions=None if predictions is None else predictions.take(rows),
                 net_value_minor=None if values is None else values[rows],
             )
         )
@@ -175,16 +176,6 @@ def candidate_mask(grid: ActionGrid, verdicts: Sequence[Eligibility]) -> BoolArr
         contacts = channel[:, None, :, None] & pair[:, :, :, None] & slot[:, None, None, :]
         mask[:, :-1] = contacts.reshape(n, offers * channels * slots)
     return mask
-
-
-def _take(predictions: Predictions, rows: NDArray[np.intp]) -> Predictions:
-    return Predictions(
-        p_open=predictions.p_open[rows],
-        p_convert=predictions.p_convert[rows],
-        p_convert_no_contact=predictions.p_convert_no_contact[rows],
-        uplift_se=predictions.uplift_se[rows],
-        attention_minor=predictions.attention_minor[rows],
-    )
 
 
 def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:

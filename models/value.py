@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from models.choice import FloatArray, Predictions
@@ -32,5 +34,5 @@ def net_value(
     uplift = predictions.p_convert - predictions.p_convert_no_contact[:, None, None, None]
     price = cost_minor + shadow_price_minor + predictions.attention_minor
     contacts = margin_minor[:, None, None] * uplift - price[:, None, :, None]
-    n = len(contacts)
-    return np.concatenate([contacts.reshape(n, -1), np.zeros((n, 1))], axis=1)
+    n, *axes = contacts.shape
+    return np.concatenate([contacts.reshape(n, math.prod(axes)), np.zeros((n, 1))], axis=1)

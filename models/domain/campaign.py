@@ -247,9 +247,21 @@ class Campaign:
         return ActionGrid(tuple(offer.offer_id for offer in self.offers), self.channels, self.slots)
 
 
+# Which form is preferred where a channel carries several of those that an offer has.
+_PREFERRED = (
+    ContentKind.CARD,
+    ContentKind.TEMPLATE,
+    ContentKind.HTML,
+    ContentKind.VIDEO,
+    ContentKind.IMAGE,
+    ContentKind.TEXT,
+    ContentKind.STICKER,
+)
+
+
 def content_for(offer: Offer, channel: Channel) -> tuple[ContentKind, Content] | None:
-    """The offer's richest content that the channel carries, or None where there is none."""
-    for kind in ContentKind:
+    """The offer's preferred content that the channel carries, or None where there is none."""
+    for kind in _PREFERRED:
         if kind in offer.content and kind in channel.content_kinds:
             return kind, offer.content[kind]
     return None

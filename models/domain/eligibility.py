@@ -124,6 +124,26 @@ def eligible(
     )
 
 
+def unreachable(channel: Channel, purpose: str, customer: Customer, now: datetime) -> ReasonCode | None:
+    """Why the person cannot or must not be contacted on the channel for that purpose; None where they may be.
+
+    Judged when deciding, and again when sending.
+    """
+    if channel.identity_kind not in customer.identities:
+        return ReasonCode.NO_IDENTITY
+    status = customer.consents.get((channel.name, purpose))
+    if status in _REFUSALS:
+        return _REFUSALS[status]
+    if channel.needs_consent and status is not ConsentStatus.GRANTED:
+        return ReasonCode.NO_CONSENT
+    if channel.provider_window_seconds is not None:
+        replied_at = customer.replied_at.get(channel.name)
+        window = timedelta(seconds=channel.provider_window_seconds)
+        if replied_at is None or now - replied_at >= window:
+            return ReasonCode.PROVIDER_WINDOW
+    return None
+
+
 def _channel_reason(
     campaign: Campaign, channel: Channel, customer: Customer, now: datetime, limits: Limits
 ) -> ReasonCode | None:
@@ -135,18 +155,8 @@ def _channel_reason(
         return ReasonCode.COST_UNKNOWN
     if channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
-    if channel.identity_kind not in customer.identities:
-        return ReasonCode.NO_IDENTITY
-    status = customer.consents.get((channel.name, campaign.purpose))
-    if status in _REFUSALS:
-        return _REFUSALS[status]
-    if channel.needs_consent and status is not ConsentStatus.GRANTED:
-        return ReasonCode.NO_CONSENT
-    if channel.provider_window_seconds is not None:
-        replied_at = customer.replied_at.get(channel.name)
-        window = timedelta(seconds=channel.provider_window_seconds)
-        if replied_at is None or now - replied_at >= window:
-            return ReasonCode.PROVIDER_WINDOW
+    if reason := unreachable(channel, campaign.purpose, customer, now):
+        return reason
     if limits.budget_left_minor is not None and limits.budget_left_minor < channel.cost_minor:
         return ReasonCode.BUDGET_EXHAUSTED
     if limits.capacity_left.get(channel.name, 1) < 1:

@@ -6,6 +6,7 @@ NextchannelError
 │   └── CampaignExpiredError  the campaign's send window has closed
 ├── NotFoundError             no such customer, campaign, channel, decision or model
 ├── ConflictError             the request contradicts what is recorded
+├── NoPredictionsError        a policy needs a response model and there is none
 ├── StoreUnavailableError     the database cannot take or give data now; try again
 └── BundleError               a model bundle is damaged or does not fit this version
 
@@ -59,6 +60,21 @@ class NotFoundError(NextchannelError):
 
 class ConflictError(NextchannelError):
     """The request contradicts what is already recorded; nothing was changed."""
+
+
+class NoPredictionsError(NextchannelError):
+    """A policy ranks by expected value and there are no predictions; choose by a rule instead.
+
+    Args:
+        policy: Name of the policy.
+    """
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        super().__init__(
+            f"policy {policy} needs predictions and there is no response model; "
+            "train one, or decide by cheapest_first"
+        )
 
 
 class StoreUnavailableError(NextchannelError):

@@ -39,7 +39,7 @@ class Experiment:
             "must be in [0, 1]",
         )
         require(
-            0 <= self.control_share <= 1 - self.holdout_share,
+            self.control_share >= 0 and self.holdout_share + self.control_share <= 1 + 1e-12,
             "experiment.control_share",
             self.control_share,
             "must be in [0, 1 - holdout_share]",
@@ -50,7 +50,7 @@ class Experiment:
         return {
             Arm.HOLDOUT: self.holdout_share,
             Arm.CONTROL: self.control_share,
-            Arm.TREATMENT: 1.0 - self.holdout_share - self.control_share,
+            Arm.TREATMENT: max(0.0, 1.0 - self.holdout_share - self.control_share),
         }[arm]
 
 

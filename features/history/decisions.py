@@ -1,0 +1,102 @@
+"""A decision as a row, and back."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Row, select
+
+from features.history.documents import from_document, to_document
+from features.history.tables import decisions
+from models.domain.action import Action
+from models.domain.campaign import Mode
+from models.domain.decision import Decision, Expected
+from models.domain.errors import NotFoundError, require
+from models.domain.experiment import Arm
+
+
+def decision_row(decision: Decision) -> dict[str, object]:
+    """The values of the columns of `decisions`.
+
+    Raises:
+        InvalidInputError: the decision is a dry run, which is never stored.
+    """
+    require(not decision.dry_run, "dry_run", decision.dry_run, "must be false for a decision that is stored")
+    action = decision.action
+    expected = decision.expected
+    return {
+        "decision_id": decision.decision_id,
+        "customer_id": decision.customer_id,
+        "campaign_id": decision.campaign_id,
+        "campaign_version": decision.campaign_version,
+        "decided_at": decision.decided_at,
+        "arm": decision.arm,
+        "mode": decision.mode,
+        "policy": decision.policy,
+        "policy_version": decision.policy_version,
+        "offer_id": action.offer if action else None,
+        "channel": action.channel if action else None,
+        "slot": action.slot if action else None,
+        "send_at": action.send_at if action else None,
+        "expires_at": action.expires_at if action else None,
+        "propensity": decision.propensity,
+        "cost_minor": expected.cost_minor,
+        "p_open": expected.p_open,
+        "p_convert": expected.p_convert,
+        "p_convert_no_contact": expected.p_convert_no_contact,
+        "net_value_minor": expected.net_value_minor,
+        "degraded": list(decision.degraded),
+        "document": to_document(decision),
+        "parent_id": decision.parent_id,
+    }
+
+
+def load_decision(conn: Connection, decision_id: str) -> Decision:
+    """The decision of that id; one that came without a document has no alternatives and no evidence.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = conn.execute(select(decisions).where(decisions.c.decision_id == decision_id)).one_or_none()
+    if row is None:
+        raise NotFoundError("decision_id", decision_id)
+    return _from_columns(row) if row.document is None else from_document(Decision, row.document)
+
+
+def _from_columns(row: Row[tuple[object, ...]]) -> Decision:
+    action = None
+    if row.channel is not None:
+        action = Action(
+            offer=row.offer_id,
+            channel=row.channel,
+            slot=row.slot,
+            send_at=row.send_at,
+            expires_at=row.expires_at,
+        )
+    uplift = None
+    if row.p_convert is not None and row.p_convert_no_contact is not None:
+        uplift = row.p_convert - row.p_convert_no_contact
+    return Decision(
+        decision_id=row.decision_id,
+        customer_id=row.customer_id,
+        campaign_id=row.campaign_id,
+        campaign_version=row.campaign_version,
+        decided_at=row.decided_at,
+        action=action,
+        propensity=row.propensity,
+        expected=Expected(
+            p_open=row.p_open,
+            p_convert=row.p_convert,
+            p_convert_no_contact=row.p_convert_no_contact,
+            uplift=uplift,
+            cost_minor=row.cost_minor,
+            net_value_minor=row.net_value_minor,
+        ),
+        alternatives=(),
+        exclusions=(),
+        arm=Arm(row.arm),
+        mode=Mode(row.mode),
+        policy=row.policy,
+        policy_version=row.policy_version,
+        degraded=tuple(row.degraded),
+        explanation="",
+        parent_id=row.parent_id,
+    )

@@ -1,0 +1,212 @@
+"""The features of one installation: its list, its Feast store and its files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from string import Template
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sqlalchemy import Engine, select
+
+from features.compute import compute, load_known
+from features.feature_list import LIST_FILE, FeatureList, describe_attributes, describe_channels
+from features.history.engine import read_only
+from features.history.query import list_campaigns, load_channels
+from features.history.tables import customers
+from features.row_cache import Row, RowCache
+from models.domain.channel import Channel
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+    from features.views import Views
+
+_REPO = Path(__file__).parent / "repo"
+# SQLite takes 32,766 parameters in one statement.
+_KEYS_A_READ = 5_000
+_ROWS_A_WRITE = 5_000
+
+
+class FeatureWorkspace:
+    """Where features are defined, computed, stored and read.
+
+    Everything that loads Feast happens on first use: opening a workspace costs nothing.
+
+    Args:
+        data_dir: Data directory of the installation; features lie in its folder `features`.
+        engine: The history.
+        online_store: Feast's configuration of another online store, for example
+            `{"type": "redis", "connection_string": "localhost:6379"}`; None for an SQLite file.
+        project: Feast project; installations that share an online store need distinct ones.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        engine: Engine,
+        online_store: Mapping[str, object] | None = None,
+        project: str = "nextchannel",
+    ) -> None:
+        self.engine = engine
+        self.features_dir = Path(data_dir).resolve() / "features"
+        self.cache = RowCache()
+        self._online_store = online_store
+        self._project = project
+        self._list: FeatureList | None = None
+        self._views: Views | None = None
+        # Feast's SQLite store shares one connection between threads.
+        self._online_lock = Lock()
+
+    def define(self, channels: Iterable[Channel] | None = None) -> FeatureList:
+        """Make the list of features from the history, keep it, and tell Feast.
+
+        Args:
+            channels: Channels to count by; None for those that any campaign allows.
+
+        Returns:
+            The list. When it differs from the one before, rows and vectors must be built again.
+        """
+        with read_only(self.engine).connect() as conn:
+            if channels is None:
+                configured = load_channels(conn)
+                allowed = {name for campaign in list_campaigns(conn) for name in campaign.channels}
+                channels = [configured[name] for name in sorted(allowed & configured.keys())]
+            people = conn.execute(
+                select(customers.c.attributes), execution_options={"yield_per": 10_000}
+            ).scalars()
+            defined = FeatureList(
+                channels=describe_channels(channels), attributes=describe_attributes(people)
+            )
+        defined.save(self._list_file)
+        self._list, self._views = defined, None
+        self.rows_dir.mkdir(parents=True, exist_ok=True)
+        self.store.apply(self.views.objects)
+        if self._online_store is None:
+            with sqlite3.connect(self.features_dir / "online.db") as online:
+                online.execute("PRAGMA journal_mode=WAL")  # kept by the file: readers do not wait for writers
+            online.close()
+        return defined
+
+    @property
+    def features(self) -> FeatureList:
+        """The list that was defined last.
+
+        Raises:
+            NotFoundError: none was defined yet.
+        """
+        if self._list is None:
+            self._list = FeatureList.load(self._list_file)
+        return self._list
+
+    @property
+    def rows_dir(self) -> Path:
+        """Parquet files with rows of the present list."""
+        return self.features_dir / f"rows-{self.features.fingerprint}"
+
+    @property
+    def vectors_file(self) -> Path:
+        """The vectors that were materialised last: what Feast sees behind the online store."""
+        return self.features_dir / f"vectors-{self.features.fingerprint}.parquet"
+
+    @property
+    def views(self) -> Views:
+        """The Feast objects of the present list."""
+        if self._views is None:
+            from features.views import define_views
+
+            self._views = define_views(self.features, self.rows_dir, self.vectors_file)
+        return self._views
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """Feast, configured by `features/repo/feature_store.yaml`."""
+        import yaml  # type: ignore[import-untyped]
+        from feast import FeatureStore
+        from feast.repo_config import RepoConfig
+
+        text = Template((_REPO / "feature_store.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(text.substitute(NEXTCHANNEL_DATA_DIR=str(self.features_dir.parent)))
+        config["project"] = self._project
+        if self._online_store is not None:
+            config["online_store"] = dict(self._online_store)
+        return FeatureStore(config=RepoConfig(**config, repo_path=_REPO))
+
+    def compute(self, points: pl.DataFrame) -> pl.DataFrame:
+        """Features as of each point (`customer_id`, `event_timestamp`), in the order of the points."""
+        with read_only(self.engine).connect() as conn:
+            known = load_known(conn, self.features, points)
+        return compute(self.features, points, known)
+
+    def write_rows(self, rows: pl.DataFrame, kind: str, now: datetime) -> Path:
+        """Add a file of rows for training.
+
+        Args:
+            rows: What `compute` gave.
+            kind: `served` for rows that decisions may have used, `built` for rows made afterwards.
+            now: When they were computed.
+        """
+        path = self.rows_dir / f"{kind}-{uuid4().hex}.parquet"
+        written = path.with_suffix(".tmp")  # readers look for *.parquet and never find half a file
+        rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")).write_parquet(written)
+        written.rename(path)
+        return path
+
+    def write_online(self, rows: pl.DataFrame) -> None:
+        """Write the rows to the online store, and to the cache of this process."""
+        from feast.protos.feast.types.Value_pb2 import DoubleList
+        from feast.protos.feast.types.Value_pb2 import Value as ValueProto
+
+        vectors = as_vectors(rows, self.features)
+        keys = rows["customer_id"].to_list()
+        moments = rows["event_timestamp"].to_list()
+        data = [
+            (_entity_key(key), {"vector": ValueProto(double_list_val=DoubleList(val=vector))}, moment, None)
+            for key, vector, moment in zip(keys, vectors, moments, strict=True)
+        ]
+        provider = self.store.provider
+        for start in range(0, len(data), _ROWS_A_WRITE):
+            with self._online_lock:
+                chunk = data[start : start + _ROWS_A_WRITE]
+                provider.online_write_batch(self.store.config, self.views.vector, chunk, None)
+        self.cache.put(dict(zip(keys, vectors, strict=True)))
+
+    def read_online(self, customer_ids: Sequence[str]) -> dict[str, Row | None]:
+        """The stored vectors, `[as_of, *features]`, by customer; None for who has none."""
+        provider = self.store.provider
+        found: dict[str, Row | None] = {}
+        for start in range(0, len(customer_ids), _KEYS_A_READ):
+            keys = customer_ids[start : start + _KEYS_A_READ]
+            with self._online_lock:
+                read = provider.online_read(
+                    self.store.config, self.views.vector, [_entity_key(key) for key in keys], ["vector"]
+                )
+            for key, (_, values) in zip(keys, read, strict=True):
+                stored = values["vector"].double_list_val.val if values else ()
+                found[key] = np.array(stored) if len(stored) else None
+        return found
+
+    @property
+    def _list_file(self) -> Path:
+        return self.features_dir / LIST_FILE
+
+
+def as_vectors(rows: pl.DataFrame, features: FeatureList) -> NDArray[np.float64]:
+    """`[as_of, *features]` of every row, NaN where missing, shape (n, 1 + F)."""
+    as_of = pl.col("event_timestamp").dt.epoch("us") / 1_000_000
+    return rows.select(as_of, *features.names).cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _entity_key(customer_id: str) -> Any:
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    return EntityKey(join_keys=["customer_id"], entity_values=[Value(string_val=customer_id)])

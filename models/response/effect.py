@@ -1,0 +1,338 @@
+"""How much a contact changes conversion: empirical-Bayes linear effects, pooled across offers and channels.
+
+    uplift(x, o, c, s) = q(x, c, s) * a(x, o, c) + b(x, o, c)
+
+`q` is the predicted open (relative to the mean contact): `a` is the effect *through* the open, `b` the effect without it
+(the message read on the lock screen). Realised opens would be confounded, so `q` is predicted. Each of
+`a` and `b` is a sum of parts that share strength:
+
+    a = all + channel + offer + pair + x' (all + channel + offer)
+
+Robinson's residuals take out who converts anyway and who is contacted:
+
+    converted - E[converted | x] = sum over (o, c) of (contact - E[contact | x]) * effect + noise
+
+so an error in either expectation alone does no harm. How much each part is shrunk is set by the evidence.
+
+References:
+    Robinson (1988), Root-N-consistent semiparametric regression; Nie and Wager (2021), Quasi-oracle estimation
+    of heterogeneous treatment effects (the R-loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.choice import FloatArray
+from models.logged import LoggedRows
+from models.response.evidence import Moments, Posterior, fit_evidence
+from models.response.nuisance import Nuisance
+
+# The design has about 2 * F * (1 + C + O) columns and costs their square: the most telling features only.
+MAX_FEATURES = 40
+_CHUNK = 8_192
+# Widths, as a share of the mean conversion rate, that a part keeps when the data say nothing of it.
+_WIDTHS = {
+    "all": 1.0,
+    "channel": 0.5,
+    "offer": 0.5,
+    "pair": 0.25,
+    "features": 0.1,
+    "channel features": 0.05,
+    "offer features": 0.05,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standardiser:
+    """Chosen features, cut at their outer percentiles, with mean 0 and standard deviation 1; 0 where missing.
+
+    Attributes:
+        columns: Which features, shape (Z,).
+        low: First percentile, shape (Z,).
+        high: Last percentile, shape (Z,).
+        center: Mean in between, shape (Z,).
+        scale: Standard deviation in between, shape (Z,).
+    """
+
+    columns: np.ndarray
+    low: FloatArray
+    high: FloatArray
+    center: FloatArray
+    scale: FloatArray
+
+    def apply(self, features: np.ndarray) -> FloatArray:
+        """Intercept and standardised features, shape (n, 1 + Z)."""
+        chosen = np.clip(features[:, self.columns], self.low, self.high)
+        inputs = np.ones((len(features), 1 + len(self.columns)))
+        inputs[:, 1:] = np.nan_to_num((chosen - self.center) / self.scale)
+        return inputs
+
+
+def fit_standardiser(features: FloatArray, importance: FloatArray) -> Standardiser:
+    """Standardise the most important features that vary at all."""
+    present = ~np.isnan(features)
+    varies = [c for c in range(features.shape[1]) if len(np.unique(features[present[:, c], c][:10_000])) > 1]
+    columns = np.sort(sorted(varies, key=lambda c: -importance[c])[:MAX_FEATURES]).astype(np.intp)
+    low, high, center, scale = (np.zeros(len(columns)) for _ in range(4))
+    for z, c in enumerate(columns):
+        known = features[present[:, c], c]
+        low[z], high[z] = np.quantile(known, [0.01, 0.99])
+        if low[z] == high[z]:  # a rare flag
+            low[z], high[z] = known.min(), known.max()
+        inner = np.clip(known, low[z], high[z])
+        center[z], scale[z] = inner.mean(), inner.std()
+    return Standardiser(columns=columns, low=low, high=high, center=center, scale=scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One group of coefficients of the design.
+
+    Attributes:
+        name: For people, and for `_WIDTHS`.
+        path: 0 through the open, 1 without it.
+        levels: Which level each pair (offer, channel) has, with one more row and column for an unseen offer or
+            channel; -1 where the part does not know it, shape (O + 1, C + 1).
+        on_features: Whether it multiplies the features, or the intercept.
+    """
+
+    name: str
+    path: int
+    levels: np.ndarray
+    on_features: bool
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return int(self.levels.max()) + 1
+
+
+def design_parts(n_offers: int, n_channels: int, paths: Sequence[int]) -> tuple[Part, ...]:
+    """The groups of coefficients, in the order of the design's columns.
+
+    A factor of one level has no part of its own: nothing could tell it from `all`.
+    """
+    everything = np.zeros((n_offers + 1, n_channels + 1), dtype=np.intp)
+    channel = np.broadcast_to(np.r_[np.arange(n_channels), -1], everything.shape)
+    offer = np.broadcast_to(np.r_[np.arange(n_offers), -1][:, None], everything.shape)
+    pair = np.where((channel >= 0) & (offer >= 0), offer * n_channels + channel, -1)
+    parts = []
+    for path in paths:
+        parts += [
+            Part(name="all", path=path, levels=everything, on_features=False),
+            Part(name="features", path=path, levels=everything, on_features=True),
+        ]
+        for name, levels, several in (("channel", channel, n_channels > 1), ("offer", offer, n_offers > 1)):
+            if several:
+                parts += [
+                    Part(name=name, path=path, levels=levels, on_features=False),
+                    Part(name=f"{name} features", path=path, levels=levels, on_features=True),
+                ]
+        if n_channels > 1 and n_offers > 1:
+            parts.append(Part(name="pair", path=path, levels=pair, on_features=False))
+    return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectModel:
+    """Posterior of the effects `(a, b)` of every pair (offer, channel); the last of each stands for an unseen one.
+
+    Attributes:
+        offers: Offers seen.
+        channels: Channels seen.
+        standardiser: From features to the inputs (1, x).
+        mediator_unit: Open-equivalents of the mean contact: `q = p_open * opens per reply / unit`.
+        mean: Coefficients of a, then of b, shape (O + 1, C + 1, 2 * (1 + Z)).
+        covariance: Theirs, shape (O + 1, C + 1, 2 * (1 + Z), 2 * (1 + Z)).
+    """
+
+    offers: tuple[str, ...]
+    channels: tuple[str, ...]
+    standardiser: Standardiser
+    mediator_unit: float
+    mean: FloatArray
+    covariance: FloatArray
+
+    def pairs(self, offers: Sequence[str], channels: Sequence[str]) -> PairEffects:
+        """The effects of some offers on some channels, ready to predict."""
+        o = [self.offers.index(name) if name in self.offers else len(self.offers) for name in offers]
+        c = [self.channels.index(name) if name in self.channels else len(self.channels) for name in channels]
+        at = np.ix_(o, c)
+        width = 1 + len(self.standardiser.columns)
+        mean = self.mean[at].reshape(len(o), len(c), 2, width)
+        block = self.covariance[at].reshape(len(o), len(c), 2, width, 2, width)
+        crossed = block[:, :, 0, :, 1, :]
+        quadratic = np.stack(
+            [block[:, :, 0, :, 0, :], crossed + crossed.swapaxes(-1, -2), block[:, :, 1, :, 1, :]], axis=2
+        )
+        return PairEffects(
+            mean=np.ascontiguousarray(np.moveaxis(mean, -1, 0)),
+            quadratic=np.ascontiguousarray(np.moveaxis(quadratic, -1, 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairEffects:
+    """Effects of the pairs (offer, channel) of one grid.
+
+    Attributes:
+        mean: Shape (1 + Z, O, C, 2).
+        quadratic: Var(uplift) = q^2 x'Q0 x + q x'Q1 x + x'Q2 x, shape (1 + Z, O, C, 3, 1 + Z).
+    """
+
+    mean: FloatArray
+    quadratic: FloatArray
+
+    def predict(self, inputs: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Uplift and its standard error, both of shape (n, O, C, S).
+
+        Args:
+            inputs: Of `Standardiser.apply`, shape (n, 1 + Z).
+            q: Relative open probability, shape (n, C, S).
+        """
+        width, n_offers, n_channels, _ = self.mean.shape
+        shape = (len(inputs), n_offers, n_channels)
+        effect = (inputs @ self.mean.reshape(width, -1)).reshape(*shape, 2)
+        half = (inputs @ self.quadratic.reshape(width, -1)).reshape(
+            len(inputs), n_offers * n_channels * 3, width
+        )
+        spread = (half @ inputs[:, :, None]).reshape(*shape, 3)
+        through = q[:, None]
+        uplift = through * effect[..., 0, None] + effect[..., 1, None]
+        variance = (through * spread[..., 0, None] + spread[..., 1, None]) * through + spread[..., 2, None]
+        return uplift, np.sqrt(np.maximum(variance, 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectFit:
+    """A fitted `EffectModel` and the figures behind its shrinkage.
+
+    Attributes:
+        parts: Groups of coefficients.
+        posterior: Of all coefficients, and the variance of every group.
+    """
+
+    model: EffectModel
+    parts: tuple[Part, ...]
+    posterior: Posterior
+
+
+def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, mediated: bool) -> EffectFit:
+    """Fit the effects.
+
+    All rows count. They are not weighted by inverse propensity: the residuals already make treated and untreated
+    comparable, and such weights would add far more variance than they remove bias. They are weighted by the inverse
+    of the noise of a binary outcome, `p (1 - p)`.
+
+    Args:
+        rows: The log.
+        nuisance: Cross-fitted expectations.
+        importance: Of every feature; where there are too many, the most important are used, shape (F,).
+        mediated: Whether any channel tells of opens or clicks; without, only the direct path exists.
+    """
+    n_offers, n_channels = len(rows.offers), len(rows.channels)
+    standardiser = fit_standardiser(rows.features, importance)
+    width = 1 + len(standardiser.columns)
+    parts = design_parts(n_offers, n_channels, (0, 1) if mediated else (1,))
+    contacted = rows.contacted
+    unit = float(nuisance.mediator[contacted].mean()) if mediated and contacted.any() else 1.0
+    rate = float((rows.converted.sum() + 0.5) / (len(rows) + 1.0))
+    group = np.concatenate([np.full(_n_columns(part, width), g) for g, part in enumerate(parts)])
+    widths = np.array([_WIDTHS[part.name] * rate for part in parts])
+    posterior = fit_evidence(_moments(rows, nuisance, standardiser, parts, unit, rate), group, widths**2)
+    shape = (n_offers + 1, n_channels + 1)
+    mean = np.empty((*shape, 2 * width))
+    covariance = np.empty((*shape, 2 * width, 2 * width))
+    for o, c in np.ndindex(shape):
+        mixing, unknown = _mixing(parts, posterior.variances, (o, c), width)
+        mean[o, c] = mixing @ posterior.mean
+        covariance[o, c] = mixing @ posterior.covariance @ mixing.T + np.diag(unknown)
+    model = EffectModel(
+        offers=rows.offers,
+        channels=rows.channels,
+        standardiser=standardiser,
+        mediator_unit=unit,
+        mean=mean,
+        covariance=covariance,
+    )
+    return EffectFit(model=model, parts=parts, posterior=posterior)
+
+
+def _n_columns(part: Part, width: int) -> int:
+    return part.n_levels * (width - 1 if part.on_features else 1)
+
+
+def _moments(
+    rows: LoggedRows,
+    nuisance: Nuisance,
+    standardiser: Standardiser,
+    parts: Sequence[Part],
+    unit: float,
+    rate: float,
+) -> Moments:
+    """X'X, X'y and y'y of the residuals, in chunks: the design itself is never held."""
+    n, n_offers, n_channels = nuisance.contact.shape
+    seen = [part.levels[:n_offers, :n_channels].ravel() for part in parts]
+    spread = [np.eye(part.n_levels)[levels] for part, levels in zip(parts, seen, strict=True)]
+    width = 1 + len(standardiser.columns)
+    n_columns = sum(_n_columns(part, width) for part in parts)
+    gram, moment, total = np.zeros((n_columns, n_columns)), np.zeros(n_columns), 0.0
+    for start in range(0, n, _CHUNK):
+        at = slice(start, min(start + _CHUNK, n))
+        inputs = standardiser.apply(rows.features[at])
+        residual = _contact_residuals(rows, nuisance, at, unit)
+        columns = []
+        for part, levels in zip(parts, spread, strict=True):
+            level = residual[part.path] @ levels
+            columns.append(
+                (level[:, :, None] * inputs[:, None, 1:]).reshape(len(level), -1)
+                if part.on_features
+                else level
+            )
+        p = np.clip(nuisance.outcome[at], 0.2 * rate, 1 - 0.2 * rate)
+        root = 1.0 / np.sqrt(p * (1 - p))
+        # Single precision doubles the speed of the one costly step; chunks are summed in double.
+        x = (np.hstack(columns) * root[:, None]).astype(np.float32)
+        y = ((rows.converted[at] - nuisance.outcome[at]) * root).astype(np.float32)
+        gram += x.T @ x
+        moment += x.T @ y
+        total += float(y @ y)
+    return Moments(gram=gram, moment=moment, total=total, n=n)
+
+
+def _contact_residuals(
+    rows: LoggedRows, nuisance: Nuisance, at: slice, unit: float
+) -> tuple[FloatArray, FloatArray]:
+    """Contact minus expected contact, times q and plain, each of shape (n, O * C)."""
+    expected = nuisance.contact[at]
+    n, _, n_channels = expected.shape
+    made = np.flatnonzero(rows.contacted[at])
+    flat = rows.offer[at][made] * n_channels + rows.channel[at][made]
+    direct = -expected.reshape(n, -1)
+    direct[made, flat] += 1.0
+    through = -(expected * nuisance.expected_mediator[at][:, None, :]).reshape(n, -1) / unit
+    through[made, flat] += nuisance.mediator[at][made] / unit
+    return through, direct
+
+
+def _mixing(
+    parts: Sequence[Part], variances: FloatArray, pair: tuple[int, int], width: int
+) -> tuple[FloatArray, FloatArray]:
+    """From all coefficients to those of one pair, and the prior variance of what the pair has no level for."""
+    n_columns = sum(_n_columns(part, width) for part in parts)
+    mixing, unknown = np.zeros((2 * width, n_columns)), np.zeros(2 * width)
+    first = 0
+    for part, variance in zip(parts, variances, strict=True):
+        size = width - 1 if part.on_features else 1
+        target = part.path * width + int(part.on_features) + np.arange(size)
+        level = int(part.levels[pair])
+        if level < 0:
+            unknown[target] += variance
+        else:
+            mixing[target, first + level * size + np.arange(size)] = 1.0
+        first += _n_columns(part, width)
+    return mixing, unknown

@@ -1,0 +1,347 @@
+"""Who opens what, when: `p_open` of a customer, channel and slot.
+
+    p_open(x, c, s) = calibrate(sigmoid(table[c, s] + f(x, c) + g(x, s)))
+
+`f` and `g` are LightGBM trees and `table` holds shrunk rates and a small correction for every channel and slot.
+Written as a sum it needs C + S rows a customer instead of C * S.
+
+A channel that cannot report opens is learned from clicks, the next thing it can report; its `p_open` is then
+the probability of a click. A channel that reports neither, or that was never used, is the mean (in logits) of
+the channels that report opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import time
+
+import numpy as np
+
+from models.choice import FloatArray
+from models.domain.channel import Channel
+from models.domain.interaction import InteractionKind
+from models.logged import IntArray, LoggedRows
+from models.response.boosting import (
+    MAX_TREES,
+    Float32Array,
+    Trees,
+    fit_trees,
+    later_rows,
+    logit,
+    shrunk_rate,
+    sigmoid,
+)
+from models.response.calibration import Calibration, fit_calibration
+
+# What is believed of an opening rate before any message: one in five, worth ten messages.
+_PRIOR_RATE = 0.2
+_PRIOR_MESSAGES = 10.0
+# A channel's own rate counts as much as the mean of all after so many messages.
+_CHANNEL_MESSAGES = 20.0
+# Precision of the prior of a cell of the table: a standard deviation of 0.22 logits.
+_CELL_PRECISION = 20.0
+_LATER_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """Messages whose opening (or click) is known.
+
+    Attributes:
+        features: Shape (n, F).
+        channel: Index into the learned channels, shape (n,).
+        slot: Index of the slot, shape (n,).
+        replied: 1 or 0, shape (n,).
+    """
+
+    features: Float32Array
+    channel: IntArray
+    slot: IntArray
+    replied: FloatArray
+
+    def take(self, rows: np.ndarray) -> Replies:
+        """The same, of some rows."""
+        return Replies(
+            features=self.features[rows],
+            channel=self.channel[rows],
+            slot=self.slot[rows],
+            replied=self.replied[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenModel:
+    """`p_open(x, channel, slot)`.
+
+    Attributes:
+        channels: Channels learned from.
+        slots: Slots learned from; another time of day has `g` but no cell of the table.
+        table: Logits, shape (C, S).
+        typical: Whether the channel counts towards the mean that stands in for unknown channels, shape (C,).
+        opens_per_reply: How many opens stand behind one reply that the channel reports: 1 where that is
+            the open itself, shape (C,).
+        by_channel: `f`, or None.
+        by_slot: `g`, or None.
+        calibration: From the raw probability.
+    """
+
+    channels: tuple[str, ...]
+    slots: tuple[time, ...]
+    table: FloatArray
+    typical: tuple[bool, ...]
+    opens_per_reply: tuple[float, ...]
+    by_channel: Trees | None
+    by_slot: Trees | None
+    calibration: Calibration
+
+    @property
+    def learned(self) -> bool:
+        """Whether any channel told of opens or clicks."""
+        return bool(self.channels)
+
+    def scale(self, channel: str) -> float:
+        """Opens per reply of a channel; 1 where the channel is unknown."""
+        return self.opens_per_reply[self.channels.index(channel)] if channel in self.channels else 1.0
+
+    def predict(self, features: Float32Array, channels: Sequence[str], slots: Sequence[time]) -> FloatArray:
+        """Probability of an open (or click, see above), shape (n, C, S)."""
+        shape = (len(features), len(channels), len(slots))
+        if not self.learned:
+            return np.full(shape, _PRIOR_RATE)
+        strange = [name not in self.channels for name in channels]
+        wanted = (
+            np.arange(len(self.channels))
+            if any(strange)
+            else np.array([self.channels.index(name) for name in channels], dtype=np.intp)
+        )
+        raw = self._cells(slots)[wanted] + self._channel_logits(features, wanted)[:, :, None]
+        if any(strange):
+            mean = raw[:, self.typical].mean(axis=1)
+            raw = np.stack(
+                [
+                    mean if new else raw[:, self.channels.index(name)]
+                    for name, new in zip(channels, strange, strict=True)
+                ],
+                axis=1,
+            )
+        raw += self._slot_logits(features, slots)[:, None, :]
+        return self.calibration.apply(sigmoid(raw))
+
+    def _cells(self, slots: Sequence[time]) -> FloatArray:
+        """The table for these slots, shape (C, S): a time of day not seen gets the channel's mean."""
+        mean = self.table.mean(axis=1)
+        return np.stack(
+            [self.table[:, self.slots.index(s)] if s in self.slots else mean for s in slots], axis=1
+        )
+
+    def _channel_logits(self, features: Float32Array, channels: np.ndarray) -> FloatArray:
+        n, width = features.shape
+        if self.by_channel is None:
+            return np.zeros((n, len(channels)))
+        rows = np.empty((n, len(channels), width + 1), dtype=np.float32)
+        rows[:, :, :width] = features[:, None, :]
+        rows[:, :, width] = channels
+        return self.by_channel.logits(rows.reshape(-1, width + 1)).reshape(n, len(channels))
+
+    def _slot_logits(self, features: Float32Array, slots: Sequence[time]) -> FloatArray:
+        n, width = features.shape
+        if self.by_slot is None:
+            return np.zeros((n, len(slots)))
+        hours = _hours(slots)
+        rows = np.empty((n, len(slots), width + hours.shape[1]), dtype=np.float32)
+        rows[:, :, :width] = features[:, None, :]
+        rows[:, :, width:] = hours
+        return self.by_slot.logits(rows.reshape(-1, rows.shape[2])).reshape(n, len(slots))
+
+    def row_logits(self, replies: Replies) -> FloatArray:
+        """Raw logit of every message as it was sent, shape (n,)."""
+        raw = self.table[replies.channel, replies.slot]
+        if self.by_channel is not None:
+            raw = raw + self.by_channel.logits(_with_channel(replies))
+        if self.by_slot is not None:
+            raw = raw + self.by_slot.logits(_with_hour(replies, self.slots))
+        return raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFit:
+    """A fitted `OpenModel`, what it was fitted on, and how it does on later data.
+
+    Attributes:
+        model: Fitted on all rows.
+        rows: The rows of the log that it learned from, shape (m,).
+        replies: Those rows.
+        later_label: 1 or 0, of the later rows.
+        later_probability: Calibrated, by trees that never saw them.
+    """
+
+    model: OpenModel
+    rows: IntArray
+    replies: Replies
+    later_label: FloatArray
+    later_probability: FloatArray
+
+    def without(self, rows: np.ndarray, seed: int) -> OpenModel:
+        """The same model, fitted again without some rows of the log (a mask): for cross-fitting."""
+        if not self.model.learned:
+            return self.model
+        kept = self.replies.take(~rows[self.rows])
+        return _fit(kept, self.model, seed=seed, trees=_sizes(self.model), calibration=self.model.calibration)
+
+
+def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> OpenFit:
+    """Fit `p_open` on the messages whose opening or click is known.
+
+    The number of trees and the calibration come from the latest fifth; the model is then fitted again on all.
+    """
+    opened, clicked = _known(rows, channels)
+    by_open = np.array([opened[rows.channel == c].any() for c in range(len(rows.channels))], dtype=np.bool_)
+    by_click = np.array([clicked[rows.channel == c].any() for c in range(len(rows.channels))], dtype=np.bool_)
+    learned = np.flatnonzero(by_open | by_click)
+    usable = rows.contacted & np.where(by_open[rows.channel], opened, clicked)
+    index = np.flatnonzero(usable)
+    channel = rows.channel[index]
+    replies = Replies(
+        features=rows.features[index].astype(np.float32),
+        channel=np.searchsorted(learned, channel),
+        slot=rows.slot[index],
+        replied=np.where(by_open[channel], rows.opened[index], rows.clicked[index]),
+    )
+    both = opened & clicked
+    clicks = rows.clicked[both].sum()
+    ratio = float(rows.opened[both].sum() / clicks) if clicks > 0 else 1.0
+    blank = OpenModel(
+        channels=tuple(rows.channels[c] for c in learned),
+        slots=rows.slots,
+        table=np.zeros((len(learned), len(rows.slots))),
+        typical=tuple((by_open if by_open.any() else by_click)[learned].tolist()),
+        opens_per_reply=tuple(np.where(by_open, 1.0, max(1.0, ratio))[learned].tolist()),
+        by_channel=None,
+        by_slot=None,
+        calibration=Calibration(),
+    )
+    if not blank.learned:
+        return OpenFit(
+            model=blank,
+            rows=index,
+            replies=replies,
+            later_label=np.empty(0),
+            later_probability=np.empty(0),
+        )
+    late = later_rows(rows.decided_at[index], _LATER_SHARE, seed)
+    later = replies.take(late)
+    trial = _fit(replies.take(~late), blank, seed=seed, later=later)
+    raw = sigmoid(trial.row_logits(later))
+    calibration = fit_calibration(later.replied, raw, seed)
+    return OpenFit(
+        model=_fit(replies, blank, seed=seed, trees=_sizes(trial), calibration=calibration),
+        rows=index,
+        replies=replies,
+        later_label=later.replied,
+        later_probability=calibration.apply(raw),
+    )
+
+
+def _known(rows: LoggedRows, channels: Mapping[str, Channel]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose opening, and whose click, is known: the channel can tell, and it is in the log."""
+    can_open = [channels[name].reports(InteractionKind.OPENED) for name in rows.channels]
+    can_click = [channels[name].reports(InteractionKind.CLICKED) for name in rows.channels]
+    # Index -1 (no contact) meets the False put at the end.
+    opened = np.array([*can_open, False])[rows.channel] & ~np.isnan(rows.opened)
+    clicked = np.array([*can_click, False])[rows.channel] & ~np.isnan(rows.clicked)
+    return opened, clicked
+
+
+def _sizes(model: OpenModel) -> tuple[int, int]:
+    return (
+        model.by_channel.n_trees if model.by_channel else 0,
+        model.by_slot.n_trees if model.by_slot else 0,
+    )
+
+
+def _fit(
+    replies: Replies,
+    blank: OpenModel,
+    *,
+    seed: int,
+    trees: tuple[int, int] = (MAX_TREES, MAX_TREES),
+    later: Replies | None = None,
+    calibration: Calibration | None = None,
+) -> OpenModel:
+    """Shrunk rates first, then trees by channel on top, then trees by slot, then the cells."""
+    n_channels, n_slots = blank.table.shape
+    n = np.bincount(replies.channel, minlength=n_channels)
+    events = np.bincount(replies.channel, weights=replies.replied, minlength=n_channels)
+    mean = float(shrunk_rate(events.sum(), n.sum(), _PRIOR_RATE, _PRIOR_MESSAGES))
+    base = logit(shrunk_rate(events, n, mean, _CHANNEL_MESSAGES))
+
+    offset = base[replies.channel]
+    later_offset = None if later is None else base[later.channel]
+    by_channel = fit_trees(
+        _with_channel(replies),
+        replies.replied,
+        offset,
+        seed=seed,
+        n_trees=trees[0],
+        later=None
+        if later is None or later_offset is None
+        else (_with_channel(later), later.replied, later_offset),
+        categorical=[replies.features.shape[1]],
+    )
+    if by_channel is not None:
+        offset = offset + by_channel.logits(_with_channel(replies))
+        if later is not None and later_offset is not None:
+            later_offset = later_offset + by_channel.logits(_with_channel(later))
+    by_slot = None
+    if n_slots > 1:
+        by_slot = fit_trees(
+            _with_hour(replies, blank.slots),
+            replies.replied,
+            offset,
+            seed=seed,
+            n_trees=trees[1],
+            later=None
+            if later is None or later_offset is None
+            else (_with_hour(later, blank.slots), later.replied, later_offset),
+        )
+    if by_slot is not None:
+        offset = offset + by_slot.logits(_with_hour(replies, blank.slots))
+    return OpenModel(
+        channels=blank.channels,
+        slots=blank.slots,
+        table=base[:, None] + _fit_cells(replies, offset, (n_channels, n_slots)),
+        typical=blank.typical,
+        opens_per_reply=blank.opens_per_reply,
+        by_channel=by_channel,
+        by_slot=by_slot,
+        calibration=calibration or Calibration(),
+    )
+
+
+def _fit_cells(replies: Replies, offset: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """What is left for every channel and slot: ridge logistic regression by Newton steps."""
+    cell = replies.channel * shape[1] + replies.slot
+    n_cells = shape[0] * shape[1]
+    cells = np.zeros(n_cells)
+    for _ in range(8):
+        p = sigmoid(offset + cells[cell])
+        gradient = np.bincount(cell, weights=replies.replied - p, minlength=n_cells)
+        curvature = np.bincount(cell, weights=p * (1 - p), minlength=n_cells)
+        cells += (gradient - _CELL_PRECISION * cells) / (curvature + _CELL_PRECISION)
+    return cells.reshape(shape)
+
+
+def _with_channel(replies: Replies) -> Float32Array:
+    return np.column_stack([replies.features, replies.channel.astype(np.float32)])
+
+
+def _with_hour(replies: Replies, slots: Sequence[time]) -> Float32Array:
+    return np.column_stack([replies.features, _hours(slots)[replies.slot]])
+
+
+def _hours(slots: Sequence[time]) -> Float32Array:
+    """Local time of day as hour, sine and cosine, shape (S, 3)."""
+    hour = np.array([s.hour + s.minute / 60 + s.second / 3600 for s in slots])
+    angle = 2 * np.pi * hour / 24
+    return np.column_stack([hour, np.sin(angle), np.cos(angle)]).astype(np.float32)

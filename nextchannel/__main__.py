@@ -1,0 +1,5 @@
+"""`python -m nextchannel`."""
+
+from nextchannel.main import app
+
+app()

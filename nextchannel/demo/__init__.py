@@ -1,0 +1,1 @@
+"""The demonstrations: a simulated market, and a real experiment."""

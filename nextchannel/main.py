@@ -1,0 +1,37 @@
+"""The command line. Commands import what they need when they run, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from models.domain.errors import NextchannelError
+from nextchannel.commands import campaign, import_, models
+from nextchannel.commands.decide import decide
+from nextchannel.commands.demo import demo
+from nextchannel.commands.serve import serve
+from nextchannel.commands.train import train
+
+cli = typer.Typer(
+    name="nextchannel",
+    help="For this customer, now: which offer, on which channel, at what time, or better not at all?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+cli.command()(demo)
+cli.command()(serve)
+cli.add_typer(campaign.app, name="campaign")
+cli.add_typer(import_.app, name="import")
+cli.command()(train)
+cli.add_typer(models.app, name="models")
+cli.command()(decide)
+
+
+def app() -> None:
+    """Run the command line; an error of the caller is one line and exit code 2."""
+    try:
+        cli()
+    except NextchannelError as error:
+        sys.stderr.write(f"nextchannel: {error}\n")
+        raise SystemExit(2) from None

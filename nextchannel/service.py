@@ -1,0 +1,64 @@
+"""From settings to a service: what `nextchannel serve` and any other server process start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nextchannel.settings import Settings
+from serving.bootstrap import ServiceConfig, build
+from serving.dispatcher import UnknownPolicy
+from serving.money import Currency
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def service_config(settings: Settings) -> ServiceConfig:
+    """What the service needs to know of the settings."""
+    return ServiceConfig(
+        database_url=settings.database_url,
+        data_dir=settings.home.resolve(),
+        tracking_uri=settings.tracking_uri,
+        artifact_root=None if settings.mlflow else settings.artifact_root,
+        host=settings.host,
+        port=settings.port,
+        public_url=settings.public_url,
+        tracking_secret=settings.tracking_secret,
+        run_dispatcher=settings.send,
+        adapters=settings.adapters,
+        adapter_settings={
+            "email": {
+                "host": settings.smtp_host,
+                "port": str(settings.smtp_port),
+                "sender": settings.sender,
+                "username": settings.smtp_username,
+                "password": settings.smtp_password,
+                "tls": settings.smtp_tls,
+            }
+        },
+        unknown_outcome=UnknownPolicy(settings.unknown_outcome),
+        deadline_ms=settings.deadline_ms,
+        currency=Currency(settings.currency, settings.currency_digits),
+    )
+
+
+def create() -> FastAPI:
+    """The application as the environment configures it: `uvicorn --factory nextchannel.service:create`."""
+    from serving.app import create_app
+
+    return create_app(build(service_config(Settings())))
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop; it drains what was accepted."""
+    import uvicorn
+
+    from serving.app import create_app
+
+    uvicorn.run(
+        create_app(build(service_config(settings))),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=30,
+    )

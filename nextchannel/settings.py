@@ -1,0 +1,86 @@
+"""Every setting of an installation: one place, read from the environment or a `.env` file.
+
+`NEXTCHANNEL_<NAME>` sets the field of that name. The defaults need no server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one installation."""
+
+    model_config = SettingsConfigDict(env_prefix="NEXTCHANNEL_", env_file=".env", extra="ignore")
+
+    home: Path = Field(
+        default=Path(".nextchannel"),
+        description="Folder of the installation: database, features, models.",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Folder that holds the public data sets (`hillstrom/hillstrom.csv.gz` and so on).",
+    )
+    database: str | None = Field(
+        default=None,
+        description="SQLAlchemy address of the history; default: an SQLite file in `home`.",
+    )
+    mlflow: str | None = Field(
+        default=None,
+        description="MLflow tracking address; default: an SQLite file in `home`.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that the service listens on.")
+    public_url: str = Field(
+        default="http://127.0.0.1:8000",
+        description="Address under which customers reach tracked links and the unsubscribe page.",
+    )
+    tracking_secret: str = Field(
+        default="",
+        description="Key that signs tracked links; empty: one is made and kept in `home`.",
+    )
+    currency: str = Field(default="USD", description="The one currency, by its ISO 4217 code.")
+    currency_digits: int = Field(
+        default=2, ge=0, le=4, description="Decimal digits between its minor and its major unit."
+    )
+    deadline_ms: float = Field(
+        default=200.0, gt=0, description="How long a decision waits for features before it does without."
+    )
+    send: bool = Field(default=True, description="Whether this process also sends messages.")
+    smtp_host: str = Field(default="127.0.0.1", description="Mail server.")
+    smtp_port: int = Field(default=1025, ge=1, le=65535, description="Port of the mail server.")
+    smtp_username: str = Field(default="", description="User name at the mail server; empty: none.")
+    smtp_password: str = Field(default="", description="Password at the mail server.")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        default="none", description="Encryption towards the mail server."
+    )
+    sender: str = Field(
+        default="nextchannel <offers@localhost.localdomain>", description="From address of e-mail."
+    )
+    adapters: dict[str, str] = Field(
+        default_factory=lambda: {"email": "email"},
+        description="Adapter by channel, as JSON; a channel that is not named uses `console`.",
+    )
+    unknown_outcome: Literal["at_least_once", "park_unknown"] = Field(
+        default="at_least_once",
+        description="What to do when a provider without idempotency key does not answer.",
+    )
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy address of the history."""
+        return self.database or f"sqlite:///{self.home.resolve() / 'history.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking address."""
+        return self.mlflow or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Folder of model files where MLflow keeps them locally."""
+        return self.home.resolve() / "mlartifacts"

@@ -1,0 +1,56 @@
+"""Work beside the requests, on threads that start and stop with the service."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+class Repeating:
+    """Runs a piece of work again and again on a thread of its own.
+
+    Work that fails is logged and tried again at the next turn.
+
+    Args:
+        name: Of the thread.
+        work: What to do.
+        every_seconds: Pause between the end of a turn and the start of the next.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object], every_seconds: float) -> None:
+        self._name = name
+        self._work = work
+        self._every_seconds = every_seconds
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; the first turn is at once."""
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Do not wait for the next turn."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the turn that is under way, then end."""
+        self._ending = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._ending:
+            try:
+                self._work()
+            except Exception:  # the next turn may succeed; the failure is in the log
+                logger.exception("%s failed", self._name)
+            self._wake.wait(self._every_seconds)
+            self._wake.clear()

@@ -1,0 +1,153 @@
+"""The composition root: the one place where the parts of a service are put together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine
+
+from features.history.engine import connect, migrate
+from features.history.query import load_channels, seed_channels
+from serving.background import Repeating
+from serving.decide import Decider
+from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.money import Currency
+from serving.refresh import FeatureRefresher
+from serving.sending import SendingThread
+from serving.service import Service, utc_now
+from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
+from serving.store.writer import DecisionWriter
+from serving.tracking import Signer, TrackedLinks
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from serving.channels.contract import ChannelAdapter
+
+_SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig:
+    """Everything that a service is told from outside.
+
+    Attributes:
+        database_url: SQLAlchemy address of the history.
+        data_dir: Folder of the installation: features, secrets.
+        tracking_uri: MLflow address.
+        artifact_root: Where a local MLflow keeps model files; None with a tracking server.
+        public_url: Address under which customers reach tracked links.
+        tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
+        run_dispatcher: Whether this process also sends.
+        adapters: Adapter by channel.
+        adapter_settings: Settings, text by name, by adapter.
+        unknown_outcome: What to do when a provider without idempotency key does not answer.
+        deadline_ms: How long a decision waits for features before it does without.
+        n_threads: Requests that wait for the database at the same time.
+        title: Name of the service on its pages.
+        currency: How money is written.
+        seed: Of the sender's jitter.
+    """
+
+    database_url: str
+    data_dir: Path
+    tracking_uri: str
+    artifact_root: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    tracking_secret: str = ""
+    run_dispatcher: bool = True
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
+    deadline_ms: float = 200.0
+    n_threads: int = 10
+    title: str = "nextchannel"
+    currency: Currency = field(default_factory=Currency)
+    seed: int = 0
+
+
+def build(config: ServiceConfig) -> Service:
+    """Put a service together; `Service.start` sets it going.
+
+    The database is brought up to date and gets the default channels where it has none.
+    """
+    from features.online import FeatureReader, FeatureWriter
+    from features.registry import ModelRegistry
+    from features.workspace import FeatureWorkspace
+
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = connect(config.database_url)
+    migrate(engine)
+    with engine.begin() as conn:
+        seed_channels(conn, utc_now())
+    workspace = FeatureWorkspace(config.data_dir, engine)
+    snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
+    writer = DecisionWriter(engine)
+    return Service(
+        title=config.title,
+        currency=config.currency,
+        engine=engine,
+        snapshots=snapshots,
+        decider=Decider(
+            engine, snapshots, FeatureReader(workspace), writer, config.currency, config.deadline_ms / 1000
+        ),
+        writer=writer,
+        refresher=FeatureRefresher(FeatureWriter(workspace)),
+        threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
+        tracking_secret=tracking_secret(config),
+        background=(Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),),
+        sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
+    )
+
+
+def open_bundle(bundle: Bundle) -> Model:
+    """Make the files of a bundle usable."""
+    from models.policy.bandit import Bandit
+    from models.response.model import FittedResponse
+
+    return Model(
+        version=bundle.version,
+        response=FittedResponse.from_files(bundle.response),
+        bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
+    )
+
+
+def tracking_secret(config: ServiceConfig) -> str:
+    """The key that signs tracked links: the configured one, else one that is made once and kept."""
+    if config.tracking_secret:
+        return config.tracking_secret
+    path = config.data_dir / _SECRET_FILE
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    except FileExistsError:
+        pass  # made by an earlier start
+    return path.read_text()
+
+
+def build_dispatcher(config: ServiceConfig, engine: Engine) -> tuple[Dispatcher, Collection[ChannelAdapter]]:
+    """The sender's parts: the dispatcher, and the adapters to close when it has sent its last message."""
+    from serving.channels.registry import AdapterConfiguration, build_adapters
+
+    links = TrackedLinks(config.public_url, Signer(tracking_secret(config)))
+    with engine.connect() as conn:
+        channels = load_channels(conn)
+    adapters = build_adapters(
+        channels, AdapterConfiguration(adapters=config.adapters, settings=config.adapter_settings), links
+    )
+    dispatcher = Dispatcher(
+        engine,
+        adapters,
+        links,
+        DispatchSettings(unknown_outcome=config.unknown_outcome),
+        Random(config.seed),
+    )
+    return dispatcher, adapters.values()

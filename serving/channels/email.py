@@ -1,0 +1,251 @@
+"""E-mail by SMTP: text and HTML, one-click unsubscribe, pooled connections.
+
+SMTP knows no idempotency key: a message whose answer was lost may be sent twice. Both copies carry the same
+Message-ID, by which many mailboxes show them once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import aiosmtplib
+
+from models.domain.channel import ContentKind
+from models.domain.errors import InvalidInputError, require
+from models.domain.interaction import InteractionKind
+from models.domain.message import Message, Receipt, ReceiptStatus
+from serving.channels.contract import (
+    AdapterContext,
+    Capabilities,
+    DeliveryEvent,
+    FinalRefusalError,
+    ForgedEventsError,
+    Idempotency,
+    Limit,
+    Links,
+    RetryLaterError,
+    UnknownOutcomeError,
+)
+from serving.channels.mime import Mailbox, is_address, mail
+
+_LONGEST_QUEUE_SECONDS = 20
+_TLS = ("none", "starttls", "tls")
+_WHOLE_MAIL = Limit(
+    subject="whole message",
+    at_most=10_240_000,
+    unit="bytes",
+    source="https://www.postfix.org/postconf.5.html#message_size_limit",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailSettings:
+    """Settings of the adapter.
+
+    Attributes:
+        host: Mail server.
+        port: Of the mail server.
+        sender: From address, `Name <user@domain>` or bare.
+        username: At the mail server; empty for none.
+        password: At the mail server.
+        tls: `none`, `starttls` or `tls`.
+        connections: Most connections at a time.
+        timeout_seconds: For each answer of the server.
+    """
+
+    host: str
+    port: int
+    sender: Mailbox
+    username: str = ""
+    password: str = ""
+    tls: str = "none"
+    connections: int = 4
+    timeout_seconds: float = 10.0
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, str]) -> Self:
+        """Read settings given as text.
+
+        Raises:
+            InvalidInputError: a setting is missing, unknown or wrong.
+        """
+        names = cls.__dataclass_fields__.keys()
+        for name in settings:
+            require(name in names, f"email.{name}", settings[name], f"is none of {', '.join(names)}")
+        for name in ("host", "port", "sender"):
+            require(bool(settings.get(name)), f"email.{name}", settings.get(name), "must be set")
+        tls = settings.get("tls", "none")
+        require(tls in _TLS, "email.tls", tls, f"must be one of {', '.join(_TLS)}")
+        return cls(
+            host=settings["host"],
+            port=int(_number("port", settings["port"], 1)),
+            sender=Mailbox.parse(settings["sender"], "email.sender"),
+            username=settings.get("username", ""),
+            password=settings.get("password", ""),
+            tls=tls,
+            connections=int(_number("connections", settings.get("connections", "4"), 1)),
+            timeout_seconds=_number("timeout_seconds", settings.get("timeout_seconds", "10"), 0.001),
+        )
+
+
+class EmailAdapter:
+    """Speaks SMTP to one mail server."""
+
+    name = "email"
+    capabilities = Capabilities(
+        content_kinds=frozenset({ContentKind.TEXT, ContentKind.HTML, ContentKind.IMAGE}),
+        receipts=frozenset(
+            {InteractionKind.OPENED, InteractionKind.CLICKED, InteractionKind.UNSUBSCRIBED},
+        ),
+        idempotency=Idempotency.NONE,
+        limits=(_WHOLE_MAIL,),
+    )
+
+    def __init__(
+        self, settings: EmailSettings, links: Links, client: Callable[[], aiosmtplib.SMTP] | None = None
+    ) -> None:
+        self._settings = settings
+        self._links = links
+        self._client = client or self._new_client
+        self._idle: list[aiosmtplib.SMTP] = []
+        self._free = asyncio.Semaphore(settings.connections)
+
+    @classmethod
+    def build(cls, context: AdapterContext, transport: Callable[[], aiosmtplib.SMTP] | None = None) -> Self:
+        """`transport` makes an unconnected SMTP client."""
+        return cls(EmailSettings.parse(context.settings), context.links, transport)
+
+    async def send(self, message: Message) -> Receipt:
+        """Send one mail; see the contract for what it raises."""
+        if message.content_kind not in self.capabilities.content_kinds:
+            raise FinalRefusalError(f"content kind {message.content_kind} is not carried by {self.name}")
+        if not is_address(message.recipient):
+            raise FinalRefusalError("the recipient is not an e-mail address in ASCII")
+        sender = self._settings.sender
+        _require_size(len(message.content.body))  # before time goes into writing it
+        content = mail(message, sender, self._links)
+        _require_size(len(content))
+        async with self._connection() as client:
+            answer = await _transmit(client, sender.address, message.recipient, content)
+        return Receipt(
+            status=ReceiptStatus.ACCEPTED,
+            provider=self.name,
+            provider_message_id=message.message_id,
+            detail=answer,
+        )
+
+    def parse_events(self, body: bytes, headers: Mapping[str, str]) -> Sequence[DeliveryEvent]:  # noqa: ARG002
+        """SMTP has no webhook, so whatever claims to come from it is forged."""
+        raise ForgedEventsError("SMTP has no webhook")
+
+    async def aclose(self) -> None:
+        """Say goodbye on every idle connection."""
+        while self._idle:
+            client = self._idle.pop()
+            try:
+                await client.quit()
+            except (aiosmtplib.SMTPException, OSError):
+                client.close()  # the server hung up first
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A connected client for one mail; it goes back to the pool where the server still listens."""
+        try:
+            async with asyncio.timeout(_LONGEST_QUEUE_SECONDS):
+                await self._free.acquire()
+        except TimeoutError as exc:
+            raise RetryLaterError(f"no connection was free within {_LONGEST_QUEUE_SECONDS} s") from exc
+        try:
+            client = await self._connected()
+            try:
+                yield client
+            except (FinalRefusalError, RetryLaterError):
+                await _end_refused_mail(client)
+                raise
+            except BaseException:
+                client.close()  # in the middle of a mail
+                raise
+            finally:
+                if client.is_connected:
+                    self._idle.append(client)
+        finally:
+            self._free.release()
+
+    async def _connected(self) -> aiosmtplib.SMTP:
+        while self._idle:
+            client = self._idle.pop()
+            if client.is_connected:
+                return client
+        client = self._client()
+        try:
+            await client.connect()
+        except BaseException as exc:
+            client.close()
+            if isinstance(exc, (aiosmtplib.SMTPException, OSError)):
+                # Also a refused log-in: the account is at fault, not the message.
+                raise RetryLaterError(f"cannot connect to the mail server: {exc}") from exc
+            raise
+        return client
+
+    def _new_client(self) -> aiosmtplib.SMTP:
+        settings = self._settings
+        return aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            username=settings.username or None,
+            password=settings.password or None,
+            use_tls=settings.tls == "tls",
+            start_tls=settings.tls == "starttls",
+            timeout=settings.timeout_seconds,
+        )
+
+
+def _require_size(n_bytes: int) -> None:
+    if n_bytes > _WHOLE_MAIL.at_most:
+        raise FinalRefusalError(f"{n_bytes} bytes, must be <= {_WHOLE_MAIL.at_most}")
+
+
+async def _transmit(client: aiosmtplib.SMTP, sender: str, recipient: str, content: bytes) -> str:
+    """One mail over an open connection; the server's last words."""
+    try:
+        await client.mail(sender)
+        await client.rcpt(recipient)
+    except aiosmtplib.SMTPResponseException as exc:
+        raise _refusal(exc) from exc
+    except (aiosmtplib.SMTPException, OSError) as exc:
+        client.close()
+        raise RetryLaterError(f"the connection was lost before the mail was handed over: {exc}") from exc
+    try:
+        answer = await client.data(content)
+    except aiosmtplib.SMTPResponseException as exc:
+        raise _refusal(exc) from exc
+    except (aiosmtplib.SMTPException, OSError) as exc:
+        raise UnknownOutcomeError(f"the answer to the mail was lost: {exc}") from exc
+    return f"{answer.code} {answer.message}"
+
+
+def _refusal(exc: aiosmtplib.SMTPResponseException) -> FinalRefusalError | RetryLaterError:
+    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1)."""
+    words = f"{exc.code} {exc.message}"
+    return FinalRefusalError(words) if 500 <= exc.code <= 599 else RetryLaterError(words)
+
+
+async def _end_refused_mail(client: aiosmtplib.SMTP) -> None:
+    if client.is_connected:
+        try:
+            await client.rset()
+        except (aiosmtplib.SMTPException, OSError):
+            client.close()  # for example after 421
+
+
+def _number(name: str, text: str, least: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidInputError(f"email.{name}", text, "must be a number") from None
+    require(least <= value < float("inf"), f"email.{name}", text, f"must be >= {least:g}")
+    return value

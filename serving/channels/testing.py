@@ -1,0 +1,281 @@
+"""The conformance kit: inherit `AdapterLaws`, say how to build the adapter and its wire, and run pytest.
+
+    class TestPigeon(AdapterLaws):
+        def open(self) -> Scene:
+            loft = FakeLoft()  # a `Wire`
+            return Scene(adapter=PigeonAdapter.build(context, loft), wire=loft, message=example_message())
+
+The wire is the provider's end: a real server on loopback, or a fake that enforces what the provider does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+import pytest
+
+from models.domain.campaign import Content
+from models.domain.channel import ContentKind, IdentityKind
+from models.domain.message import Message, ReceiptStatus
+from serving.channels.contract import (
+    ChannelAdapter,
+    FinalRefusalError,
+    ForgedEventsError,
+    Idempotency,
+    RetryLaterError,
+    UnknownOutcomeError,
+)
+
+_INJECTED = "X-Injected: yes"
+_NAMESPACE = UUID(int=0)
+
+
+class Wire(ABC):
+    """The provider's end, as the laws see it.
+
+    `refuse`, `delay` and `go_silent` are for providers that ever do so: override them and answer True.
+    """
+
+    @abstractmethod
+    def accepted(self) -> Sequence[bytes]:
+        """What the provider has taken, as it came over the wire, oldest first."""
+
+    def refuse(self, recipient: str) -> bool:  # noqa: ARG002
+        """From now on refuse that recipient for good."""
+        return False
+
+    def delay(self, recipient: str) -> bool:  # noqa: ARG002
+        """From now on ask to be tried later."""
+        return False
+
+    def go_silent(self, recipient: str) -> bool:  # noqa: ARG002
+        """From now on take messages and never answer; the adapter's time limit must be short."""
+        return False
+
+    @abstractmethod
+    def close(self) -> None:
+        """End of the test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """An adapter, the wire that it is built on, and a message that the provider takes."""
+
+    adapter: ChannelAdapter
+    wire: Wire
+    message: Message
+
+
+class ExampleLinks:
+    """Addresses that lead nowhere."""
+
+    def pixel(self, message_id: str) -> str:
+        """See `serving.channels.contract.Links`."""
+        return f"https://links.example/t/o/{message_id}.gif"
+
+    def click(self, message_id: str, number: int) -> str:
+        """See `serving.channels.contract.Links`."""
+        return f"https://links.example/t/c/{message_id}-{number}"
+
+    def unsubscribe(self, message_id: str) -> str:
+        """See `serving.channels.contract.Links`."""
+        return f"https://links.example/u/{message_id}"
+
+
+def example_message(
+    *,
+    channel: str = "email",
+    identity_kind: IdentityKind = IdentityKind.EMAIL,
+    recipient: str = "ada@example.com",
+    content_kind: ContentKind = ContentKind.TEXT,
+    content: Content | None = None,
+    number: int = 0,
+) -> Message:
+    """A harmless message; messages of different `number` have different ids."""
+    send_at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    return Message(
+        message_id=str(uuid5(_NAMESPACE, str(number))),
+        decision_id=f"decision-{number}",
+        customer_id="c-1",
+        campaign_id="spring",
+        offer_id="tulips",
+        channel=channel,
+        identity_kind=identity_kind,
+        recipient=recipient,
+        content_kind=content_kind,
+        content=content or Content(subject="Spring is here", body="Ten tulips for the price of eight."),
+        send_at=send_at,
+        expires_at=send_at + timedelta(hours=6),
+    )
+
+
+class AdapterLaws(ABC):
+    """What every adapter must satisfy."""
+
+    @abstractmethod
+    def open(self) -> Scene:
+        """A fresh adapter on a fresh wire; called inside the event loop."""
+
+    def test_it_has_every_part_of_the_contract(self) -> None:
+        """Its class offers what the protocol lists, and says what it can do."""
+
+        async def law(scene: Scene) -> None:
+            assert isinstance(scene.adapter, ChannelAdapter)
+            assert scene.adapter.name
+            assert scene.adapter.capabilities.content_kinds
+            for limit in scene.adapter.capabilities.limits:
+                assert limit.at_most > 0, limit
+                assert limit.source.startswith("https://"), limit
+
+        self._hold(law)
+
+    def test_an_accepted_message_gives_a_receipt_and_is_on_the_wire_once(self) -> None:
+        """One send, one message."""
+
+        async def law(scene: Scene) -> None:
+            receipt = await scene.adapter.send(scene.message)
+            assert receipt.status is ReceiptStatus.ACCEPTED
+            assert receipt.provider == scene.adapter.name
+            assert len(scene.wire.accepted()) == 1
+
+        self._hold(law)
+
+    def test_the_same_message_again_is_the_same_on_the_wire(self) -> None:
+        """With a key the provider takes it once; without one both copies are equal, so they can be told."""
+
+        async def law(scene: Scene) -> None:
+            first = await scene.adapter.send(scene.message)
+            second = await scene.adapter.send(scene.message)
+            assert first.provider_message_id == second.provider_message_id
+            taken = scene.wire.accepted()
+            if scene.adapter.capabilities.idempotency is Idempotency.KEYED:
+                assert len(taken) == 1
+            else:
+                assert len(taken) == 2
+                assert taken[0] == taken[1]
+
+        self._hold(law)
+
+    def test_messages_sent_at_the_same_time_all_arrive(self) -> None:
+        """An adapter is shared by many tasks."""
+
+        async def law(scene: Scene) -> None:
+            messages = [replace(scene.message, message_id=str(uuid5(_NAMESPACE, f"m{n}"))) for n in range(20)]
+            receipts = await asyncio.gather(*(scene.adapter.send(message) for message in messages))
+            assert len(receipts) == 20
+            assert len(set(scene.wire.accepted())) == 20
+
+        self._hold(law)
+
+    def test_a_final_refusal_is_final(self) -> None:
+        """It is told apart from a delay, and the adapter does not try again by itself."""
+
+        async def law(scene: Scene) -> None:
+            if not scene.wire.refuse(scene.message.recipient):
+                pytest.skip("this provider never refuses for good")
+            with pytest.raises(FinalRefusalError):
+                await scene.adapter.send(scene.message)
+            assert scene.wire.accepted() == []
+
+        self._hold(law)
+
+    def test_a_delay_is_retried_later_and_not_by_the_adapter(self) -> None:
+        """Whether and when is the dispatcher's business."""
+
+        async def law(scene: Scene) -> None:
+            if not scene.wire.delay(scene.message.recipient):
+                pytest.skip("this provider never asks to be tried later")
+            with pytest.raises(RetryLaterError) as caught:
+                await scene.adapter.send(scene.message)
+            assert caught.value.retry_after is None or caught.value.retry_after >= timedelta()
+            assert scene.wire.accepted() == []
+
+        self._hold(law)
+
+    def test_a_refused_message_does_not_spoil_the_next(self) -> None:
+        """A shared connection is left clean."""
+
+        async def law(scene: Scene) -> None:
+            other = replace(
+                scene.message, recipient=f"not-{scene.message.recipient}", message_id=str(UUID(int=9))
+            )
+            if not scene.wire.refuse(other.recipient):
+                pytest.skip("this provider never refuses for good")
+            with pytest.raises(FinalRefusalError):
+                await scene.adapter.send(other)
+            await scene.adapter.send(scene.message)
+            assert len(scene.wire.accepted()) == 1
+
+        self._hold(law)
+
+    def test_a_lost_answer_is_an_unknown_outcome(self) -> None:
+        """Neither a success nor a failure may be claimed."""
+
+        async def law(scene: Scene) -> None:
+            if not scene.wire.go_silent(scene.message.recipient):
+                pytest.skip("this provider always answers")
+            with pytest.raises(UnknownOutcomeError):
+                await scene.adapter.send(scene.message)
+
+        self._hold(law)
+
+    def test_content_that_it_does_not_carry_is_refused(self) -> None:
+        """Nothing is silently turned into something else."""
+
+        async def law(scene: Scene) -> None:
+            carried = scene.adapter.capabilities.content_kinds
+            for kind in ContentKind:
+                if kind not in carried:
+                    with pytest.raises(FinalRefusalError):
+                        await scene.adapter.send(replace(scene.message, content_kind=kind))
+            assert scene.wire.accepted() == []
+
+        self._hold(law)
+
+    @pytest.mark.parametrize("line_break", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\x00\r\n"])
+    @pytest.mark.parametrize("part", ["subject", "recipient"])
+    def test_line_breaks_cannot_begin_a_header(self, part: str, line_break: str) -> None:
+        """They are taken out, or the message is refused."""
+
+        async def law(scene: Scene) -> None:
+            message = scene.message
+            bad = f"{line_break}{_INJECTED}{line_break}{line_break}<p>injected</p>"
+            if part == "subject":
+                content = replace(message.content, subject=message.content.subject + bad)
+                message = replace(message, content=content)
+            else:
+                message = replace(message, recipient=message.recipient + bad)
+            try:
+                await scene.adapter.send(message)
+            except FinalRefusalError:
+                assert scene.wire.accepted() == []
+            for taken in scene.wire.accepted():
+                assert not any(line.startswith(_INJECTED.encode()) for line in taken.splitlines())
+
+        self._hold(law)
+
+    def test_events_without_the_providers_signature_are_refused(self) -> None:
+        """Anybody can post to a webhook."""
+
+        async def law(scene: Scene) -> None:
+            for body in (b"", b"{}", b'{"events": [{"type": "delivered"}]}', b"\xff\x00"):
+                with pytest.raises(ForgedEventsError):
+                    scene.adapter.parse_events(body, {"content-type": "application/json"})
+
+        self._hold(law)
+
+    def _hold(self, law: Callable[[Scene], Awaitable[None]]) -> None:
+        async def play() -> None:
+            scene = self.open()
+            try:
+                await law(scene)
+            finally:
+                await scene.adapter.aclose()
+                scene.wire.close()
+
+        asyncio.run(play())

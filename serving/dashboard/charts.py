@@ -1,0 +1,111 @@
+"""Geometry of the page's charts; the templates draw it as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PLOT_WIDTH = 520.0
+_ROOM = 0.06  # empty share on both sides of the widest interval
+_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """One line of a forest plot, in the unit of the axis.
+
+    Attributes:
+        always_low: Of the always-valid interval; None where there is none.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    always_low: float | None = None
+    always_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnInterval:
+    """The same in pixels from the left of the plot."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    always_low: float | None
+    always_high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A mark of the axis."""
+
+    at: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forest:
+    """A forest plot: intervals over one axis, with a line at zero where zero is in sight."""
+
+    width: float
+    rows: tuple[DrawnInterval, ...]
+    ticks: tuple[Tick, ...]
+    zero: float | None
+
+
+def forest(intervals: Sequence[Interval], include_zero: bool) -> Forest:
+    """Lay out a forest plot.
+
+    Args:
+        intervals: At least one.
+        include_zero: Whether the axis must show zero.
+    """
+    ends = [
+        end
+        for one in intervals
+        for end in (one.low, one.high, one.always_low, one.always_high)
+        if end is not None
+    ]
+    if include_zero:
+        ends.append(0.0)
+    low, high = min(ends), max(ends)
+    room = (high - low or abs(high) or 1.0) * _ROOM
+    low, high = low - room, high + room
+
+    def at(value: float) -> float:
+        return round((value - low) / (high - low) * PLOT_WIDTH, 1)
+
+    return Forest(
+        width=PLOT_WIDTH,
+        rows=tuple(
+            DrawnInterval(
+                label=one.label,
+                value=at(one.value),
+                low=at(one.low),
+                high=at(one.high),
+                always_low=None if one.always_low is None else at(one.always_low),
+                always_high=None if one.always_high is None else at(one.always_high),
+            )
+            for one in intervals
+        ),
+        ticks=tuple(Tick(at=at(value), value=value) for value in round_values(low, high)),
+        zero=at(0.0) if low <= 0 <= high else None,
+    )
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """About five round values between the ends: multiples of 1, 2 or 5 times a power of ten.
+
+    Example:
+        >>> round_values(-13, 42)
+        [-10.0, 0.0, 10.0, 20.0, 30.0, 40.0]
+    """
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * 0.75)
+    first = math.ceil(low / step)
+    return [round(multiple * step, 10) for multiple in range(first, math.floor(high / step) + 1)]

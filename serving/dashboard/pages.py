@@ -1,0 +1,143 @@
+"""The pages: what a campaign earned, and why a decision was taken."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from models.domain.decision import Decision
+from models.domain.errors import NextchannelError
+from serving.dashboard.charts import Forest, Interval, forest
+from serving.money import Currency
+from serving.problems import problem_of
+from serving.report import Report, build_report, latest_campaign
+from serving.routes.fields import Name
+from serving.service import Service
+
+_FOLDER = Path(__file__).parent
+STATIC_FOLDER = _FOLDER / "static"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+def dashboard_routes(service: Service) -> APIRouter:
+    """The pages of the service."""
+    router = APIRouter(include_in_schema=False)
+    environment = _environment(service.currency)
+
+    def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
+        html = environment.get_template(template).render(title=service.title, **values)
+        return HTMLResponse(html, status_code=status_code, headers=_HEADERS)
+
+    def failure(error: NextchannelError, path: str) -> HTMLResponse:
+        problem = problem_of(error, path)
+        return page("problem.html", status_code=problem.status, problem=problem)
+
+    @router.get("/")
+    async def overview(campaign: Annotated[Name | None, Query()] = None) -> HTMLResponse:
+        now = service.clock()
+
+        def make() -> HTMLResponse:
+            campaigns = list(service.snapshots.current.campaigns.values())
+            if not campaigns:
+                return page("welcome.html")
+            try:
+                chosen = campaign or latest_campaign(service.engine) or campaigns[0].campaign_id
+                report = build_report(service.engine, chosen, now, service.currency.code)
+            except NextchannelError as exc:
+                return failure(exc, "/")
+            return page(
+                "overview.html",
+                report=report,
+                campaigns=campaigns,
+                arms=_arms_plot(report),
+                differences=_differences_plot(report),
+            )
+
+        return await service.in_thread(make)
+
+    @router.get("/decisions/{decision_id}")
+    async def decision(decision_id: UUID) -> HTMLResponse:
+        def make() -> HTMLResponse:
+            try:
+                found = service.decider.recorded(str(decision_id))
+            except NextchannelError as exc:
+                return failure(exc, f"/decisions/{decision_id}")
+            return page("decision.html", decision=found, most_likely=_most_likely(found))
+
+        return await service.in_thread(make)
+
+    return router
+
+
+def _environment(currency: Currency) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["money"] = currency.words
+    environment.filters["moment"] = _moment
+    environment.filters["short"] = _short_moment
+    environment.filters["percent"] = _percent
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["axis"] = lambda minor: f"{minor / 10**currency.digits:,.6g}"
+    return environment
+
+
+def _arms_plot(report: Report) -> Forest | None:
+    """Means of the arms."""
+    intervals = [
+        Interval(label=arm.arm.value, value=arm.mean_minor, low=arm.low_minor, high=arm.high_minor)
+        for arm in report.arms
+        if arm.mean_minor is not None and arm.low_minor is not None and arm.high_minor is not None
+    ]
+    return forest(intervals, include_zero=False) if intervals else None
+
+
+def _differences_plot(report: Report) -> Forest | None:
+    """Differences between arms, with both intervals."""
+    intervals = [
+        Interval(
+            label=f"{one.arm.value} \N{MINUS SIGN} {one.other.value}",
+            value=one.difference.value,
+            low=one.difference.low,
+            high=one.difference.high,
+            always_low=one.difference.always_low,
+            always_high=one.difference.always_high,
+        )
+        for one in report.differences
+    ]
+    return forest(intervals, include_zero=True) if intervals else None
+
+
+def _most_likely(decision: Decision) -> float:
+    """The largest probability on the page, for the bars; at least that of the decision itself."""
+    return max([decision.propensity, *(other.propensity for other in decision.alternatives)])
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _short_moment(moment: datetime) -> str:
+    return f"{moment.day} {moment:%b %H:%M} UTC"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"

@@ -1,0 +1,176 @@
+"""Errors as RFC 9457 problem details.
+
+Every error answer is `application/problem+json` with `type`, `title`, `status`, `detail`, `instance`, and
+`errors`: one entry a wrong field, with the value that was given and the bound that it broke.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from models.domain.errors import (
+    CampaignExpiredError,
+    ConflictError,
+    InvalidInputError,
+    NextchannelError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 1
+_LONGEST_SHOWN = 200
+
+
+class FieldError(BaseModel):
+    """One wrong field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field: str = Field(description="Path of the field, for example `interactions.3.occurred_at`.")
+    value: str = Field(description="What was given, shortened.")
+    bound: str = Field(description="What would have been right.")
+
+
+class Problem(BaseModel):
+    """Problem details, RFC 9457."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="Address of the kind of problem, relative to the service.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Path of the request.")
+    errors: list[FieldError] = Field(default_factory=list)
+
+
+def problem_of(error: NextchannelError, instance: str) -> Problem:
+    """The problem document of one of our own errors."""
+    errors: list[FieldError] = []
+    match error:
+        case NotFoundError():
+            status, kind, title = 404, "not-found", "Nothing is recorded under this id"
+            errors = [
+                FieldError(
+                    field=error.field, value=shown(error.value), bound="must name something that exists"
+                )
+            ]
+        case CampaignExpiredError():
+            status, kind, title = 409, "campaign-expired", "The campaign's send window has closed"
+            errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+        case InvalidInputError():
+            status, kind, title = 422, "invalid-input", "A value breaks its bound"
+            errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+        case ConflictError():
+            status, kind, title = 409, "conflict", "The request contradicts what is recorded"
+        case StoreUnavailableError():
+            status, kind, title = 503, "store-unavailable", "The database cannot be reached; try again"
+        case _:
+            status, kind, title = 500, "internal", "The service failed"
+    return Problem(
+        type=f"/problems/{kind}",
+        title=title,
+        status=status,
+        detail=printable(str(error)),
+        instance=instance,
+        errors=errors,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application with a problem document."""
+
+    @app.exception_handler(NextchannelError)
+    async def of_ours(request: Request, error: NextchannelError) -> JSONResponse:
+        problem = problem_of(error, request.url.path)
+        if problem.status >= 500:
+            logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(_invalid_request(error.errors(), request.url.path))
+
+    @app.exception_handler(HTTPException)
+    async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
+        title = HTTPStatus(error.status_code).phrase
+        return respond(
+            Problem(
+                type=f"/problems/{title.lower().replace(' ', '-')}",
+                title=title,
+                status=error.status_code,
+                detail=str(error.detail),
+                instance=request.url.path,
+            ),
+            headers=dict(error.headers or {}),
+        )
+
+    @app.exception_handler(Exception)
+    async def of_the_service(request: Request, _error: Exception) -> JSONResponse:
+        # The server logs the exception itself; the caller learns nothing of our insides.
+        return respond(
+            Problem(
+                type="/problems/internal",
+                title="The service failed",
+                status=500,
+                detail="The failure is in the service's log.",
+                instance=request.url.path,
+            )
+        )
+
+
+def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The answer that carries a problem document."""
+    headers = headers or {}
+    if problem.status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return JSONResponse(
+        problem.model_dump(mode="json"),
+        status_code=problem.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def shown(value: object) -> str:
+    """A value as it was given, shortened and printable."""
+    text = printable(value if isinstance(value, str) else repr(value))
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+
+
+def printable(text: str) -> str:
+    """The text without what UTF-8 cannot carry (lone surrogates)."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
+    """From pydantic's list of errors; the field's path loses the leading `body`, `query` or `path`."""
+    found = [
+        FieldError(
+            field=printable(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])),
+            value=shown(error.get("input", "")),
+            bound=printable(error["msg"]),
+        )
+        for error in errors
+    ]
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Problem(
+        type="/problems/invalid-request",
+        title="The request is not valid",
+        status=422,
+        detail=f"{first.field}: {first.bound}{more}",
+        instance=instance,
+        errors=found,
+    )

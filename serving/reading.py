@@ -1,0 +1,111 @@
+"""Features for a decision, in the model's order and inside the deadline; what is missing is said, not hidden."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from models.choice import BoolArray, FloatArray
+from models.domain.errors import NextchannelError
+
+if TYPE_CHECKING:
+    from features.online import FeatureVectors
+
+logger = logging.getLogger(__name__)
+
+
+class Degraded(StrEnum):
+    """Why a decision was taken by a simpler policy than the campaign asked for."""
+
+    FEATURES_MISSING = "features_missing"
+    FEATURES_UNAVAILABLE = "features_unavailable"
+    FEATURES_LATE = "features_late"
+    MODEL_MISSING = "model_missing"
+    BANDIT_MISSING = "bandit_missing"
+    LIMITS_CHANGED = "limits_changed"
+    """A cap, budget or capacity was used up while deciding, so the choice was made again without it."""
+
+
+class FeatureSource(Protocol):
+    """The online store, as the decision sees it."""
+
+    def read(self, customer_ids: Sequence[str], now: datetime) -> FeatureVectors:
+        """The latest features of every customer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Features of n customers.
+
+    Attributes:
+        names: Of the columns.
+        values: Shape (n, F); NaN where missing.
+        missing: Customers without a row, shape (n,).
+        trouble: Why there are none at all, where that is so.
+    """
+
+    names: tuple[str, ...]
+    values: FloatArray
+    missing: BoolArray
+    trouble: Degraded | None = None
+
+
+def read_features(
+    source: FeatureSource,
+    executor: Executor,
+    customer_ids: Sequence[str],
+    now: datetime,
+    within_seconds: float,
+) -> Reading:
+    """Read features, but do not wait for a store that fails or is late.
+
+    Args:
+        source: The online store.
+        executor: Where the read runs, so that it can be left behind.
+        customer_ids: n customers.
+        now: As of when.
+        within_seconds: How long to wait.
+    """
+    reading = executor.submit(source.read, customer_ids, now)
+    try:
+        vectors = reading.result(timeout=within_seconds)
+    except LateError:
+        reading.cancel()
+        logger.warning("features were not there within %.3f s", within_seconds)
+        return _nothing(len(customer_ids), Degraded.FEATURES_LATE)
+    except NextchannelError as exc:  # known and explained: nothing is set up yet
+        logger.warning("features cannot be read: %s", exc)
+        return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
+    except Exception:  # any failure of the store costs features, never the decision
+        logger.exception("features cannot be read")
+        return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
+    return Reading(names=tuple(vectors.names), values=vectors.values, missing=vectors.missing)
+
+
+def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
+    """The columns that a model wants, in its order; NaN for one that the store does not know.
+
+    Returns:
+        Shape (n, len(names)).
+    """
+    if reading.names == tuple(names):
+        return reading.values
+    at = {name: column for column, name in enumerate(reading.names)}
+    ordered = np.full((len(reading.values), len(names)), np.nan)
+    for column, name in enumerate(names):
+        if name in at:
+            ordered[:, column] = reading.values[:, at[name]]
+    return ordered
+
+
+def _nothing(n: int, trouble: Degraded) -> Reading:
+    return Reading(names=(), values=np.empty((n, 0)), missing=np.ones(n, dtype=np.bool_), trouble=trouble)

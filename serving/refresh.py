@@ -1,0 +1,83 @@
+"""Keep the online features of customers current after something happened to them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from models.domain.errors import NotFoundError
+from serving.background import Repeating
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 0.5
+_AT_A_TIME = 2_000
+
+
+class Refresher(Protocol):
+    """What computes features and writes them to the online store."""
+
+    def refresh(self, customer_ids: Sequence[str], now: datetime) -> object:
+        """Bring the features of those customers up to `now`."""
+        ...
+
+
+class FeatureRefresher:
+    """Collects customers to refresh and refreshes them in the background, each once however often named.
+
+    Customers that could not be refreshed are tried again.
+
+    Args:
+        writer: Computes and writes.
+        clock: The time as of which to compute.
+    """
+
+    def __init__(self, writer: Refresher, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._due: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._thread = Repeating("feature-refresher", self.run_once, EVERY_SECONDS)
+
+    def start(self) -> None:
+        """Begin to refresh."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the turn under way; whoever is still due is computed by the next full materialisation."""
+        self._thread.stop()
+
+    def request(self, customer_ids: Iterable[str]) -> None:
+        """Refresh these customers soon."""
+        with self._lock:
+            self._due.update(dict.fromkeys(customer_ids))
+
+    @property
+    def n_due(self) -> int:
+        """How many customers wait."""
+        return len(self._due)
+
+    def run_once(self) -> int:
+        """Refresh everybody who is due; how many that were."""
+        done = 0
+        while batch := self._take():
+            try:
+                self._writer.refresh(batch, self._clock())
+            except NotFoundError as exc:
+                # Nobody has made the list of features yet; whoever does computes everybody.
+                logger.warning("features are not refreshed: %s", exc)
+            except Exception:
+                self.request(batch)
+                raise
+            done += len(batch)
+        return done
+
+    def _take(self) -> list[str]:
+        with self._lock:
+            batch = list(self._due)[:_AT_A_TIME]
+            for customer_id in batch:
+                del self._due[customer_id]
+        return batch

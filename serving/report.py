@@ -1,0 +1,270 @@
+"""What a campaign has done and what it was worth: one report for the page and for JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy import Connection, Engine, func, select
+
+from features.history.engine import read_only
+from features.history.query import load_campaign
+from features.history.report import ArmOutcome, FunnelRow, arm_outcomes, funnel
+from features.history.rewards import settle_rewards
+from features.history.tables import customers, decisions
+from models.domain.experiment import Arm, Experiment
+from models.evaluation.estimate import normal_quantile
+from models.evaluation.experiment import Difference, Moments, SampleRatio, compare_arms, sample_ratio
+from serving.store.availability import reaching_the_store
+
+CONFIDENCE = 0.95
+MOST_RECENT = 20
+# Fewer customers than this in an arm, and a normal approximation is not to be trusted.
+_FEWEST_TO_JUDGE = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmReport:
+    """One arm: net value a customer, whether or not the customer was contacted.
+
+    Attributes:
+        mean_minor: None without customers.
+        low_minor: Of the fixed interval; None below two customers.
+        high_minor: The same.
+        share_contacted: In [0, 1]; None without customers.
+        share_converted: The same.
+    """
+
+    arm: Arm
+    n_customers: int
+    mean_minor: float | None
+    low_minor: float | None
+    high_minor: float | None
+    share_contacted: float | None
+    share_converted: float | None
+    cost_minor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceReport:
+    """Net value a customer of one arm minus that of another, minor units."""
+
+    arm: Arm
+    other: Arm
+    difference: Difference
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentDecision:
+    """One line of the list of latest decisions."""
+
+    decision_id: str
+    customer_id: str
+    decided_at: datetime
+    arm: Arm
+    policy: str
+    offer: str | None
+    channel: str | None
+    send_at: datetime | None
+    propensity: float
+    net_value_minor: float | None
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A campaign at one moment.
+
+    Attributes:
+        simulated: Whether customers and outcomes come from a simulator.
+        n_customers: Customers decided for.
+        n_contacts: Contacts decided on.
+        spend_minor: Cost of those that were not refused, minor units.
+        net_value_minor: Value attributed less cost; it counts customers who would have bought anyway.
+        incremental_minor: Treatment minus holdout a customer, times the customers of the treatment; None without
+            a holdout.
+        sample_ratio: None before the first customer.
+    """
+
+    campaign_id: str
+    campaign_version: int
+    simulated: bool
+    as_of: datetime
+    currency: str
+    confidence: float
+    n_customers: int
+    n_decisions: int
+    n_contacts: int
+    spend_minor: float
+    net_value_minor: float
+    incremental_minor: float | None
+    incremental_low_minor: float | None
+    incremental_high_minor: float | None
+    funnel: tuple[FunnelRow, ...]
+    arms: tuple[ArmReport, ...]
+    differences: tuple[DifferenceReport, ...]
+    sample_ratio: SampleRatio | None
+    verdict: str
+    recent: tuple[RecentDecision, ...]
+
+
+def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str) -> Report:
+    """Settle the campaign's rewards, then report.
+
+    Raises:
+        NotFoundError: there is no such campaign.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    with reaching_the_store():
+        with engine.begin() as conn:
+            campaign = load_campaign(conn, campaign_id)
+            settle_rewards(conn, now, campaign_id)
+        with read_only(engine).connect() as conn:
+            rows = funnel(conn, campaign_id)
+            outcomes = arm_outcomes(conn, campaign_id)
+            n_decisions = conn.execute(
+                select(func.count()).where(decisions.c.campaign_id == campaign_id)
+            ).scalar_one()
+            n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
+            recent = _recent(conn, campaign_id)
+    moments = {
+        arm: Moments.of(
+            np.array([each.value_minor - each.cost_minor for each in outcomes if each.arm is arm])
+        )
+        for arm in Arm
+    }
+    # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
+    differences = compare_arms(moments, planned_n=max(2, n_known, len(outcomes)), confidence=CONFIDENCE)
+    ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if outcomes else None
+    against_holdout = differences.get((Arm.TREATMENT, Arm.HOLDOUT))
+    n_treated = moments[Arm.TREATMENT].n
+    return Report(
+        campaign_id=campaign_id,
+        campaign_version=campaign.version,
+        simulated=campaign.simulated,
+        as_of=now,
+        currency=currency,
+        confidence=CONFIDENCE,
+        n_customers=len(outcomes),
+        n_decisions=n_decisions,
+        n_contacts=sum(row.planned for row in rows),
+        spend_minor=sum(row.cost_minor for row in rows),
+        net_value_minor=sum(row.net_value_minor for row in rows),
+        incremental_minor=None if against_holdout is None else against_holdout.value * n_treated,
+        incremental_low_minor=None if against_holdout is None else against_holdout.low * n_treated,
+        incremental_high_minor=None if against_holdout is None else against_holdout.high * n_treated,
+        funnel=tuple(rows),
+        arms=_arms(moments, outcomes, campaign.experiment),
+        differences=tuple(
+            DifferenceReport(arm=a, other=b, difference=found, verdict=_verdict(a, b, found, moments))
+            for (a, b), found in differences.items()
+        ),
+        sample_ratio=ratio,
+        verdict=_overall(campaign.experiment, differences, moments, ratio),
+        recent=recent,
+    )
+
+
+def latest_campaign(engine: Engine) -> str | None:
+    """The campaign that decided last; None before the first decision."""
+    with reaching_the_store(), read_only(engine).connect() as conn:
+        return conn.scalar(select(decisions.c.campaign_id).order_by(decisions.c.decision_id.desc()).limit(1))
+
+
+def _arms(
+    moments: Mapping[Arm, Moments], outcomes: Iterable[ArmOutcome], experiment: Experiment
+) -> tuple[ArmReport, ...]:
+    members: defaultdict[Arm, list[ArmOutcome]] = defaultdict(list)
+    for each in outcomes:
+        members[each.arm].append(each)
+    found = []
+    for arm in Arm:
+        sums = moments[arm]
+        if sums.n == 0 and experiment.share(arm) <= 0:
+            continue
+        reach = normal_quantile(CONFIDENCE) * sums.standard_error if sums.n >= 2 else None
+        mean = sums.mean if sums.n else None
+        found.append(
+            ArmReport(
+                arm=arm,
+                n_customers=sums.n,
+                mean_minor=mean,
+                low_minor=None if mean is None or reach is None else mean - reach,
+                high_minor=None if mean is None or reach is None else mean + reach,
+                share_contacted=_share(members[arm], lambda each: each.contacted),
+                share_converted=_share(members[arm], lambda each: each.converted),
+                cost_minor=sum(each.cost_minor for each in members[arm]),
+            )
+        )
+    return tuple(found)
+
+
+def _share(members: list[ArmOutcome], of: Callable[[ArmOutcome], bool]) -> float | None:
+    return sum(map(of, members)) / len(members) if members else None
+
+
+def _verdict(arm: Arm, other: Arm, found: Difference, moments: Mapping[Arm, Moments]) -> str:
+    """What may be said of a difference, in plain words."""
+    if min(moments[arm].n, moments[other].n) < _FEWEST_TO_JUDGE:
+        return f"Cannot tell yet: fewer than {_FEWEST_TO_JUDGE} customers in one of the arms."
+    if found.may_stop:
+        way = "more" if found.value > 0 else "less"
+        return f"{arm.value.capitalize()} earns {way} than {other.value}, however often this was looked at."
+    if found.low > 0 or found.high < 0:
+        way = "more" if found.value > 0 else "less"
+        return (
+            f"{arm.value.capitalize()} seems to earn {way} than {other.value}; this is sure only if the time to look "
+            "was fixed in advance."
+        )
+    return f"Cannot tell yet whether {arm.value} earns more or less than {other.value}."
+
+
+def _overall(
+    experiment: Experiment,
+    differences: Mapping[tuple[Arm, Arm], Difference],
+    moments: Mapping[Arm, Moments],
+    ratio: SampleRatio | None,
+) -> str:
+    """One sentence for a person in a hurry."""
+    if ratio is None:
+        return "Nobody has been decided for yet."
+    if not ratio.sound:
+        return (
+            "Do not read the results: the arms do not have the sizes that were planned, so something other than "
+            "chance decides who is in them."
+        )
+    pair = (Arm.TREATMENT, Arm.HOLDOUT)
+    if pair not in differences:
+        if experiment.holdout_share <= 0:
+            return "Without a holdout nobody can say what contact adds."
+        return "Cannot tell yet: an arm has fewer than two customers."
+    return _verdict(*pair, differences[pair], moments)
+
+
+def _recent(conn: Connection, campaign_id: str) -> tuple[RecentDecision, ...]:
+    rows = conn.execute(
+        select(
+            decisions.c.decision_id,
+            decisions.c.customer_id,
+            decisions.c.decided_at,
+            decisions.c.arm,
+            decisions.c.policy,
+            decisions.c.offer_id.label("offer"),
+            decisions.c.channel,
+            decisions.c.send_at,
+            decisions.c.propensity,
+            decisions.c.net_value_minor,
+            decisions.c.degraded,
+        )
+        .where(decisions.c.campaign_id == campaign_id)
+        .order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc())
+        .limit(MOST_RECENT)
+    )
+    return tuple(
+        RecentDecision(**(row._asdict() | {"arm": Arm(row.arm), "degraded": tuple(row.degraded)}))
+        for row in rows
+    )

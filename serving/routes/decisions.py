@@ -1,0 +1,62 @@
+"""`/v1/decisions`: ask, ask for many, look up."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+
+from models.domain.decision import Decision
+from models.domain.errors import NextchannelError
+from serving.decide import DecisionRequest
+from serving.problems import problem_of
+from serving.routes.examples import PROBLEMS, REQUESTS
+from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut, RecordedDecisionOut
+from serving.service import Service
+
+
+def decision_routes(service: Service) -> APIRouter:
+    """The endpoints of decisions."""
+    router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
+
+    @router.post("", openapi_extra=REQUESTS)
+    async def decide(request: DecisionIn) -> DecisionOut:
+        """Which offer, on which channel, at what time, or no contact, for one customer.
+
+        The decision is recorded and its message queued before the answer is given.
+        """
+        asked = request.to_request()
+        now = service.clock()
+        return DecisionOut.of(await service.in_thread(lambda: service.decider.decide(asked, now)))
+
+    @router.post("/batch")
+    async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
+        """The same for up to 1,000 customers; each has its own decision or problem."""
+        asked: list[DecisionRequest] = []
+        at: list[int] = []
+        outcomes = [OutcomeOut() for _ in batch.requests]
+        for index, one in enumerate(batch.requests):
+            try:
+                asked.append(one.to_request())
+                at.append(index)
+            except NextchannelError as exc:
+                outcomes[index] = _outcome(exc, request.url.path)
+        now = service.clock()
+        answers = await service.in_thread(lambda: service.decider.decide_many(asked, now))
+        for index, answer in zip(at, answers, strict=True):
+            outcomes[index] = _outcome(answer, request.url.path)
+        return BatchOut(outcomes=outcomes)
+
+    @router.get("/{decision_id}")
+    async def recorded(decision_id: UUID) -> RecordedDecisionOut:
+        """A decision taken before, with all that it was based on."""
+        decision = await service.in_thread(lambda: service.decider.recorded(str(decision_id)))
+        return RecordedDecisionOut.model_validate(decision)
+
+    return router
+
+
+def _outcome(answer: Decision | NextchannelError, instance: str) -> OutcomeOut:
+    if isinstance(answer, Decision):
+        return OutcomeOut(decision=DecisionOut.of(answer))
+    return OutcomeOut(problem=problem_of(answer, instance))

@@ -1,0 +1,172 @@
+"""The decision as JSON: requests and answers of `/v1/decisions`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.domain.action import ReasonCode
+from models.domain.campaign import Mode
+from models.domain.channel import IdentityKind
+from models.domain.decision import Decision
+from models.domain.experiment import Arm
+from serving.decide import DecisionRequest, IdentityRef
+from serving.problems import Problem
+from serving.routes.fields import LongText, Name
+
+LARGEST_BATCH = 1_000
+
+_STRICT = ConfigDict(extra="forbid")
+_OF_DOMAIN = ConfigDict(from_attributes=True)
+
+
+class IdentityIn(BaseModel):
+    """A customer, named by one of their contact points."""
+
+    model_config = _STRICT
+
+    kind: IdentityKind
+    value: LongText
+
+
+class DecisionIn(BaseModel):
+    """Ask what to do for one customer: give `customer_id` or `identity`."""
+
+    model_config = _STRICT
+
+    campaign_id: Name
+    customer_id: Name | None = None
+    identity: IdentityIn | None = None
+    dry_run: bool = Field(default=False, description="Decide, but record and send nothing.")
+    decision_id: UUID | None = Field(
+        default=None, description="Your own id: asking again with it gives the recorded decision."
+    )
+
+    def to_request(self) -> DecisionRequest:
+        """The same for the decider."""
+        return DecisionRequest(
+            campaign_id=self.campaign_id,
+            customer_id=self.customer_id,
+            identity=None
+            if self.identity is None
+            else IdentityRef(kind=self.identity.kind, value=self.identity.value),
+            dry_run=self.dry_run,
+            decision_id=None if self.decision_id is None else str(self.decision_id),
+        )
+
+
+class BatchIn(BaseModel):
+    """Ask for many customers at once."""
+
+    model_config = _STRICT
+
+    requests: Annotated[list[DecisionIn], Field(min_length=1, max_length=LARGEST_BATCH)]
+
+
+class ActionOut(BaseModel):
+    """A contact to make."""
+
+    model_config = _OF_DOMAIN
+
+    offer: str
+    channel: str
+    slot: int = Field(description="Index into the campaign's slots.")
+    send_at: datetime = Field(description="Not before, UTC.")
+    expires_at: datetime = Field(description="Not after, UTC.")
+
+
+class ExpectedOut(BaseModel):
+    """What the action is expected to do; null where no model has said."""
+
+    model_config = _OF_DOMAIN
+
+    p_open: float | None
+    p_convert: float | None
+    p_convert_no_contact: float | None
+    uplift: float | None
+    cost_minor: float
+    net_value_minor: float | None
+
+
+class AlternativeOut(BaseModel):
+    """Another candidate; `action` null is no contact."""
+
+    model_config = _OF_DOMAIN
+
+    action: ActionOut | None
+    propensity: float
+    expected: ExpectedOut
+
+
+class ExclusionOut(BaseModel):
+    """Why a part of the grid holds no candidate; null stands for "every one"."""
+
+    model_config = _OF_DOMAIN
+
+    reason: ReasonCode
+    words: str
+    offer: str | None
+    channel: str | None
+    slot: int | None
+
+
+class DecisionOut(BaseModel):
+    """The answer. `action` null means: leave this customer alone."""
+
+    model_config = _OF_DOMAIN
+
+    decision_id: str
+    customer_id: str
+    campaign_id: str
+    campaign_version: int
+    decided_at: datetime
+    action: ActionOut | None
+    propensity: float = Field(description="Probability with which the action was chosen, in (0, 1].")
+    expected: ExpectedOut
+    alternatives: list[AlternativeOut] = Field(description="Best slot of each offer and channel, best first.")
+    exclusions: list[ExclusionOut]
+    arm: Arm
+    mode: Mode
+    policy: str
+    policy_version: str
+    degraded: list[str] = Field(description="What was missing, so that a simpler policy decided.")
+    explanation: str
+    parent_id: str | None
+    dry_run: bool
+
+    @classmethod
+    def of(cls, decision: Decision) -> DecisionOut:
+        """From the domain."""
+        return cls.model_validate(decision)
+
+
+class EvidenceOut(BaseModel):
+    """What it takes to run the decision again and to learn from it."""
+
+    model_config = _OF_DOMAIN
+
+    features: dict[str, float | None]
+    distribution: dict[int, float] = Field(description="Probability by action index, where above zero.")
+    net_value_minor: dict[int, float] = Field(description="Expected net value by action index.")
+
+
+class RecordedDecisionOut(DecisionOut):
+    """A recorded decision with its evidence."""
+
+    evidence: EvidenceOut
+
+
+class OutcomeOut(BaseModel):
+    """One customer's part of a batch: a decision or a problem."""
+
+    decision: DecisionOut | None = None
+    problem: Problem | None = None
+
+
+class BatchOut(BaseModel):
+    """An outcome a request, in the order of the requests."""
+
+    outcomes: list[OutcomeOut]

@@ -1,0 +1,123 @@
+"""Judges once more, right before sending, whether a message may go out: hours may lie between decision and sending.
+
+Contact points and content are read here, at the last moment, so none is kept in the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from features.history.query import latest_campaigns, load_campaign, load_channels, load_customers
+from features.history.tables import decisions
+from models.domain.campaign import Campaign, Content
+from models.domain.channel import Channel
+from models.domain.customer import Customer, zone
+from models.domain.eligibility import unreachable
+from models.domain.errors import NotFoundError
+from models.domain.message import Message
+from models.domain.slots import next_send_times
+from serving.channels.contract import Links
+from serving.content import with_tracked_links
+from serving.store.outbox import ClaimedMessage, Ending, later, suppressed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendFacts:
+    """What is known at the moment of sending; what is gone is absent.
+
+    Attributes:
+        customers: By id.
+        channels: By name.
+        campaigns: Latest version by id: what holds now.
+        decided: By decision id, the campaign in the version that the decision used: what was promised.
+    """
+
+    customers: Mapping[str, Customer]
+    channels: Mapping[str, Channel]
+    campaigns: Mapping[str, Campaign]
+    decided: Mapping[str, Campaign]
+
+
+def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime) -> SendFacts:
+    """Read, in a few statements, what `judge` needs for these messages."""
+    campaigns = {
+        campaign.campaign_id: campaign
+        for campaign in latest_campaigns(conn, sorted({each.campaign_id for each in claimed}))
+    }
+    version_of = conn.execute(
+        select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.campaign_version).where(
+            decisions.c.decision_id.in_([each.decision_id for each in claimed])
+        )
+    ).all()
+    versions: dict[tuple[str, int], Campaign] = {}
+    for campaign_id, version in {(row.campaign_id, row.campaign_version) for row in version_of}:
+        with suppress(NotFoundError):
+            versions[campaign_id, version] = load_campaign(conn, campaign_id, version)
+    return SendFacts(
+        customers=load_customers(conn, [each.customer_id for each in claimed], now),
+        channels=load_channels(conn),
+        campaigns=campaigns,
+        decided={
+            row.decision_id: versions[row.campaign_id, row.campaign_version]
+            for row in version_of
+            if (row.campaign_id, row.campaign_version) in versions
+        },
+    )
+
+
+def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime) -> Message | Ending:
+    """The message to send now, or why it is not to be sent: suppressed for good, or later.
+
+    Args:
+        claimed: The claim.
+        facts: Read just before.
+        links: Makes the tracked addresses that replace the content's own.
+        now: Aware.
+    """
+    campaign = facts.campaigns.get(claimed.campaign_id)
+    channel = facts.channels.get(claimed.channel)
+    customer = facts.customers.get(claimed.customer_id)
+    content = _content(facts.decided.get(claimed.decision_id), claimed)
+    if campaign is None or content is None:
+        return suppressed(claimed, now, "campaign_gone")
+    if channel is None:
+        return suppressed(claimed, now, "channel_gone")
+    if customer is None:
+        return suppressed(claimed, now, "customer_gone")
+    if now >= min(claimed.expires_at, campaign.send_window.ends_at):
+        return suppressed(claimed, now, "expired")
+    if reason := unreachable(channel, campaign.purpose, customer, now):
+        return suppressed(claimed, now, reason)
+    if campaign.quiet_hours.cover(now.astimezone(zone(customer.time_zone)).time()):
+        (quiet_until,) = next_send_times((campaign.quiet_hours.end,), customer.time_zone, now)
+        return later(claimed, now, quiet_until, "quiet_hours", attempted=False)
+    return Message(
+        message_id=claimed.message_id,
+        decision_id=claimed.decision_id,
+        customer_id=claimed.customer_id,
+        campaign_id=claimed.campaign_id,
+        offer_id=claimed.offer_id,
+        channel=claimed.channel,
+        identity_kind=channel.identity_kind,
+        recipient=customer.identities[channel.identity_kind],
+        content_kind=claimed.content_kind,
+        content=with_tracked_links(
+            claimed.content_kind, content, lambda number: links.click(claimed.message_id, number)
+        ),
+        send_at=claimed.send_at,
+        expires_at=claimed.expires_at,
+    )
+
+
+def _content(campaign: Campaign | None, claimed: ClaimedMessage) -> Content | None:
+    if campaign is None:
+        return None
+    for offer in campaign.offers:
+        if offer.offer_id == claimed.offer_id:
+            return offer.content.get(claimed.content_kind)
+    return None

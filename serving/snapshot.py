@@ -1,0 +1,177 @@
+"""What decisions are taken with, as one immutable value that is swapped when something changed.
+
+A request takes the current snapshot once and uses it to the end; a background thread looks for a new champion,
+campaign version or channel about once a second and replaces the whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import Connection, Engine, func, select
+
+from features.history.engine import read_only
+from features.history.query import list_campaigns, load_channels
+from features.history.tables import campaigns, channels
+from models.choice import Policy, ResponseModel
+from models.domain.campaign import Campaign, PolicyName
+from models.domain.channel import Channel
+from models.domain.errors import NotFoundError
+from models.policy.registry import build_policies
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.policy.bandit import Bandit
+
+logger = logging.getLogger(__name__)
+
+RELOAD_SECONDS = 1.0
+
+
+class Registry(Protocol):
+    """Where bundles come from."""
+
+    def champion_version(self) -> int | None:
+        """The version that serves, or None before the first promotion."""
+        ...
+
+    def load(self, alias_or_version: str | int) -> Bundle:
+        """Load a bundle."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The champion bundle, ready to use.
+
+    Attributes:
+        version: The bundle's own version: the `policy_version` of what it decides.
+        response: The response model.
+        bandit: None where the bundle has none.
+    """
+
+    version: str
+    response: ResponseModel
+    bandit: Bandit | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that a decision needs beside the customer.
+
+    Attributes:
+        campaigns: Latest version by id.
+        channels: By name.
+        model: None before the first promotion, or where the champion cannot be read.
+        policies: By campaign id, then by name.
+    """
+
+    campaigns: Mapping[str, Campaign] = field(default_factory=dict)
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    model: Model | None = None
+    policies: Mapping[str, Mapping[PolicyName, Policy]] = field(default_factory=dict)
+
+    def campaign(self, campaign_id: str) -> Campaign:
+        """The latest version of a campaign.
+
+        Raises:
+            NotFoundError: there is none, or it names a channel that is not configured.
+        """
+        found = self.campaigns.get(campaign_id)
+        if found is None:
+            raise NotFoundError("campaign_id", campaign_id)
+        for name in found.channels:
+            if name not in self.channels:
+                raise NotFoundError("channels", name)
+        return found
+
+
+class Snapshots:
+    """Holds the current snapshot and keeps it current.
+
+    Args:
+        engine: Where campaigns and channels are.
+        registry: Where the champion is.
+        open_bundle: Makes a bundle's files usable.
+    """
+
+    def __init__(self, engine: Engine, registry: Registry, open_bundle: Callable[[Bundle], Model]) -> None:
+        self._engine = read_only(engine)
+        self._registry = registry
+        self._open_bundle = open_bundle
+        self._current: Snapshot | None = None
+        self._seen: tuple[object, ...] = ()
+        self._model_version: int | None = None
+        self._model: Model | None = None
+        self._model_error: str | None = None
+        self._reloading = threading.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there has been a first snapshot."""
+        return self._current is not None
+
+    @property
+    def model_error(self) -> str | None:
+        """Why the champion could not be loaded; None where there is no such trouble."""
+        return self._model_error
+
+    @property
+    def current(self) -> Snapshot:
+        """The snapshot to decide with; loaded on first use."""
+        if self._current is None:
+            self.reload()
+        assert self._current is not None
+        return self._current
+
+    def reload(self) -> bool:
+        """Look for changes and swap the snapshot if there are any; whether there were."""
+        with self._reloading:
+            model_changed = self._reload_model()
+            with self._engine.connect() as conn:
+                seen = _fingerprint(conn)
+                if self._current is not None and seen == self._seen and not model_changed:
+                    return False
+                known = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}
+                configured = load_channels(conn)
+            bandit = None if self._model is None else self._model.bandit
+            self._current = Snapshot(
+                campaigns=known,
+                channels=configured,
+                model=self._model,
+                policies={name: build_policies(campaign, bandit) for name, campaign in known.items()},
+            )
+            self._seen = seen
+            return True
+
+    def _reload_model(self) -> bool:
+        """Follow the alias `champion`. A champion that cannot be read leaves the last good one in place."""
+        try:
+            version = self._registry.champion_version()
+            if version == self._model_version:
+                return False
+            model = None if version is None else self._open_bundle(self._registry.load(version))
+        except Exception as exc:  # whatever MLflow, its store or a damaged file may raise
+            if str(exc) != self._model_error:
+                logger.exception("the champion cannot be loaded; the model in use stays")
+            self._model_error = str(exc)
+            return False
+        self._model_error = None
+        self._model_version, self._model = version, model
+        logger.info("champion is version %s", version)
+        return True
+
+
+def _fingerprint(conn: Connection) -> tuple[object, ...]:
+    """Differs whenever a campaign version or a channel was written: they are never rewritten in place."""
+    versions = conn.execute(
+        select(func.count(), func.max(campaigns.c.created_at)).select_from(campaigns)
+    ).one()
+    configured = conn.execute(
+        select(func.count(), func.max(channels.c.updated_at)).select_from(channels)
+    ).one()
+    return (*versions, *configured)

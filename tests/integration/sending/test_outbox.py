@@ -1,0 +1,159 @@
+"""The outbox: claims, leases, fencing tokens and endings, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models.domain.message import Receipt, ReceiptStatus
+from serving.store.outbox import (
+    ClaimedMessage,
+    OutboxStatus,
+    claim,
+    counts,
+    failed,
+    later,
+    sent,
+    settle,
+    suppressed,
+    unknown,
+)
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+RECEIPT = Receipt(status=ReceiptStatus.ACCEPTED, provider="email", provider_message_id="p-1", detail="250 OK")
+
+
+def take(shop, now=NOON, limit=100, lease_seconds=60, channels=None) -> list[ClaimedMessage]:
+    with shop.engine.begin() as conn:
+        return claim(conn, now, lease_seconds, limit, channels)
+
+
+def end(shop, *endings):
+    with shop.engine.begin() as conn:
+        return settle(conn, endings)
+
+
+def test_what_is_due_is_claimed_oldest_first_and_no_more_than_asked(shop):
+    (late,) = shop.add_messages(1, first=0, send_at=NOON - timedelta(minutes=1))
+    (early,) = shop.add_messages(1, first=1, send_at=NOON - timedelta(hours=1))
+    shop.add_messages(1, first=2, send_at=NOON + timedelta(seconds=1))
+    assert [each.message_id for each in take(shop, limit=1)] == [early]
+    assert [each.message_id for each in take(shop)] == [late]
+    assert take(shop) == []
+
+
+def test_a_claim_keeps_to_the_channels_asked_for(shop):
+    shop.add_messages(2, first=0, channel="email")
+    (text_message,) = shop.add_messages(1, first=2, channel="sms")
+    assert [each.message_id for each in take(shop, channels=["sms"])] == [text_message]
+    assert take(shop, channels=["line"]) == []
+    assert take(shop, channels=[]) == []
+
+
+def test_claimants_at_the_same_time_get_different_messages(shop):
+    shop.add_messages(200)
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(lambda _: take(shop, limit=10), range(24)))
+    ids = [each.message_id for claimed in taken for each in claimed]
+    assert len(ids) == len(set(ids)) == 200
+
+
+def test_sent_is_written_with_its_fact(shop):
+    (message,) = shop.add_messages(1)
+    (claimed,) = take(shop)
+    assert end(shop, sent(claimed, NOON, RECEIPT)) == []
+    row = shop.row(message)
+    assert (row["status"], row["provider"], row["provider_message_id"]) == ("sent", "email", "p-1")
+    assert (row["settled_at"], row["attempts"], row["lease_until"]) == (NOON, 1, None)
+    (fact,) = shop.facts()
+    assert (fact["source"], fact["event_id"], fact["kind"]) == ("outbox", message, "sent")
+    assert (fact["customer_id"], fact["decision_id"], fact["offer_id"]) == ("c0", "d0", "tulips")
+    assert (fact["channel"], fact["occurred_at"]) == ("email", NOON)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "kind"),
+    [
+        (lambda claimed: failed(claimed, NOON, "550 no such user"), "failed", "failed"),
+        (lambda claimed: suppressed(claimed, NOON, "expired"), "suppressed", "suppressed"),
+        (lambda claimed: unknown(claimed, NOON, "no answer"), "unknown", None),
+    ],
+)
+def test_other_endings_are_final_and_tell_the_history_what_is_known(shop, ending, status, kind):
+    (message,) = shop.add_messages(1)
+    (claimed,) = take(shop)
+    assert end(shop, ending(claimed)) == []
+    assert shop.row(message)["status"] == status
+    assert [fact["kind"] for fact in shop.facts()] == ([kind] if kind else [])
+    assert take(shop, now=NOON + timedelta(days=1)) == []
+
+
+def test_later_is_due_again_and_counts_the_attempt_only_if_there_was_one(shop):
+    message, other = shop.add_messages(2)
+    first, second = take(shop)
+    due_at = NOON + timedelta(minutes=5)
+    end(shop, later(first, NOON, due_at, "451"), later(second, NOON, due_at, "quiet_hours", attempted=False))
+    assert take(shop, now=due_at - timedelta(seconds=1)) == []
+    attempts = {each.message_id: each.attempts for each in take(shop, now=due_at)}
+    assert attempts == {first.message_id: 2, second.message_id: 1}
+    assert {message, other} == set(attempts)
+
+
+def test_an_expired_lease_is_claimed_again_and_says_so(shop):
+    shop.add_messages(1)
+    (first,) = take(shop, lease_seconds=60)
+    assert take(shop, now=NOON + timedelta(seconds=59)) == []
+    (second,) = take(shop, now=NOON + timedelta(seconds=60))
+    assert (first.abandoned, second.abandoned) == (False, True)
+    assert second.fencing_token == first.fencing_token + 1
+    assert second.attempts == 2
+
+
+def test_a_stale_fencing_token_is_refused_and_changes_nothing(shop):
+    (message,) = shop.add_messages(1)
+    (paused,) = take(shop, lease_seconds=60)
+    (holder,) = take(shop, now=NOON + timedelta(seconds=61))
+    for ending in (sent(paused, NOON, RECEIPT), failed(paused, NOON, "x"), later(paused, NOON, NOON, "x")):
+        assert end(shop, ending) == [ending]
+    assert shop.row(message)["status"] == "claimed"
+    assert shop.facts() == []
+    assert end(shop, sent(holder, NOON, RECEIPT)) == []
+    again = sent(holder, NOON, RECEIPT)
+    assert end(shop, again) == [again]
+    assert len(shop.facts("sent")) == 1
+
+
+def test_a_stale_ending_does_not_stop_the_others_of_its_transaction(shop):
+    shop.add_messages(2)
+    one, two = take(shop)
+    end(shop, sent(one, NOON, RECEIPT))
+    stale = sent(one, NOON, RECEIPT)
+    assert end(shop, stale, sent(two, NOON, RECEIPT)) == [stale]
+    assert len(shop.facts("sent")) == 2
+
+
+def test_counts_name_every_status(shop):
+    shop.add_messages(5)
+    one, two, three = take(shop, limit=3)
+    end(shop, sent(one, NOON, RECEIPT), failed(two, NOON, "550"))
+    assert three.attempts == 1
+    with shop.engine.begin() as conn:
+        assert counts(conn) == {
+            OutboxStatus.PENDING: 2,
+            OutboxStatus.CLAIMED: 1,
+            OutboxStatus.SENT: 1,
+            OutboxStatus.FAILED: 1,
+            OutboxStatus.SUPPRESSED: 0,
+            OutboxStatus.UNKNOWN: 0,
+        }
+
+
+def test_any_words_of_a_provider_can_be_stored(shop):
+    (message,) = shop.add_messages(1)
+    (claimed,) = take(shop)
+    words = "550 \0 no \udcff such user " + "x" * 1000
+    assert end(shop, failed(claimed, NOON, words)) == []
+    assert shop.row(message)["detail"].startswith("550  no ? such user xx")
+    assert len(shop.row(message)["detail"]) == 256

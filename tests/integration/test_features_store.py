@@ -1,0 +1,252 @@
+"""What is served is what is trained on: Feast's offline and online stores over one computation."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+import pytest
+from sqlalchemy import Engine
+
+import features
+from features.compute import POINTS
+from features.history.append import CustomerRecord, append_customers, append_interactions
+from features.offline import build_snapshots, materialize, training_frame
+from features.online import FeatureReader, FeatureWriter
+from features.workspace import FeatureWorkspace
+from models.domain.channel import DEFAULT_CHANNELS
+from models.domain.errors import NotFoundError
+from models.domain.interaction import Interaction, InteractionKind
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+CHANNELS = [channel for channel in DEFAULT_CHANNELS if channel.name in ("email", "sms", "push")]
+CUSTOMERS = [f"c-{number}" for number in range(60)]
+
+
+def fill(engine: Engine) -> None:
+    random = Random(5)
+    with engine.begin() as conn:
+        append_customers(
+            conn,
+            [
+                CustomerRecord(
+                    customer_id=name,
+                    time_zone=random.choice(["Asia/Taipei", "Europe/Paris", "America/New_York"]),
+                    created_at=START - timedelta(days=random.uniform(-10, 400)),
+                    attributes={"age": random.randint(18, 90), "segment": random.choice(["gold", "silver"])},
+                )
+                for name in CUSTOMERS
+            ],
+        )
+        append_interactions(
+            conn,
+            [
+                Interaction(
+                    source="random",
+                    event_id=str(number),
+                    customer_id=random.choice(CUSTOMERS),
+                    kind=random.choice(list(InteractionKind)),
+                    occurred_at=START + timedelta(days=random.uniform(-200, 30)),
+                    channel=random.choice(["email", "sms", "push", None]),
+                    value_minor=random.choice([None, random.uniform(-100, 10_000)]),
+                    machine_made=random.random() < 0.1,
+                )
+                for number in range(6_000)
+            ],
+            START,
+        )
+
+
+@pytest.fixture
+def workspace(sqlite_engine: Engine, tmp_path: Path) -> FeatureWorkspace:
+    fill(sqlite_engine)
+    opened = FeatureWorkspace(tmp_path / "data", sqlite_engine)
+    opened.define(CHANNELS)
+    return opened
+
+
+def points(*pairs: tuple[str, datetime]) -> pl.DataFrame:
+    return pl.DataFrame(pairs, schema=POINTS, orient="row")
+
+
+def values(frame: pl.DataFrame, workspace: FeatureWorkspace) -> np.ndarray:
+    return frame.select(workspace.features.names).cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def test_features_online_equal_the_offline_frame_exactly(engine: Engine, tmp_path: Path) -> None:
+    fill(engine)
+    serving, training = (FeatureWorkspace(tmp_path / name, engine) for name in ("serving", "training"))
+    for each in (serving, training):
+        each.define(CHANNELS)
+    random = Random(11)
+    moments = sorted(START + timedelta(seconds=random.randrange(30 * 86_400)) for _ in range(10))
+    asked = [(name, moment) for moment in moments for name in random.sample(CUSTOMERS, 40)]
+    online = []
+    for moment in moments:
+        people = [name for name, at in asked if at == moment]
+        assert FeatureWriter(serving).refresh(people, moment) == 40
+        serving.cache.forget(people)  # read what the store holds, not what was just computed
+        read = FeatureReader(serving).read(people, moment)
+        assert not read.missing.any()
+        assert read.as_of.tolist() == [moment.timestamp()] * 40
+        online.append(read.values)
+    assert build_snapshots(training, points(*asked), START) == 400
+    offline = values(training_frame(training, points(*asked)), training)
+    np.testing.assert_array_equal(np.concatenate(online), offline)
+    served = values(training_frame(serving, points(*asked)), serving)
+    np.testing.assert_array_equal(served, offline)
+
+
+def test_training_sees_the_row_that_was_served(workspace: FeatureWorkspace) -> None:
+    FeatureWriter(workspace).refresh(["c-1", "c-2"], START)
+    asked = points(("c-1", START + timedelta(hours=5)), ("c-2", START + 2 * DAY), ("c-3", START))
+    # c-1 was served a row five hours before; c-2's row was too old to be the one served; c-3 had none.
+    assert build_snapshots(workspace, asked, START + 3 * DAY) == 2
+    assert build_snapshots(workspace, asked, START + 3 * DAY) == 0
+    frame = training_frame(workspace, asked)
+    fresh = workspace.compute(points(("c-1", START), ("c-2", START + 2 * DAY), ("c-3", START)))
+    np.testing.assert_array_equal(values(frame, workspace), values(fresh, workspace))
+
+
+def test_a_training_frame_keeps_the_order_and_the_other_columns(workspace: FeatureWorkspace) -> None:
+    asked = points(("c-2", START + DAY), ("c-1", START), ("c-2", START + DAY), ("c-2", START))
+    asked = asked.with_columns(label=pl.Series([1, 2, 3, 4]))
+    build_snapshots(workspace, asked, START)
+    frame = training_frame(workspace, asked)
+    assert frame.select(asked.columns).equals(asked)
+    assert frame[0].drop("label").equals(frame[2].drop("label"))
+    assert not frame[0].drop("label").equals(frame[3].drop("label"))
+
+
+def test_a_point_without_a_row_is_told_and_not_dropped(workspace: FeatureWorkspace) -> None:
+    build_snapshots(workspace, points(("c-1", START)), START)
+    with pytest.raises(ValueError, match="1 of 2 points have no feature row"):
+        training_frame(workspace, points(("c-1", START), ("c-1", START - DAY)))
+
+
+def test_materialised_rows_are_read_by_feast_itself(workspace: FeatureWorkspace) -> None:
+    assert materialize(workspace, START) == 60
+    answer = workspace.store.get_online_features(
+        features=[f"{workspace.views.vector.name}:vector"], entity_rows=[{"customer_id": "c-7"}]
+    ).to_dict()
+    read = FeatureReader(workspace).read(["c-7"], START)
+    np.testing.assert_array_equal(answer["vector"][0], [START.timestamp(), *read.values[0]])
+    stored = pl.read_parquet(workspace.vectors_file).filter(customer_id="c-7")["vector"].item()
+    np.testing.assert_array_equal(stored.to_numpy(), answer["vector"][0])
+
+
+def test_customers_without_a_row_have_defaults_and_are_marked(workspace: FeatureWorkspace) -> None:
+    FeatureWriter(workspace).refresh(["c-1"], START)
+    read = FeatureReader(workspace).read(["nobody", "c-1", "nobody"], START)
+    assert read.missing.tolist() == [True, False, True]
+    assert np.isnan(read.as_of[0])
+    default = [np.nan if each.default is None else each.default for each in workspace.features.features]
+    np.testing.assert_array_equal(read.values[0], default)
+    assert FeatureReader(workspace).read([], START).values.shape == (0, len(read.names))
+
+
+def test_a_row_of_a_later_moment_is_not_read(workspace: FeatureWorkspace) -> None:
+    FeatureWriter(workspace).refresh(["c-1"], START + DAY)
+    assert FeatureReader(workspace).read(["c-1"], START).missing.tolist() == [True]
+
+
+def test_a_reader_gives_the_columns_it_was_asked_for(workspace: FeatureWorkspace) -> None:
+    FeatureWriter(workspace).refresh(["c-1"], START)
+    whole = FeatureReader(workspace).read(["c-1"], START)
+    some = FeatureReader(workspace, ["attr_age", "visits_7d"]).read(["c-1"], START)
+    assert some.names == ("attr_age", "visits_7d")
+    assert some.values[0].tolist() == [whole.values[0, whole.names.index(name)] for name in some.names]
+    with pytest.raises(NotFoundError, match="feature == 'shoe_size'"):
+        FeatureReader(workspace, ["shoe_size"]).read(["c-1"], START)
+
+
+def test_an_interaction_is_seen_at_once_after_a_refresh(workspace: FeatureWorkspace) -> None:
+    reader, writer = FeatureReader(workspace, ["visits_7d"]), FeatureWriter(workspace)
+    writer.refresh(["c-1"], START + 40 * DAY)
+    assert reader.read(["c-1"], START + 40 * DAY).values.tolist() == [[0.0]]
+    visit = Interaction(
+        source="web",
+        event_id="new",
+        customer_id="c-1",
+        kind=InteractionKind.VISITED,
+        occurred_at=START + 40 * DAY,
+    )
+    with workspace.engine.begin() as conn:
+        append_interactions(conn, [visit], START + 40 * DAY)
+    later = START + 40 * DAY + timedelta(seconds=1)
+    writer.refresh(["c-1"], later)
+    assert reader.read(["c-1"], later).values.tolist() == [[1.0]]
+
+
+def test_many_refreshes_leave_few_files(workspace: FeatureWorkspace) -> None:
+    for minute in range(40):
+        FeatureWriter(workspace).refresh(["c-1"], START + timedelta(minutes=minute))
+    asked = points(*(("c-1", START + timedelta(minutes=minute)) for minute in range(40)))
+    assert build_snapshots(workspace, asked, START + DAY) == 0
+    assert len(list(workspace.rows_dir.iterdir())) == 1
+    assert training_frame(workspace, asked).shape == (40, 2 + len(workspace.features.names))
+
+
+def test_the_list_follows_the_history(workspace: FeatureWorkspace) -> None:
+    before = workspace.features.fingerprint
+    assert {"attr_age", "attr_segment_is_gold", "sends_90d_sms"} < set(workspace.features.names)
+    assert workspace.define(CHANNELS).fingerprint == before
+    assert "sends_90d_sms" not in workspace.define([]).names  # no campaign allows a channel
+    again = FeatureWorkspace(workspace.features_dir.parent, workspace.engine)
+    assert again.features.fingerprint == workspace.features.fingerprint != before
+
+
+def test_the_repository_gives_feast_the_objects_of_the_workspace(
+    workspace: FeatureWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXTCHANNEL_DATA_DIR", str(workspace.features_dir.parent))
+    path = Path(features.__file__).parent / "repo" / "definitions.py"
+    spec = importlib.util.spec_from_file_location("definitions", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.rows == workspace.store.get_feature_view(workspace.views.rows.name)
+    assert [field.name for field in module.rows.features] == list(workspace.features.names)
+
+
+@pytest.fixture
+def redis_address() -> str:
+    redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
+    address = os.environ.get("NEXTCHANNEL_TEST_REDIS", "127.0.0.1:6379")
+    host, port = address.split(":")
+    client = redis.Redis(host=host, port=int(port), socket_connect_timeout=2)
+    try:
+        client.ping()
+    except redis.ConnectionError:
+        if "NEXTCHANNEL_TEST_REDIS" in os.environ:
+            raise
+        pytest.skip(f"no Redis answers at {address}")
+    return address
+
+
+def test_redis_serves_the_same_rows(sqlite_engine: Engine, tmp_path: Path, redis_address: str) -> None:
+    fill(sqlite_engine)
+    embedded = FeatureWorkspace(tmp_path / "sqlite", sqlite_engine)
+    shared = FeatureWorkspace(
+        tmp_path / "redis",
+        sqlite_engine,
+        online_store={"type": "redis", "connection_string": redis_address},
+        project=f"test_{uuid4().hex[:12]}",
+    )
+    for each in (embedded, shared):
+        each.define(CHANNELS)
+        assert materialize(each, START) == 60
+        each.cache.forget(CUSTOMERS)
+    read = [FeatureReader(each).read([*CUSTOMERS, "nobody"], START) for each in (embedded, shared)]
+    np.testing.assert_array_equal(read[0].values, read[1].values)
+    assert read[1].missing.tolist() == [False] * 60 + [True]
+    FeatureWriter(shared).refresh(["c-1"], START + DAY)
+    shared.cache.forget(["c-1"])
+    assert FeatureReader(shared).read(["c-1"], START + DAY).as_of.tolist() == [(START + DAY).timestamp()]
+    shared.store.teardown()

@@ -1,0 +1,34 @@
+"""What can be configured, refused or raised is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.domain.action import REASON_WORDS, ReasonCode
+from nextchannel.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_reason_code_is_documented_with_its_words() -> None:
+    page = (DOCS / "reference" / "reason-codes.md").read_text()
+    assert set(REASON_WORDS) == set(ReasonCode)
+    for code, words in REASON_WORDS.items():
+        assert f"| `{code}` | {words} |" in page
+
+
+def test_every_setting_is_documented_with_its_description() -> None:
+    page = (DOCS / "reference" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"`NEXTCHANNEL_{name.upper()}`" in page
+        assert field.description is not None
+        assert field.description in page
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    import re
+
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"

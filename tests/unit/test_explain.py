@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from models.domain.action import Action, Exclusion, ReasonCode
+from models.domain.decision import Alternative, Expected
+from models.domain.experiment import Arm
+from serving.explain import ENGLISH, Grounds, explain
+from serving.money import Currency
+
+SEND_AT = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+
+
+def action(channel: str = "email") -> Action:
+    return Action(offer="coats", channel=channel, slot=0, send_at=SEND_AT, expires_at=SEND_AT)
+
+
+def expected(value: float | None) -> Expected:
+    return Expected(
+        p_open=None,
+        p_convert=None,
+        p_convert_no_contact=None,
+        uplift=None,
+        cost_minor=0.0,
+        net_value_minor=value,
+    )
+
+
+def other(value: float | None, channel: str | None = "sms", propensity: float = 0.1) -> Alternative:
+    return Alternative(
+        action=None if channel is None else action(channel), propensity=propensity, expected=expected(value)
+    )
+
+
+def grounds(**changes: object) -> Grounds:
+    plain = {
+        "action": action(),
+        "propensity": 0.8,
+        "expected": expected(40.0),
+        "alternatives": (other(31.0), other(0.0, None)),
+        "exclusions": (),
+        "arm": Arm.TREATMENT,
+        "policy": "bandit",
+        "n_candidates": 3,
+        "time_zone": "Asia/Taipei",
+    }
+    return Grounds(**(plain | changes))
+
+
+def sentence(**changes: object) -> str:
+    return explain(grounds(**changes), Currency())
+
+
+def test_the_best_action_is_said_with_its_value_its_local_time_and_the_runner_up():
+    assert sentence() == (
+        "Send coats by email at Mon 2 Mar 09:00: it is expected to earn 0.40 USD more than no contact, the most of 3 "
+        "candidates; next came coats by sms at Mon 2 Mar 09:00 with 0.31 USD."
+    )
+
+
+def test_an_action_that_is_not_the_best_is_called_learning():
+    words = sentence(expected=expected(10.0), propensity=0.025)
+    assert "drawn with probability 0.025 so that we keep learning" in words
+
+
+def test_a_rule_without_predictions_names_itself_and_no_value():
+    words = sentence(
+        expected=expected(None), alternatives=(other(None),), propensity=1.0, policy="cheapest_first"
+    )
+    assert "the rule cheapest_first puts it first among 3 candidates" in words
+    assert "USD" not in words
+
+
+def test_a_rule_that_draws_says_with_what_probability():
+    words = sentence(expected=expected(None), alternatives=(), propensity=0.25, policy="uniform")
+    assert "the rule uniform drew it with probability 0.25 from 3 candidates" in words
+
+
+def test_silence_has_its_reason():
+    silent = {"action": None, "expected": expected(0.0), "propensity": 1.0}
+    assert "holdout" in sentence(**silent, arm=Arm.HOLDOUT)
+    best = sentence(**silent, alternatives=(other(-2.0),))
+    assert "the best alternative, coats by sms at Mon 2 Mar 09:00, is expected to earn -0.02 USD" in best
+    assert "drawn with probability 1" in sentence(**silent)
+    assert "uniform" in sentence(
+        action=None, expected=expected(None), alternatives=(other(None),), policy="uniform"
+    )
+
+
+def test_closed_channels_are_grouped_by_reason_the_most_frequent_first():
+    exclusions = (
+        Exclusion(reason=ReasonCode.NO_IDENTITY, channel="line"),
+        Exclusion(reason=ReasonCode.NO_CONSENT, channel="email"),
+        Exclusion(reason=ReasonCode.NO_CONSENT, channel="sms"),
+    )
+    assert sentence(
+        action=None, expected=expected(0.0), alternatives=(), exclusions=exclusions, n_candidates=1
+    ) == (
+        "No contact: no channel is left, because the customer has not agreed to this channel for this purpose "
+        "(email, sms), the customer has no account on this channel (line)."
+    )
+
+
+def test_another_language_is_another_table():
+    german = dict(ENGLISH) | {"holdout": "Kein Kontakt: Vergleichsgruppe."}
+    assert (
+        explain(grounds(action=None, arm=Arm.HOLDOUT), Currency(), german)
+        == "Kein Kontakt: Vergleichsgruppe."
+    )
+
+
+def test_currencies_without_minor_units_are_written_without_digits():
+    assert Currency("JPY", 0).words(1234) == "1,234 JPY"

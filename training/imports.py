@@ -1,0 +1,217 @@
+"""Bring customers, interactions and decisions into the history from files.
+
+Good rows are committed chunk by chunk; a bad row goes, whole, to a side file with its line, column and reason.
+Every append passes over what is already there, so an interrupted or repeated import ends in the same history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import IntegrityError
+
+from features.history.append import (
+    Appended,
+    append_consents,
+    append_customers,
+    append_decisions,
+    append_identities,
+    append_interactions,
+)
+from features.history.engine import read_only
+from features.history.query import list_campaigns, load_channels
+from features.history.tables import identities
+from models.domain.customer import Identity
+from models.domain.decision import Decision
+from models.domain.errors import ConflictError, InvalidInputError, NotFoundError, require
+from training.import_files import RowFile, open_rows
+from training.import_rejects import Reject, Rejects
+from training.import_rows import (
+    CUSTOMER_COLUMNS,
+    DECISION_COLUMNS,
+    INTERACTION_COLUMNS,
+    Columns,
+    CustomerRow,
+    Row,
+    customer,
+    decision,
+    interaction,
+)
+
+_CHUNK_ROWS = 2_000
+_Record = TypeVar("_Record")
+# What a single row can be guilty of; anything else is the database's fault and stops the import.
+_ROW_ERRORS = (InvalidInputError, NotFoundError, ConflictError, IntegrityError)
+
+
+class ImportKind(StrEnum):
+    """What a file holds."""
+
+    CUSTOMERS = "customers"
+    INTERACTIONS = "interactions"
+    DECISIONS = "decisions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """How an import ended.
+
+    Attributes:
+        n_new: Rows that are in the history now and were not before.
+        n_repeated: Good rows that were there already.
+        n_rejected: Bad rows.
+        rejected: The side file with the bad rows; None where all were good.
+    """
+
+    n_new: int
+    n_repeated: int
+    n_rejected: int
+    rejected: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Importer(Generic[_Record]):
+    columns: Columns
+    parse: Callable[[Row], _Record]
+    append: Callable[[Connection, Sequence[_Record], datetime], Appended]
+
+
+def import_file(
+    engine: Engine,
+    kind: ImportKind,
+    path: Path,
+    now: datetime,
+    progress: Callable[[float], None] | None = None,
+) -> Imported:
+    """Import a file.
+
+    Args:
+        engine: The history.
+        kind: What the file holds.
+        path: A `.csv` or `.parquet` file; its columns are listed in `docs/reference/import.md`.
+        now: When the rows are received.
+        progress: Told the share of the file that has been read, in [0, 1], after every chunk.
+
+    Raises:
+        InvalidInputError: the file lacks a column, or has one that means nothing.
+        NotFoundError: there is no such file.
+    """
+    with open_rows(path) as file:
+        if kind is ImportKind.CUSTOMERS:
+            return _run(engine, _CUSTOMERS, file, path, now, progress)
+        if kind is ImportKind.INTERACTIONS:
+            return _run(engine, _INTERACTIONS, file, path, now, progress)
+        return _run(engine, _decisions_of(engine), file, path, now, progress)
+
+
+def _run(
+    engine: Engine,
+    importer: _Importer[_Record],
+    file: RowFile,
+    path: Path,
+    now: datetime,
+    progress: Callable[[float], None] | None,
+) -> Imported:
+    importer.columns.check(file.header)
+    n_new = n_repeated = 0
+    rows = file.rows()
+    with Rejects(path.with_name(f"{path.name}.rejected.csv")) as rejects:
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            good: list[tuple[int, _Record]] = []
+            for row in chunk:
+                if row.cells is None:
+                    rejects.add(Reject(row.line, "", "", row.fault))
+                    continue
+                try:
+                    good.append((row.line, importer.parse(row.cells)))
+                except InvalidInputError as error:
+                    rejects.add(_reject(row.line, error))
+            appended, refused = _commit(engine, importer, good, now)
+            for reject in refused:
+                rejects.add(reject)
+            n_new += appended.n_new
+            n_repeated += appended.n_repeated
+            if progress:
+                progress(file.share_read())
+        return Imported(
+            n_new=n_new,
+            n_repeated=n_repeated,
+            n_rejected=rejects.n,
+            rejected=rejects.path if rejects.n else None,
+        )
+
+
+def _commit(
+    engine: Engine, importer: _Importer[_Record], good: Sequence[tuple[int, _Record]], now: datetime
+) -> tuple[Appended, list[Reject]]:
+    """Append rows in one transaction; where that fails for some row's sake, halve until that row is found."""
+    if not good:
+        return Appended(0, 0), []
+    try:
+        with engine.begin() as conn:
+            return importer.append(conn, [record for _, record in good], now), []
+    except _ROW_ERRORS as error:
+        if len(good) == 1:
+            return Appended(0, 0), [_reject(good[0][0], error)]
+    middle = len(good) // 2
+    (first, refused), (second, also) = (
+        _commit(engine, importer, half, now) for half in (good[:middle], good[middle:])
+    )
+    return Appended(first.n_new + second.n_new, first.n_repeated + second.n_repeated), [*refused, *also]
+
+
+def _reject(line: int, error: Exception) -> Reject:
+    if isinstance(error, InvalidInputError):
+        return Reject(line, error.field, str(error.value), error.bound)
+    return Reject(line, "", "", str(error).splitlines()[0])
+
+
+def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow]) -> Appended:
+    """Add people with their contact points and permissions.
+
+    Raises:
+        InvalidInputError: a contact point belongs to somebody else; the transaction must be rolled back.
+    """
+    appended = append_customers(conn, [row.customer for row in rows])
+    links = [link for row in rows for link in row.identities]
+    append_identities(conn, links)
+    _refuse_contact_points_of_others(conn, links)
+    append_consents(conn, [consent for row in rows for consent in row.consents])
+    return appended
+
+
+def _refuse_contact_points_of_others(conn: Connection, links: Sequence[Identity]) -> None:
+    owners = sorted({link.customer_id for link in links})
+    owned = {
+        (row.customer_id, row.kind, row.value)
+        for row in conn.execute(select(identities).where(identities.c.customer_id.in_(owners)))
+    }
+    for link in links:
+        require(
+            (link.customer_id, link.kind.value, link.value) in owned,
+            link.kind.value,
+            link.value,
+            "must not belong to another customer",
+        )
+
+
+def _decisions_of(engine: Engine) -> _Importer[Decision]:
+    with read_only(engine).connect() as conn:
+        campaigns = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}
+        channels = load_channels(conn)
+    return _Importer(
+        DECISION_COLUMNS,
+        lambda row: decision(row, campaigns, channels),
+        lambda conn, rows, _now: append_decisions(conn, rows),
+    )
+
+
+_CUSTOMERS = _Importer(CUSTOMER_COLUMNS, customer, lambda conn, rows, _now: append_customer_rows(conn, rows))
+_INTERACTIONS = _Importer(INTERACTION_COLUMNS, interaction, append_interactions)
