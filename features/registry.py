@@ -27,6 +27,14 @@ _REPORT = "report.md"
 # A registered-model tag: the versions that were champion before the present one, oldest first, as JSON.
 _FORMER_CHAMPIONS = "former_champions"
 
+# Nothing leaves a self-hosted installation unasked, and standard error is for errors. MLflow reads these when it is
+# imported; who sets them otherwise is obeyed.
+_MLFLOW_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
@@ -214,8 +222,8 @@ class ModelRegistry:
 
     def _client(self) -> MlflowClient:
         if self._opened is None:
-            # Nothing leaves a self-hosted installation unasked: no usage reports.
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            for name, value in _MLFLOW_DEFAULTS.items():
+                os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 
             if self._artifact_root is not None:

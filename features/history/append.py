@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select
+from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.decisions import decision_row
@@ -237,7 +237,11 @@ def _insert_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) 
         .execution_options(preserve_rowcount=True)
     )
     chunks = (rows[start : start + _ROWS_A_STATEMENT] for start in range(0, len(rows), _ROWS_A_STATEMENT))
-    return sum(conn.execute(statement, {"rows": _to_json(chunk)}).rowcount for chunk in chunks)
+    n_new = sum(conn.execute(statement, {"rows": _to_json(chunk)}).rowcount for chunk in chunks)
+    if n_new >= _ROWS_A_STATEMENT:
+        # Without statistics PostgreSQL takes the table for empty, and joins it by loops that never end.
+        conn.execute(text(f"ANALYZE {table.name}"))
+    return n_new
 
 
 def _to_json(rows: Sequence[dict[str, Any]]) -> str:

@@ -142,10 +142,15 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
         select(
             decisions.c.customer_id,
             func.min(decisions.c.arm).label("arm"),
-            func.min(decisions.c.decided_at).label("entered_at"),
             func.sum(case((_contact(), decisions.c.cost_minor), else_=0.0)).label("cost_minor"),
             func.max(case((_contact(), 1), else_=0)).label("contacted"),
         )
+        .where(decisions.c.campaign_id == campaign_id)
+        .group_by(decisions.c.customer_id)
+        .order_by(decisions.c.customer_id)
+    )
+    entered = (
+        select(decisions.c.customer_id, func.min(decisions.c.decided_at).label("entered_at"))
         .where(decisions.c.campaign_id == campaign_id)
         .group_by(decisions.c.customer_id)
         .subquery()
@@ -157,23 +162,22 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
     )
     conversions = (
         select(
-            people.c.customer_id,
+            entered.c.customer_id,
             func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor"),
         )
-        .select_from(people)
-        .join(interactions, interactions.c.customer_id == people.c.customer_id)
+        .select_from(entered)
+        .join(interactions, interactions.c.customer_id == entered.c.customer_id)
         .outerjoin(answered, answered.c.decision_id == interactions.c.decision_id)
         .where(
             interactions.c.kind == campaign.conversion_kind,
             ~interactions.c.machine_made,
-            interactions.c.occurred_at >= people.c.entered_at,
+            interactions.c.occurred_at >= entered.c.entered_at,
             interactions.c.occurred_at < ends_at,
             # A conversion that names neither a decision nor a campaign may concern any campaign.
             func.coalesce(answered.c.campaign_id, interactions.c.campaign_id, campaign_id) == campaign_id,
         )
-        .group_by(people.c.customer_id)
+        .group_by(entered.c.customer_id)
     )
-    # Two queries: joined in one, PostgreSQL loops over both sides where it has no statistics yet.
     value_of = {row.customer_id: row.value_minor for row in conn.execute(conversions)}
     return [
         ArmOutcome(
@@ -184,7 +188,7 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
             converted=row.customer_id in value_of,
             contacted=bool(row.contacted),
         )
-        for row in conn.execute(select(people).order_by(people.c.customer_id))
+        for row in conn.execute(people)
     ]
 
 

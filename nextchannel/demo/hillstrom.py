@@ -6,12 +6,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from features.offline import materialize
+from models.evaluation.estimate import Estimate
 from nextchannel.commands.installation import open_features, open_history, open_registry
 from nextchannel.demo.stages import Stages, address_of, conclude, installation_for, require_free_port
 from nextchannel.service import serve
 from nextchannel.settings import Settings
 from training import hillstrom
-from training.hillstrom_report import put_history, report
+from training.hillstrom_report import HillstromReport, put_history, report
 
 # The outcomes span two weeks: mailed this long ago, all of them are known today.
 _DAYS_AGO = 16
@@ -49,6 +50,24 @@ def run(settings: Settings, seed: int, *, leave_running: bool) -> None:
         materialize(workspace, datetime.now(UTC))
     engine.dispose()
     sys.stdout.write("\n" + result.to_markdown() + "\n")
-    conclude(result.lines(address_of(settings)))
+    conclude(_lines(result, address_of(settings)))
     if leave_running:
         serve(settings)
+
+
+def _lines(result: HillstromReport, address: str) -> tuple[str, ...]:
+    """The five-line result, in dollars a customer."""
+    constants = ", ".join(f"{name} {_dollars(value)}" for name, value in result.comparison.constants.items())
+    return (
+        f"{result.n_learned + result.n_held_out:,} real customers of 2008: learned from {result.n_learned:,}, decided for {result.n_held_out:,}: "
+        + ", ".join(f"{name} {share:.0%}" for name, share in result.shares.items()),
+        f"nextchannel would have earned {_dollars(result.comparison.value)} a customer (doubly robust, 95 % interval)",
+        f"For everybody the same: {constants}",
+        f"Verdict: {result.verdict}",
+        f"See {address} for the funnel and the experiment",
+    )
+
+
+def _dollars(estimate: Estimate) -> str:
+    value, low, high = (minor / 100 for minor in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"

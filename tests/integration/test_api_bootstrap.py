@@ -1,4 +1,4 @@
-"""The service as it is really put together: SQLite file, Feast, MLflow, LightGBM, Vowpal Wabbit, mail over a socket."""
+"""The service as it is really put together: SQLite file, Feast, MLflow, LightGBM, Vowpal Wabbit, sender."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine, Row, select, update
 
 from features.history.engine import connect
+from features.history.tables import outbox
 from features.online import FeatureWriter
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.domain.action import ActionGrid
+from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
 from models.logged import LoggedRows
 from models.policy.bandit import Bandit
@@ -32,7 +35,7 @@ def config(tmp_path: Path) -> ServiceConfig:
         data_dir=tmp_path,
         tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         artifact_root=tmp_path / "mlartifacts",
-        run_dispatcher=False,
+        adapters={"email": "console"},
         deadline_ms=2_000,
     )
 
@@ -131,7 +134,23 @@ def test_from_an_empty_folder_to_a_decision_by_the_champion(config, market_on, t
             time.sleep(0.1)
         assert ask("bob")["degraded"] == []
         assert api.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
+
+        market.campaign("today", policy=PolicyName.CHEAPEST_FIRST)
+        service.snapshots.reload()
+        made = api.post("/v1/decisions", json={"customer_id": "ada", "campaign_id": "today"}).json()
+        assert made["action"]["channel"] == "push"
+        with engine.begin() as conn:
+            conn.execute(update(outbox).values(send_at=now, due_at=now))
+        until = time.monotonic() + 10
+        while message(engine).status != "sent" and time.monotonic() < until:
+            time.sleep(0.1)
+        assert (message(engine).status, message(engine).provider) == ("sent", "console")
     engine.dispose()
+
+
+def message(engine: Engine) -> Row:
+    with engine.connect() as conn:
+        return conn.execute(select(outbox)).one()
 
 
 def test_the_tracking_secret_is_made_once_and_kept_private(config):

@@ -327,7 +327,8 @@ def test_the_commands_import_choose_and_list(home: Home, tmp_path: Path) -> None
         str(tmp_path / "out.csv"),
     )
     assert expired.returncode == 2
-    assert "send_window" in expired.stderr
+    assert "send window" in expired.stderr
+    assert expired.stderr.count("\n") == 1
     listed = run(home, "nextchannel", "models", "list")
     assert listed.returncode == 0
     assert listed.stdout.split()[0].isdigit()
