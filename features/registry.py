@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SADeprecationWarning
 
 from models.bundle import CHALLENGER, CHAMPION, REGISTERED_NAME, Bundle
 from models.domain.errors import BundleError, ConflictError, NotFoundError
@@ -228,7 +231,9 @@ class ModelRegistry:
 
             if self._artifact_root is not None:
                 self._artifact_root.mkdir(parents=True, exist_ok=True)
-            self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+            with warnings.catch_warnings():  # MLflow's own tables use what SQLAlchemy will drop some day
+                warnings.simplefilter("ignore", SADeprecationWarning)
+                self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
         return self._opened
 
     def _experiment_id(self) -> str:

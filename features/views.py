@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
-from feast.data_format import ParquetFormat
-from feast.types import Array, Float64, Int64, String
+with warnings.catch_warnings():  # Feast changes the warning filters of the whole process when it is imported
+    from feast import (
+        Entity,
+        FeatureService,
+        FeatureStore,
+        FeatureView,
+        Field,
+        FileSource,
+        PushSource,
+        ValueType,
+    )
+    from feast.data_format import ParquetFormat
+    from feast.repo_config import RepoConfig
+    from feast.types import Array, Float64, Int64, String
 
 from features.feature_list import FeatureList
 
@@ -107,3 +120,8 @@ def define_views(features: FeatureList, rows_dir: Path, vectors_file: Path) -> V
     )
     service = FeatureService(name="customer", features=[rows])
     return Views(customer=customer, rows=rows, vector=vector, vector_push=vector_push, service=service)
+
+
+def open_store(config: Mapping[str, object], repository: Path) -> FeatureStore:
+    """Feast with the keys of a `feature_store.yaml`."""
+    return FeatureStore(config=RepoConfig(**config, repo_path=repository))

@@ -130,15 +130,15 @@ class FeatureWorkspace:
     def store(self) -> FeatureStore:
         """Feast, configured by `features/repo/feature_store.yaml`."""
         import yaml  # type: ignore[import-untyped]
-        from feast import FeatureStore
-        from feast.repo_config import RepoConfig
+
+        from features.views import open_store
 
         text = Template((_REPO / "feature_store.yaml").read_text(encoding="utf-8"))
-        config = yaml.safe_load(text.substitute(NEXTCHANNEL_DATA_DIR=str(self.features_dir.parent)))
+        config = yaml.safe_load(text.substitute(NEXTCHANNEL_HOME=str(self.features_dir.parent)))
         config["project"] = self._project
         if self._online_store is not None:
             config["online_store"] = dict(self._online_store)
-        return FeatureStore(config=RepoConfig(**config, repo_path=_REPO))
+        return open_store(config, _REPO)
 
     def compute(self, points: pl.DataFrame) -> pl.DataFrame:
         """Features as of each point (`customer_id`, `event_timestamp`), in the order of the points."""

@@ -10,6 +10,7 @@ from models.domain.errors import NextchannelError
 from nextchannel.commands import campaign, import_, models
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
+from nextchannel.commands.evaluate import evaluate
 from nextchannel.commands.serve import serve
 from nextchannel.commands.train import train
 
@@ -26,6 +27,7 @@ cli.add_typer(import_.app, name="import")
 cli.command()(train)
 cli.add_typer(models.app, name="models")
 cli.command()(decide)
+cli.command()(evaluate)
 
 
 def app() -> None:

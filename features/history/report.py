@@ -29,7 +29,7 @@ class FunnelRow:
         planned: Decisions to contact on this channel.
         sent: Of these, messages handed to the provider.
         delivered: Messages known to have arrived; None where the channel cannot report it.
-        opened: Messages opened by a person, or clicked; None where the channel reports neither.
+        opened: Messages opened by a person, or clicked; None where the channel cannot report opens.
         clicked: Messages whose link a person followed; None where the channel cannot report it.
         converted: Decisions with a conversion in their attribution window.
         cost_minor: Of the contacts that were not refused, minor units.
@@ -106,18 +106,18 @@ def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
         query = query.where(decisions.c.campaign_id == campaign_id)
     channels = load_channels(conn)
 
-    def known(count: int, channel: str, kinds: Collection[Kind]) -> int | None:
-        reports = channel in channels and any(channels[channel].reports(kind) for kind in kinds)
-        return count if reports or count else None
+    def known(count: int, channel: str, kind: Kind) -> int | None:
+        # A click implies that the message arrived, but those who did not click are unknown, not zero.
+        return count if channel in channels and channels[channel].reports(kind) else None
 
     return [
         FunnelRow(
             channel=row.channel,
             planned=row.planned,
             sent=row.sent,
-            delivered=known(row.delivered, row.channel, {Kind.DELIVERED}),
-            opened=known(row.opened, row.channel, {Kind.OPENED}),
-            clicked=known(row.clicked, row.channel, _CLICKED),
+            delivered=known(row.delivered, row.channel, Kind.DELIVERED),
+            opened=known(row.opened, row.channel, Kind.OPENED),
+            clicked=known(row.clicked, row.channel, Kind.CLICKED),
             converted=row.converted,
             cost_minor=row.cost_minor,
             net_value_minor=row.value_minor - row.cost_minor,

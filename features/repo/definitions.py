@@ -1,4 +1,4 @@
-"""What Feast's command line finds here: the objects of the workspace at NEXTCHANNEL_DATA_DIR."""
+"""What Feast's command line finds here: the objects of the workspace at NEXTCHANNEL_HOME."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from sqlalchemy import create_engine
 from features.workspace import FeatureWorkspace
 
 # The views follow from the stored list; no history is read.
-_views = FeatureWorkspace(Path(os.environ["NEXTCHANNEL_DATA_DIR"]), create_engine("sqlite://")).views
+_views = FeatureWorkspace(Path(os.environ["NEXTCHANNEL_HOME"]), create_engine("sqlite://")).views
 
 customer = _views.customer
 rows = _views.rows

@@ -206,7 +206,7 @@ def test_the_list_follows_the_history(workspace: FeatureWorkspace) -> None:
 def test_the_repository_gives_feast_the_objects_of_the_workspace(
     workspace: FeatureWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NEXTCHANNEL_DATA_DIR", str(workspace.features_dir.parent))
+    monkeypatch.setenv("NEXTCHANNEL_HOME", str(workspace.features_dir.parent))
     path = Path(features.__file__).parent / "repo" / "definitions.py"
     spec = importlib.util.spec_from_file_location("definitions", path)
     module = importlib.util.module_from_spec(spec)
