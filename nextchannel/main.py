@@ -7,11 +7,12 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, import_, models
+from nextchannel.commands import campaign, channels, import_, models
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
 from nextchannel.commands.serve import serve
+from nextchannel.commands.simulate import simulate
 from nextchannel.commands.train import train
 
 cli = typer.Typer(
@@ -22,7 +23,9 @@ cli = typer.Typer(
 )
 cli.command()(demo)
 cli.command()(serve)
+cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
+cli.add_typer(channels.app, name="channels")
 cli.add_typer(import_.app, name="import")
 cli.command()(train)
 cli.add_typer(models.app, name="models")

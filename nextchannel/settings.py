@@ -6,16 +6,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from models.domain.errors import InvalidInputError
+
+_PREFIX = "NEXTCHANNEL_"
 
 
 class Settings(BaseSettings):
     """Settings of one installation."""
 
-    model_config = SettingsConfigDict(env_prefix="NEXTCHANNEL_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", extra="ignore")
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment.
+
+        Raises:
+            InvalidInputError: a setting breaks its bound; names the variable.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            variable = _PREFIX + str(first["loc"][0]).upper()
+            raise InvalidInputError(variable, first["input"], first["msg"]) from exc
+        except SettingsError as exc:
+            raise InvalidInputError(f"{_PREFIX}*", str(exc), f"must be JSON ({exc.__cause__})") from exc
 
     home: Path = Field(
         default=Path(".nextchannel"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.domain.errors import InvalidInputError, StoreUnavailableError
 from nextchannel.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,16 +15,30 @@ if TYPE_CHECKING:
 
 
 def open_history(settings: Settings) -> Engine:
-    """The database, with its schema up to date and the known channels in it."""
+    """The database, with its schema up to date and the known channels in it.
+
+    Raises:
+        InvalidInputError: its address cannot be read.
+        StoreUnavailableError: it does not answer.
+    """
     from datetime import UTC, datetime
+
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
     from features.history.engine import connect, migrate
     from features.history.query import seed_channels
 
-    engine = connect(settings.database_url)
-    migrate(engine)
-    with engine.begin() as conn:
-        seed_channels(conn, datetime.now(UTC))
+    try:
+        engine = connect(settings.database_url)
+        migrate(engine)
+        with engine.begin() as conn:
+            seed_channels(conn, datetime.now(UTC))
+    except (ArgumentError, NoSuchModuleError) as exc:
+        raise InvalidInputError(
+            "NEXTCHANNEL_DATABASE", settings.database, f"must be an address ({exc})"
+        ) from exc
+    except DBAPIError as exc:
+        raise StoreUnavailableError(f"the database does not answer: {exc.orig}") from exc
     return engine
 
 

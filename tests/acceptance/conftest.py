@@ -18,7 +18,7 @@ import pytest
 from serving.smtp_sink import SmtpSink
 
 ROOT = Path(__file__).parents[2]
-_START_SECONDS = 60
+_START_SECONDS = 240
 
 
 def free_port() -> int:
@@ -63,9 +63,9 @@ class ServiceProcess:
             check=False,
         )
 
-    def start(self) -> None:
+    def start(self, *command: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nextchannel", "serve"], cwd=ROOT, env=self.environment
+            [sys.executable, "-m", "nextchannel", *(command or ("serve",))], cwd=ROOT, env=self.environment
         )
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end:
