@@ -26,7 +26,7 @@ demo: $(VENV)/installed ## from raw history to a decision, a sent message and a 
 	$(BIN)/nextchannel demo $(if $(DATA),--data $(DATA)) $(if $(filter 1,$(DEMO_EXIT)),--exit)
 
 test: $(VENV)/installed ## run every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed ## format, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -33,6 +33,8 @@ from models.response.nuisance import Nuisance
 
 # The design has about 2 * F * (1 + C + O) columns and costs their square: the most telling features only.
 MAX_FEATURES = 40
+# A short log says nothing of many slopes, and their number is what the fit costs.
+_ROWS_PER_FEATURE = 500
 _CHUNK = 8_192
 # Widths, as a share of the mean conversion rate, that a part keeps when the data say nothing of it.
 _WIDTHS = {
@@ -76,7 +78,8 @@ def fit_standardiser(features: FloatArray, importance: FloatArray) -> Standardis
     """Standardise the most important features that vary at all."""
     present = ~np.isnan(features)
     varies = [c for c in range(features.shape[1]) if len(np.unique(features[present[:, c], c][:10_000])) > 1]
-    columns = np.sort(sorted(varies, key=lambda c: -importance[c])[:MAX_FEATURES]).astype(np.intp)
+    n_most = min(MAX_FEATURES, max(1, len(features) // _ROWS_PER_FEATURE))
+    columns = np.sort(sorted(varies, key=lambda c: -importance[c])[:n_most]).astype(np.intp)
     low, high, center, scale = (np.zeros(len(columns)) for _ in range(4))
     for z, c in enumerate(columns):
         known = features[present[:, c], c]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from models.domain.action import REASON_WORDS, ReasonCode
 from nextchannel.settings import Settings
+from serving.reading import Degraded
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -25,9 +27,13 @@ def test_every_setting_is_documented_with_its_description() -> None:
         assert field.description in page
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    import re
+def test_every_way_of_being_degraded_is_documented() -> None:
+    page = (DOCS / "explanation" / "how-a-decision-is-made.md").read_text()
+    for reason in Degraded:
+        assert f"| `{reason}` |" in page
 
+
+def test_links_between_documents_lead_somewhere() -> None:
     pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text()):
