@@ -55,6 +55,11 @@ class RowCache:
             while len(self._rows) > self.most_rows:
                 self._rows.popitem(last=False)
 
+    def clear(self) -> None:
+        """Drop every row."""
+        with self._lock:
+            self._rows.clear()
+
     def forget(self, customer_ids: Sequence[str]) -> None:
         """Drop rows, so that they are read again."""
         with self._lock:

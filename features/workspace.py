@@ -62,6 +62,7 @@ class FeatureWorkspace:
         self._online_store = online_store
         self._project = project
         self._list: FeatureList | None = None
+        self._list_stamp: int | None = None
         self._views: Views | None = None
         # Feast's SQLite store shares one connection between threads.
         self._online_lock = Lock()
@@ -87,7 +88,7 @@ class FeatureWorkspace:
                 channels=describe_channels(channels), attributes=describe_attributes(people)
             )
         defined.save(self._list_file)
-        self._list, self._views = defined, None
+        self._keep(defined)
         self.rows_dir.mkdir(parents=True, exist_ok=True)
         self.store.apply(self.views.objects)
         if self._online_store is None:
@@ -98,14 +99,33 @@ class FeatureWorkspace:
 
     @property
     def features(self) -> FeatureList:
-        """The list that was defined last.
+        """The list that was defined last, by whichever process.
 
         Raises:
             NotFoundError: none was defined yet.
         """
-        if self._list is None:
-            self._list = FeatureList.load(self._list_file)
+        if self._list is None or self._list_stamp != self._stamp():
+            self._keep(FeatureList.load(self._list_file))
+        assert self._list is not None
         return self._list
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is a list."""
+        return self._list_file.exists()
+
+    def _keep(self, features: FeatureList) -> None:
+        """Go on with this list; what was made for another one is dropped."""
+        self._list, self._list_stamp = features, self._stamp()
+        self._views = None
+        self.cache.clear()
+
+    def _stamp(self) -> int | None:
+        """Changes whenever the list is saved."""
+        try:
+            return self._list_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     @property
     def rows_dir(self) -> Path:

@@ -11,6 +11,7 @@ from nextchannel.commands import campaign, channels, import_, models
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
+from nextchannel.commands.materialize import materialize
 from nextchannel.commands.serve import serve
 from nextchannel.commands.simulate import simulate
 from nextchannel.commands.train import train
@@ -27,6 +28,7 @@ cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(import_.app, name="import")
+cli.command()(materialize)
 cli.command()(train)
 cli.add_typer(models.app, name="models")
 cli.command()(decide)

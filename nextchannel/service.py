@@ -20,6 +20,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         data_dir=settings.home.resolve(),
         tracking_uri=settings.tracking_uri,
         artifact_root=None if settings.mlflow else settings.artifact_root,
+        online_store=settings.online_store,
         host=settings.host,
         port=settings.port,
         public_url=settings.public_url,

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         default=None,
         description="SQLAlchemy address of the history; default: an SQLite file in `home`.",
     )
+    online_store: dict[str, Any] | None = Field(
+        default=None,
+        description="Feast's configuration of the online store, as JSON; default: an SQLite file in `home`.",
+    )
     mlflow: str | None = Field(
         default=None,
         description="MLflow tracking address; default: an SQLite file in `home`.",
@@ -68,7 +72,9 @@ class Settings(BaseSettings):
         default=2, ge=0, le=4, description="Decimal digits between its minor and its major unit."
     )
     deadline_ms: float = Field(
-        default=200.0, gt=0, description="How long a decision waits for features before it does without."
+        default=200.0,
+        gt=0,
+        description="How long a decision waits for features before it does without; longer for a batch.",
     )
     send: bool = Field(default=True, description="Whether this process also sends messages.")
     smtp_host: str = Field(default="127.0.0.1", description="Mail server.")

@@ -42,13 +42,15 @@ class ServiceConfig:
         data_dir: Folder of the installation: features, secrets.
         tracking_uri: MLflow address.
         artifact_root: Where a local MLflow keeps model files; None with a tracking server.
+        online_store: Feast's configuration of the online store; None for an SQLite file in `data_dir`.
         public_url: Address under which customers reach tracked links.
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
         unknown_outcome: What to do when a provider without idempotency key does not answer.
-        deadline_ms: How long a decision waits for features before it does without.
+        deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
+            every hundred customers.
         n_threads: Requests that wait for the database at the same time.
         title: Name of the service on its pages.
         currency: How money is written.
@@ -59,6 +61,7 @@ class ServiceConfig:
     data_dir: Path
     tracking_uri: str
     artifact_root: Path | None = None
+    online_store: Mapping[str, object] | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
@@ -88,7 +91,9 @@ def build(config: ServiceConfig) -> Service:
     migrate(engine)
     with engine.begin() as conn:
         seed_channels(conn, utc_now())
-    workspace = FeatureWorkspace(config.data_dir, engine)
+    workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
+    if not workspace.defined:
+        workspace.define()
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
     return Service(

@@ -42,6 +42,7 @@ from serving.store.writer import DecisionWriter
 _MOST_ATTEMPTS = 10
 # A slot comes round within a day; today and tomorrow are the days that a message can fall on.
 _DAYS_AHEAD = 2
+_CUSTOMERS_A_DEADLINE = 100
 _NOBODY = "-"
 # The libraries of the feature store take about ten seconds to load.
 _WARM_SECONDS = 60.0
@@ -109,7 +110,7 @@ class Decider:
         features: The online store.
         writer: Records decisions.
         currency: How explanations write money.
-        deadline_seconds: How long features may take.
+        deadline_seconds: How long features may take, for every hundred customers of a call.
         n_readers: Feature reads at the same time.
     """
 
@@ -270,7 +271,7 @@ class Decider:
             self._readers,
             [docket.open[index].customer.customer_id for index in indexes],
             now,
-            self._deadline_seconds,
+            self._deadline_seconds * max(1.0, len(indexes) / _CUSTOMERS_A_DEADLINE),
         )
         alike: dict[tuple[str, bool], list[int]] = {}
         for row, index in enumerate(indexes):

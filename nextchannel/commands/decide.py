@@ -28,7 +28,7 @@ def decide(
     if bundle is None:
         typer.echo("no model serves yet: business as usual decides", err=True)
     workspace = open_features(settings, engine)
-    if bundle is not None:
+    if bundle is not None and not workspace.defined:
         workspace.define()
     chooser = Chooser.open(engine, ComputedFeatures(workspace), campaign, bundle)
     with progress_bar("deciding") as progress:

@@ -46,7 +46,7 @@ def open_features(settings: Settings, engine: Engine) -> FeatureWorkspace:
     """The feature workspace beside the history."""
     from features.workspace import FeatureWorkspace
 
-    return FeatureWorkspace(settings.home.resolve(), engine)
+    return FeatureWorkspace(settings.home.resolve(), engine, settings.online_store)
 
 
 def open_registry(settings: Settings) -> ModelRegistry:

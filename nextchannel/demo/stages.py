@@ -56,6 +56,7 @@ def installation_for(settings: Settings, name: str) -> Settings:
             "home": home,
             "database": None,
             "mlflow": None,
+            "online_store": None,
             "public_url": f"http://{settings.host}:{settings.port}",
         }
     )

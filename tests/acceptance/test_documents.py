@@ -101,4 +101,5 @@ def test_the_tutorial_runs_from_top_to_bottom(service: ServiceProcess, tmp_path:
             service.start("serve")
         else:
             said = run(block.replace("--customers 2000", "--customers 1000"), tmp_path, service)
-    assert json.loads(said)["policy"] in ("bandit", "cheapest_first", "holdout")
+    # The model that was just promoted decides, on features that are there.
+    assert json.loads(said)["degraded"] == []

@@ -250,3 +250,18 @@ def test_redis_serves_the_same_rows(sqlite_engine: Engine, tmp_path: Path, redis
     shared.cache.forget(["c-1"])
     assert FeatureReader(shared).read(["c-1"], START + DAY).as_of.tolist() == [(START + DAY).timestamp()]
     shared.store.teardown()
+
+
+def test_a_running_reader_goes_on_with_a_list_that_another_process_defined(
+    workspace: FeatureWorkspace, sqlite_engine: Engine, tmp_path: Path
+) -> None:
+    now = START + 31 * DAY
+    running = FeatureReader(FeatureWorkspace(tmp_path / "data", sqlite_engine))
+    materialize(workspace, now)
+    assert not running.read(["c-1"], now).missing.any()
+    workspace.define(CHANNELS[:1])
+    assert running.read(["c-1"], now).missing.all(), "no row of the new list is there yet"
+    materialize(workspace, now)
+    vectors = running.read(["c-1"], now)
+    assert vectors.names == workspace.features.names
+    assert vectors.values.shape == (1, len(vectors.names))
