@@ -27,6 +27,7 @@ from features.history.tables import outbox
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
+from serving.store.release import release
 
 SOURCE = "outbox"
 _LONGEST_WORDS = 256
@@ -49,6 +50,9 @@ _FACTS = {
     OutboxStatus.FAILED: InteractionKind.FAILED,
     OutboxStatus.SUPPRESSED: InteractionKind.SUPPRESSED,
 }
+
+
+_REACHED_NOBODY = (OutboxStatus.FAILED, OutboxStatus.SUPPRESSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +207,8 @@ def _take(
 def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     """Write how claims ended, with a `sent`, `failed` or `suppressed` interaction in the same transaction.
 
+    What a message that reaches nobody had reserved of budgets and capacities is given back.
+
     Returns:
         The stale ones: somebody else has claimed or settled the message since, so nothing was changed.
     """
@@ -210,6 +216,9 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     moved = [ending for ending in endings if _claim_key(ending.claimed) in holding]
     if moved:
         conn.execute(_MOVE, [_move_values(ending) for ending in moved])
+    lost = [ending for ending in moved if ending.status in _REACHED_NOBODY]
+    if lost:
+        release(conn, [ending.claimed.decision_id for ending in lost], max(ending.at for ending in lost))
     facts = [_fact(ending, _FACTS[ending.status]) for ending in moved if ending.status in _FACTS]
     if facts:
         append_interactions(conn, facts, max(fact.occurred_at for fact in facts))

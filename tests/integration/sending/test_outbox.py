@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import insert, select
 
+from features.history.tables import outbox, reservations, resource_usage
 from models.domain.message import Receipt, ReceiptStatus
 from serving.store.outbox import (
     ClaimedMessage,
@@ -157,3 +159,29 @@ def test_any_words_of_a_provider_can_be_stored(shop):
     assert end(shop, failed(claimed, NOON, words)) == []
     assert shop.row(message)["detail"].startswith("550  no ? such user xx")
     assert len(shop.row(message)["detail"]) == 256
+
+
+@pytest.mark.parametrize(
+    ("ending", "left"), [("sent", 3.0), ("suppressed", 2.0), ("failed", 2.0), ("later", 3.0)]
+)
+def test_what_a_message_that_reaches_nobody_had_reserved_is_given_back_once(shop, ending, left):
+    (message,) = shop.add_messages(1)
+    with shop.engine.begin() as conn:
+        decision = conn.scalars(select(outbox.c.decision_id).where(outbox.c.message_id == message)).one()
+        conn.execute(insert(resource_usage).values(resource="budget:spring", used=3.0))
+        conn.execute(
+            insert(reservations).values(
+                decision_id=decision, resource="budget:spring", amount=1.0, reserved_at=NOON
+            )
+        )
+    (claimed,) = take(shop)
+    endings = {
+        "sent": lambda: sent(claimed, NOON, RECEIPT),
+        "suppressed": lambda: suppressed(claimed, NOON, "expired"),
+        "failed": lambda: failed(claimed, NOON, "550"),
+        "later": lambda: later(claimed, NOON, NOON + timedelta(hours=1), "451"),
+    }
+    for _ in range(2):  # the second time it is stale
+        end(shop, endings[ending]())
+    with shop.engine.connect() as conn:
+        assert conn.scalars(select(resource_usage.c.used)).one() == left
