@@ -19,9 +19,9 @@ import numpy as np
 from models.choice import BoolArray, FloatArray
 from models.domain.action import ActionGrid
 
-# Nobody multiplies a margin by more than this: thresholds beyond are left out.
-MOST_TIMES_MARGIN = 10.0
-_LEAST_TIMES_MARGIN = 1e-9
+# Nobody changes a margin by more than these factors: thresholds beyond are left out. (Lines of one price also
+# meet at a margin of 0, where nothing is worth anything.)
+LEAST_TIMES_MARGIN, MOST_TIMES_MARGIN = 0.01, 10.0
 
 
 class FlipKind(StrEnum):
@@ -207,33 +207,44 @@ def _margin_flips(ranking: Ranking) -> Iterator[Flip]:
         distance = np.divide(value[best] - value, gap, out=np.full_like(gap, np.inf), where=usable)
         winner = int(distance.argmin())
         threshold = margin - distance[winner] if down else margin + distance[winner]
-        # Lines of one price meet at a margin of 0, where nothing is worth anything.
-        if not _LEAST_TIMES_MARGIN * margin < threshold <= MOST_TIMES_MARGIN * margin:
+        if not LEAST_TIMES_MARGIN * margin < threshold <= MOST_TIMES_MARGIN * margin:
             continue
         kind = FlipKind.MARGIN_BELOW if down else FlipKind.MARGIN_ABOVE
         silence_named |= down and winner == silence
         yield Flip(kind=kind, winner=winner, threshold=float(threshold), present=margin, offer=offer)
     if best != silence and not silence_named:
         share = float((prices[gross > 0] / gross[gross > 0]).min())
-        if share > _LEAST_TIMES_MARGIN:
+        if share > LEAST_TIMES_MARGIN:
             yield Flip(kind=FlipKind.ALL_MARGINS_BELOW, winner=silence, threshold=share, present=1.0)
 
 
 def _time_flips(ranking: Ranking) -> Iterator[Flip]:
-    """Send window: who wins if nothing may go out until the best action's moment has passed, or only before it."""
-    best = ranking.best
-    silent = _no_contact(ranking)
-    if silent[best]:
-        return
+    """Send window: who wins if nothing may go out until a moment has passed, or only before it.
+
+    The first moment is the best action's own; where its channel wins again, further moments follow until another
+    channel, or no contact, wins.
+    """
+    best, silent = ranking.best, _no_contact(ranking)
     moments = ranking.moments()
-    for kind, allowed in (
-        (FlipKind.NOT_BEFORE, moments > moments[best]),
-        (FlipKind.NOT_AFTER, moments < moments[best]),
-    ):
-        left = ranking.mask & (allowed | silent)
-        if (left & ~silent).any():
-            moment = float(moments[best])
-            yield Flip(kind=kind, winner=ranking.best_of(left), threshold=moment, present=moment)
+    for kind in (FlipKind.NOT_BEFORE, FlipKind.NOT_AFTER):
+        winner = best
+        while not silent[winner]:
+            moment = float(moments[winner])
+            allowed = moments > moment if kind is FlipKind.NOT_BEFORE else moments < moment
+            left = ranking.mask & (allowed | silent)
+            if not (left & ~silent).any():
+                break
+            first, winner = winner == best, ranking.best_of(left)
+            elsewhere = not _same_channel(ranking, winner, best)
+            if first or elsewhere:
+                yield Flip(kind=kind, winner=winner, threshold=moment, present=float(moments[best]))
+            if elsewhere:
+                break
+
+
+def _same_channel(ranking: Ranking, one: int, other: int) -> bool:
+    places = [ranking.grid.unravel(action) for action in (one, other)]
+    return None not in places and len({place[1] for place in places if place}) == 1
 
 
 def _no_contact(ranking: Ranking) -> BoolArray:

@@ -31,6 +31,7 @@ BANDIT = replace(
     ),
 )
 UPWARDS = {FlipKind.COST_ABOVE, FlipKind.MARGIN_ABOVE}
+TIMES = {FlipKind.NOT_BEFORE, FlipKind.NOT_AFTER}
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -124,8 +125,9 @@ def test_beyond_the_threshold_the_named_action_wins_and_just_short_of_it_the_pre
     for flip in find_flips(ranking):
         assert world.changed(flip, beyond=True).winner() == flip.winner != ranking.best, flip
         short = world.changed(flip, beyond=False).winner()
-        if flip.kind is FlipKind.ALL_MARGINS_BELOW:  # others may have overtaken before: but silence has not
-            assert short != GRID.no_contact
+        later = flip.kind in TIMES and flip.threshold != flip.present
+        if later or flip.kind is FlipKind.ALL_MARGINS_BELOW:
+            assert short != flip.winner  # others may have overtaken before
         else:
             assert short == ranking.best, flip
 
