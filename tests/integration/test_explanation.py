@@ -19,6 +19,7 @@ from models.domain.experiment import Experiment
 from models.domain.interaction import InteractionKind
 from models.logged import LoggedRows
 from models.policy.bandit import Bandit
+from models.policy.exploration import Exploration
 from models.response.boosting import sigmoid
 from models.response.model import FittedResponse, fit_response
 from serving.app import create_app
@@ -282,3 +283,52 @@ def test_a_language_that_is_not_spoken_is_a_problem(shop):
     answer = shop.client.get(GONE, params={"language": "fr"})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == ["language"]
+
+
+@pytest.mark.parametrize(
+    ("language", "heading"),
+    [
+        ("en", "What would have turned the decision"),
+        ("zh-Hant", "哪些改變會讓決策不同"),
+        ("ja", "決定が変わる条件"),
+    ],
+)
+def test_the_page_draws_contributions_and_says_flips_in_every_language(shop, language, heading):
+    shop.campaign(policy=PolicyName.GREEDY)
+    decision = shop.decide()
+    told = shop.look_up(decision, language)["told"]
+    answer = shop.client.get(f"/decisions/{decision['decision_id']}", params={"language": language})
+    assert answer.status_code == 200
+    page = answer.text
+    assert f'<html lang="{language}">' in page
+    assert heading in page
+    assert page.count('<svg class="bars"') == 2
+    assert page.count('<rect class="up"') + page.count('<rect class="down"') == 4  # two features, twice
+    for sentence in (told["summary"], *told["flips"], *told["contributions"]):
+        assert sentence in page
+    assert f'hreflang="{language}" aria-current="true"' in page
+    assert page.count("hreflang=") == 3
+
+
+def test_the_page_of_a_decision_without_contributions_says_why(shop, fitted):
+    shop.campaign(policy=PolicyName.CHEAPEST_FIRST)
+    decision = shop.decide()
+    page = shop.client.get(f"/decisions/{decision['decision_id']}").text
+    assert '<svg class="bars"' not in page
+    assert page.count("The rule that decided does not weigh values.") == 1
+
+
+def test_the_page_of_a_choice_that_was_drawn_names_the_best_action_too(shop):
+    shop.campaign(policy=PolicyName.BANDIT)
+    model = shop.service.snapshots.current.model
+    timid = replace(model.bandit, exploration=Exploration(gamma=1e-9, max_loss_share=1e9))
+    shop.champion(replace(model, version="exploring", bandit=timid))
+    for _ in range(20):
+        decision = shop.decide()
+        found = shop.look_up(decision)
+        page = shop.client.get(f"/decisions/{decision['decision_id']}").text
+        drawn = found["best"] != found["action"]
+        assert ("The choice was drawn so that we keep learning." in page) == drawn
+        if drawn:
+            break
+    assert drawn
