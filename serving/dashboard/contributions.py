@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from serving.dashboard.charts import PLOT_WIDTH, Tick, round_values
@@ -42,11 +42,14 @@ class Bars:
     zero: float
 
 
-def contribution_bars(prediction: Prediction, others: str, adjustment: str) -> Bars | None:
+def contribution_bars(
+    prediction: Prediction, name: Callable[[str], str], others: str, adjustment: str
+) -> Bars | None:
     """Lay the largest contributions out, then the sum of the others, then the adjustment.
 
     Args:
         prediction: As a sum; the bars add up to `total - base`.
+        name: What a feature is called.
         others: What the sum of the rest is called; `{n}` is how many there are.
         adjustment: What the adjustment is called.
 
@@ -54,7 +57,7 @@ def contribution_bars(prediction: Prediction, others: str, adjustment: str) -> B
         None where nothing moved the prediction.
     """
     shown, rest = prediction.parts[:_MOST_BARS], prediction.parts[_MOST_BARS:]
-    lines = [(part.feature, part.amount) for part in shown]
+    lines = [(name(part.feature), part.amount) for part in shown]
     if rest:
         lines.append((others.format(n=len(rest)), sum(part.amount for part in rest)))
     if abs(prediction.adjustment) > _NOTHING:

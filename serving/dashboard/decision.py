@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from models.domain.action import Action
 from models.domain.decision import Decision
@@ -10,8 +11,9 @@ from serving.dashboard.contributions import Bars, contribution_bars
 from serving.dashboard.labels import LABELS, Labels
 from serving.explain.catalogue import Language
 from serving.explain.explanation import Explanation
+from serving.explain.feature_words import feature_words
 from serving.explain.languages import CATALOGUES
-from serving.explain.phrases import name_of, tidy
+from serving.explain.phrases import local_time, name_of, tidy
 from serving.explain.told import Teller, Told
 from serving.money import Currency
 
@@ -76,9 +78,17 @@ class DecisionPage:
         """An action, or no contact, in the page's language."""
         return tidy(name_of(action, self.explanation.time_zone, CATALOGUES[self.told.language]))
 
+    def local(self, moment: datetime) -> str:
+        """A moment on the customer's own clock."""
+        return tidy(local_time(moment, self.explanation.time_zone, CATALOGUES[self.told.language]))
+
     def channel_name(self, channel: str) -> str:
         """A channel in the page's language."""
         return CATALOGUES[self.told.language].channel(channel).strip()
+
+    def feature_name(self, feature: str) -> str:
+        """A feature in the page's language."""
+        return feature_words(feature, CATALOGUES[self.told.language])
 
 
 def _charts(explanation: Explanation, told: Told, labels: Labels) -> tuple[Chart, ...]:
@@ -86,15 +96,19 @@ def _charts(explanation: Explanation, told: Told, labels: Labels) -> tuple[Chart
     if found is None:
         return ()
     p_open, uplift = told.contributions
+
+    def name(feature: str) -> str:
+        return feature_words(feature, CATALOGUES[told.language])
+
     return (
         Chart(
             heading=labels.p_open,
             sentence=p_open,
-            bars=contribution_bars(found.p_open, labels.others, labels.learned_since),
+            bars=contribution_bars(found.p_open, name, labels.others, labels.learned_since),
         ),
         Chart(
             heading=labels.uplift,
             sentence=uplift,
-            bars=contribution_bars(found.uplift, labels.others, labels.cut),
+            bars=contribution_bars(found.uplift, name, labels.others, labels.cut),
         ),
     )

@@ -66,6 +66,9 @@ class Catalogue:
         absences: Why a part of the explanation is missing.
         channels: Names of the usual channels; another is called by its own name.
         policies: Names of the policies.
+        features: Names of the features that every installation has, without window and channel.
+        feature_window: A feature that looks back some days.
+        feature_channel: A feature of one channel.
     """
 
     language: Language
@@ -106,6 +109,9 @@ class Catalogue:
     absences: Mapping[Absence, str]
     channels: Mapping[str, str]
     policies: Mapping[str, str]
+    features: Mapping[str, str]
+    feature_window: str
+    feature_channel: str
 
     def channel(self, name: str) -> str:
         """What a channel is called."""

@@ -10,6 +10,7 @@ from models.domain.action import Exclusion
 from models.domain.decision import Decision
 from serving.explain.catalogue import Catalogue, Language
 from serving.explain.explanation import Contributions, Explanation, KnownFlip, Missing, Prediction
+from serving.explain.feature_words import feature_words
 from serving.explain.phrases import local_time, name_of, percent, points, tidy
 from serving.explain.summary import Grounds, explain
 from serving.money import Currency
@@ -158,7 +159,9 @@ class Teller:
     def _parts(self, one: Prediction) -> str:
         return (
             self._words.between.join(
-                self._words.part.format(name=part.feature, points=points(part.amount))
+                self._words.part.format(
+                    name=feature_words(part.feature, self._words), points=points(part.amount)
+                )
                 for part in one.parts[:_MOST_NAMED]
             )
             or self._words.nobody

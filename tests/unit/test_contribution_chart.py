@@ -17,7 +17,7 @@ def prediction(*amounts: float, adjustment: float = 0.0) -> Prediction:
 
 
 def test_bars_start_at_zero_and_their_lengths_are_in_proportion():
-    plot = contribution_bars(prediction(0.06, -0.03), "{n} others", "learned")
+    plot = contribution_bars(prediction(0.06, -0.03), str, "{n} others", "learned")
     assert plot is not None
     up, down = plot.rows
     assert up.left == plot.zero
@@ -30,12 +30,12 @@ def test_bars_start_at_zero_and_their_lengths_are_in_proportion():
 
 def test_the_bars_add_up_to_what_the_customer_differs_from_the_average():
     one = prediction(*[0.01 / (i + 1) for i in range(12)], adjustment=-0.004)
-    plot = contribution_bars(one, "{n} others", "learned")
+    plot = contribution_bars(one, str, "{n} others", "learned")
     assert plot is not None
     assert [row.label for row in plot.rows[-2:]] == ["4 others", "learned"]
     assert sum(row.amount for row in plot.rows) == pytest.approx(one.total - one.base)
 
 
 def test_nothing_is_drawn_where_nothing_moved():
-    assert contribution_bars(prediction(), "{n} others", "learned") is None
-    assert contribution_bars(prediction(adjustment=1e-17), "{n} others", "learned") is None
+    assert contribution_bars(prediction(), str, "{n} others", "learned") is None
+    assert contribution_bars(prediction(adjustment=1e-17), str, "{n} others", "learned") is None

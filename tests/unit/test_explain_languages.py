@@ -10,12 +10,14 @@ from string import Formatter
 
 import pytest
 
+from features.feature_list import FeatureList, describe_channels
 from models.domain.action import REASON_WORDS, Action, Exclusion, ReasonCode
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
 from models.explanation.flips import FlipKind
 from serving.explain.catalogue import Absence, Catalogue, Language
 from serving.explain.explanation import KnownFlip
+from serving.explain.feature_words import feature_words
 from serving.explain.languages import CATALOGUES
 from serving.explain.phrases import local_time, tidy
 from serving.explain.told import Teller
@@ -147,3 +149,24 @@ def test_exclusions_name_their_place(words):
 def test_ideographs_are_not_torn_apart_and_latin_words_keep_their_space():
     assert tidy("改為 不聯絡。 LINE ，用 LINE 「好」") == "改為不聯絡。LINE，用 LINE「好」"  # noqa: RUF001
     assert tidy("as  it was") == "as  it was"
+
+
+@EVERY
+def test_every_feature_that_every_installation_has_is_called_by_words(words):
+    features = FeatureList(channels=describe_channels(DEFAULT_CHANNELS), attributes=())
+    said = [feature_words(name, words) for name in features.names]
+    assert not [name for name, text in zip(features.names, said, strict=True) if text == name]
+    assert len(set(said)) == len(said)
+    assert feature_words("attr_age", words) == "attr_age"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (Language.ENGLISH, "open rate in 90 days (email)"),
+        (Language.CHINESE, "電子郵件近 90 天開啟率"),
+        (Language.JAPANESE, "過去90日の開封率（メール）"),  # noqa: RUF001
+    ],
+)
+def test_a_feature_says_its_window_and_its_channel(language, said):
+    assert feature_words("open_rate_90d_email", CATALOGUES[language]) == said
