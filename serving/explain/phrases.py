@@ -71,4 +71,4 @@ def tidy(text: str) -> str:
         >>> tidy("\u6539\u70ba \u4e0d\u806f\u7d61\uff0c LINE \u3002") == "\u6539\u70ba\u4e0d\u806f\u7d61\uff0cLINE\u3002"
         True
     """
-    return text if text.isascii() else _SPACES.sub("", text)
+    return text if text.isascii() else _SPACES.sub("", text).strip()

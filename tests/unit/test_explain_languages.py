@@ -141,6 +141,9 @@ def test_exclusions_name_their_place(words):
     assert words.reasons[ReasonCode.QUIET_HOURS] in said
     assert "#1" in teller.exclusion(Exclusion(reason=ReasonCode.QUIET_HOURS, slot=1), ())
     pair = Exclusion(reason=ReasonCode.CONTENT_KIND_UNSUPPORTED, offer="coats", channel="sms")
+    for channel in words.channels:
+        place = teller.exclusion(Exclusion(reason=ReasonCode.NO_CONSENT, channel=channel), slots)
+        assert place.startswith(words.channel(channel).strip())
     assert words.channel("sms") in teller.exclusion(pair, slots)
     assert "coats" in teller.exclusion(pair, slots)
     assert words.everywhere in teller.exclusion(Exclusion(reason=ReasonCode.FREQUENCY_CAP), slots)
@@ -148,6 +151,7 @@ def test_exclusions_name_their_place(words):
 
 def test_ideographs_are_not_torn_apart_and_latin_words_keep_their_space():
     assert tidy("改為 不聯絡。 LINE ，用 LINE 「好」") == "改為不聯絡。LINE，用 LINE「好」"  # noqa: RUF001
+    assert tidy(" LINE ：好") == "LINE：好"  # noqa: RUF001
     assert tidy("as  it was") == "as  it was"
 
 
