@@ -47,6 +47,8 @@ class Choices:
         net_value_minor: What the candidates were ranked by, shape (n, A), or None without predictions.
         p_open: Open probabilities behind the ranking, shape (n, C, S), or None.
         predictions: Of the response model, or None.
+        price_minor: Cost, shadow price and attention price of each channel, shape (n, C), or None without
+            predictions.
     """
 
     grid: ActionGrid
@@ -60,6 +62,7 @@ class Choices:
     net_value_minor: FloatArray | None
     p_open: FloatArray | None
     predictions: Predictions | None
+    price_minor: FloatArray | None
 
 
 def choose(
@@ -147,6 +150,7 @@ def choose(
         net_value_minor=ranked,
         p_open=p_open,
         predictions=predictions,
+        price_minor=None if predictions is None else cost + shadow_price_minor + predictions.attention_minor,
     )
 
 

@@ -15,7 +15,7 @@ from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Alternative, Decision, Evidence, Expected
-from serving.explain import Grounds, explain
+from serving.explain.summary import Grounds, explain
 from serving.money import Currency
 
 MOST_ALTERNATIVES = 5
@@ -107,7 +107,7 @@ def to_decision(
             ),
             setting.currency,
         ),
-        evidence=_evidence(choices, row, candidates, setting.feature_names, features),
+        evidence=_evidence(choices, row, candidates, setting, customer, features),
         dry_run=dry_run,
     )
 
@@ -196,15 +196,17 @@ def _evidence(
     choices: Choices,
     row: int,
     candidates: np.ndarray[tuple[int], np.dtype[np.intp]],
-    names: Sequence[str],
+    setting: Setting,
+    customer: Customer,
     features: FloatArray,
 ) -> Evidence:
     drawn = np.flatnonzero(choices.probabilities[row])
-    values = choices.net_value_minor
+    values, prices = choices.net_value_minor, choices.price_minor
+    names = choices.grid.channels
     return Evidence(
         features={
             name: None if value != value else value  # NaN is the one number that differs from itself
-            for name, value in zip(names, features.tolist(), strict=True)
+            for name, value in zip(setting.feature_names, features.tolist(), strict=True)
         },
         distribution=dict(zip(drawn.tolist(), choices.probabilities[row, drawn].tolist(), strict=True)),
         net_value_minor=(
@@ -212,4 +214,8 @@ def _evidence(
             if values is None
             else dict(zip(candidates.tolist(), values[row, candidates].tolist(), strict=True))
         ),
+        cost_minor={name: setting.channels[name].cost_minor or 0.0 for name in names},
+        price_minor={} if prices is None else dict(zip(names, prices[row].tolist(), strict=True)),
+        n_candidates=len(candidates),
+        time_zone=customer.time_zone,
     )

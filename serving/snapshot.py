@@ -24,12 +24,15 @@ from models.domain.errors import NotFoundError
 from models.policy.registry import build_policies
 
 if TYPE_CHECKING:
+    from features.registry import ModelVersion
     from models.bundle import Bundle
     from models.policy.bandit import Bandit
 
 logger = logging.getLogger(__name__)
 
 RELOAD_SECONDS = 1.0
+# Former bundles kept in memory, for those who ask why something was decided.
+_FORMER_KEPT = 4
 
 
 class Registry(Protocol):
@@ -41,6 +44,10 @@ class Registry(Protocol):
 
     def load(self, alias_or_version: str | int) -> Bundle:
         """Load a bundle."""
+        ...
+
+    def versions(self) -> tuple[ModelVersion, ...]:
+        """Every published version, newest first."""
         ...
 
 
@@ -108,6 +115,7 @@ class Snapshots:
         self._model_version: int | None = None
         self._model: Model | None = None
         self._model_error: str | None = None
+        self._former: dict[str, Model] = {}
         self._reloading = threading.Lock()
 
     @property
@@ -127,6 +135,26 @@ class Snapshots:
             self.reload()
         assert self._current is not None
         return self._current
+
+    def model_of(self, bundle_version: str) -> Model | None:
+        """The bundle of that version: the champion, or a former one; None where it cannot be loaded any more."""
+        champion = self.current.model
+        if champion is not None and champion.version == bundle_version:
+            return champion
+        if bundle_version in self._former:
+            return self._former[bundle_version]
+        try:
+            known = [one.version for one in self._registry.versions() if one.bundle_version == bundle_version]
+            if not known:
+                return None
+            model = self._open_bundle(self._registry.load(known[0]))
+        except Exception:  # whatever MLflow, its store or a damaged file may raise
+            logger.exception("bundle %s cannot be loaded", bundle_version)
+            return None
+        # A new dictionary: requests read this one on other threads.
+        kept = list(self._former.items())[-(_FORMER_KEPT - 1) :]
+        self._former = {**dict(kept), bundle_version: model}
+        return model
 
     def reload(self) -> bool:
         """Look for changes and swap the snapshot if there are any; whether there were."""

@@ -49,11 +49,19 @@ class Evidence:
         features: Feature value by name; None where missing.
         distribution: Probability by action index, for every action above zero.
         net_value_minor: Expected net value by action index, for every candidate.
+        cost_minor: Cost of a message by channel, minor units.
+        price_minor: Cost, shadow price and attention price by channel, minor units; empty without predictions.
+        n_candidates: How many there were, no contact included; None on a decision that came without.
+        time_zone: The customer's, by which slots were placed; None on a decision that came without.
     """
 
     features: Mapping[str, float | None] = field(default_factory=dict)
     distribution: Mapping[int, float] = field(default_factory=dict)
     net_value_minor: Mapping[int, float] = field(default_factory=dict)
+    cost_minor: Mapping[str, float] = field(default_factory=dict)
+    price_minor: Mapping[str, float] = field(default_factory=dict)
+    n_candidates: int | None = None
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

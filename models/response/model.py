@@ -11,9 +11,11 @@ from models.choice import FloatArray, Predictions
 from models.domain.action import ActionGrid
 from models.domain.channel import Channel
 from models.domain.errors import require
+from models.explanation.contributions import ResponseContributions
 from models.logged import LoggedRows
 from models.response import files
 from models.response.attention import AttentionModel, fit_attention
+from models.response.contributions import break_down
 from models.response.convert import ConvertModel, fit_convert
 from models.response.effect import EffectFit, EffectModel, PairEffects, fit_effect
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
@@ -113,6 +115,12 @@ class FittedResponse:
         inputs = self.effect.standardiser.apply(features)
         uplift, uplift_se = plan.pairs.predict(inputs, p_open * plan.scale[:, None])
         return p_open, uplift, uplift_se, self.convert.predict(single)
+
+    def contributions(
+        self, features: FloatArray, grid: ActionGrid, contact: tuple[int, int, int]
+    ) -> ResponseContributions:
+        """What each feature adds to the prediction of one contact; `models.explanation.contributions.Explains`."""
+        return break_down(self.opens, self.effect, features, grid, contact)
 
     def _plan(self, grid: ActionGrid) -> _Plan:
         plan = self._plans.get(grid)

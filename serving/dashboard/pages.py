@@ -11,9 +11,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.dashboard.charts import Forest, Interval, forest
+from serving.dashboard.decision import DecisionPage
+from serving.explain.catalogue import Language
+from serving.explain.explainer import Explainer
+from serving.explain.phrases import points
 from serving.money import Currency
 from serving.problems import problem_of
 from serving.report import Report, build_report, latest_campaign
@@ -37,6 +40,7 @@ def dashboard_routes(service: Service) -> APIRouter:
     """The pages of the service."""
     router = APIRouter(include_in_schema=False)
     environment = _environment(service.currency)
+    explainer = Explainer(service.engine, service.snapshots)
 
     def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
         html = environment.get_template(template).render(title=service.title, **values)
@@ -70,13 +74,17 @@ def dashboard_routes(service: Service) -> APIRouter:
         return await service.in_thread(make)
 
     @router.get("/decisions/{decision_id}")
-    async def decision(decision_id: UUID) -> HTMLResponse:
+    async def decision(
+        decision_id: UUID, language: Annotated[Language, Query()] = Language.ENGLISH
+    ) -> HTMLResponse:
         def make() -> HTMLResponse:
             try:
                 found = service.decider.recorded(str(decision_id))
+                explanation = explainer.explain(found)
             except NextchannelError as exc:
                 return failure(exc, f"/decisions/{decision_id}")
-            return page("decision.html", decision=found, most_likely=_most_likely(found))
+            shown = DecisionPage.of(found, explanation, language, service.currency)
+            return page("decision.html", shown=shown, decision=found, told=shown.told, labels=shown.labels)
 
         return await service.in_thread(make)
 
@@ -95,6 +103,7 @@ def _environment(currency: Currency) -> Environment:
     environment.filters["moment"] = _moment
     environment.filters["short"] = _short_moment
     environment.filters["percent"] = _percent
+    environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["axis"] = lambda minor: f"{minor / 10**currency.digits:,.6g}"
     return environment
@@ -124,11 +133,6 @@ def _differences_plot(report: Report) -> Forest | None:
         for one in report.differences
     ]
     return forest(intervals, include_zero=True) if intervals else None
-
-
-def _most_likely(decision: Decision) -> float:
-    """The largest probability on the page, for the bars; at least that of the decision itself."""
-    return max([decision.propensity, *(other.propensity for other in decision.alternatives)])
 
 
 def _moment(moment: datetime) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.decide import DecisionRequest
+from serving.explain.catalogue import Language
+from serving.explain.explainer import Explainer
+from serving.explain.languages import CATALOGUES
+from serving.explain.told import Teller
 from serving.problems import problem_of
 from serving.routes.examples import PROBLEMS, REQUESTS
-from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut, RecordedDecisionOut
+from serving.routes.explained import RecordedDecisionOut
+from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
 from serving.service import Service
 
 
 def decision_routes(service: Service) -> APIRouter:
     """The endpoints of decisions."""
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
+    explainer = Explainer(service.engine, service.snapshots)
 
     @router.post("", openapi_extra=REQUESTS)
     async def decide(request: DecisionIn) -> DecisionOut:
@@ -48,10 +55,23 @@ def decision_routes(service: Service) -> APIRouter:
         return BatchOut(outcomes=outcomes)
 
     @router.get("/{decision_id}")
-    async def recorded(decision_id: UUID) -> RecordedDecisionOut:
-        """A decision taken before, with all that it was based on."""
-        decision = await service.in_thread(lambda: service.decider.recorded(str(decision_id)))
-        return RecordedDecisionOut.model_validate(decision)
+    async def recorded(
+        decision_id: UUID,
+        language: Annotated[Language, Query(description="Of the sentences in `told`.")] = Language.ENGLISH,
+    ) -> RecordedDecisionOut:
+        """A decision taken before, with all that it was based on, and why it came out as it did.
+
+        Contributions and flips are computed now, from what was recorded and with the bundle that decided; what
+        cannot be given is null and named in `missing`.
+        """
+
+        def look_up() -> RecordedDecisionOut:
+            decision = service.decider.recorded(str(decision_id))
+            explanation = explainer.explain(decision)
+            told = Teller(CATALOGUES[language], service.currency).tell(decision, explanation)
+            return RecordedDecisionOut.explained(decision, explanation, told)
+
+        return await service.in_thread(look_up)
 
     return router
 

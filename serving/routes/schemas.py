@@ -151,12 +151,12 @@ class EvidenceOut(BaseModel):
     features: dict[str, float | None]
     distribution: dict[int, float] = Field(description="Probability by action index, where above zero.")
     net_value_minor: dict[int, float] = Field(description="Expected net value by action index.")
-
-
-class RecordedDecisionOut(DecisionOut):
-    """A recorded decision with its evidence."""
-
-    evidence: EvidenceOut
+    cost_minor: dict[str, float] = Field(description="Cost of a message by channel.")
+    price_minor: dict[str, float] = Field(
+        description="Cost, shadow price and attention price by channel; empty without predictions."
+    )
+    n_candidates: int | None = Field(description="How many candidates there were, no contact included.")
+    time_zone: str | None = Field(description="The customer's, by which slots were placed.")
 
 
 class OutcomeOut(BaseModel):

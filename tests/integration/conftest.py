@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
 from features.history.query import save_campaign, save_channel, seed_channels
+from features.registry import ModelVersion
 from models.choice import FloatArray, Predictions
 from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign, Caps, Content, Offer, PolicyName, SendWindow
@@ -92,13 +93,28 @@ class Champion:
 
     model: Model | None
     version: int = 1
+    former: dict[int, Model] = field(default_factory=dict)
 
     def champion_version(self) -> int | None:
         return None if self.model is None else self.version
 
-    def load(self, alias_or_version: str | int) -> Model:  # noqa: ARG002
-        assert self.model is not None
-        return self.model
+    def load(self, alias_or_version: str | int) -> Model:
+        model = self.former.get(int(alias_or_version), self.model)
+        assert model is not None
+        return model
+
+    def versions(self) -> tuple[ModelVersion, ...]:
+        known = self.former | ({} if self.model is None else {self.version: self.model})
+        return tuple(
+            ModelVersion(version=number, aliases=(), bundle_version=m.version, run_id="", created_at=NOW)
+            for number, m in known.items()
+        )
+
+    def promote(self, model: Model) -> None:
+        """Make another model the champion; the one before stays loadable."""
+        if self.model is not None:
+            self.former[self.version] = self.model
+        self.model, self.version = model, self.version + 1
 
 
 def rule_model(with_bandit: bool = True) -> Model:

@@ -73,8 +73,9 @@ def test_a_decision_has_every_field(api):
 def test_a_decision_can_be_looked_up_with_its_evidence(api):
     decision = api.post("/v1/decisions", json=ask()).json()
     found = api.get(f"/v1/decisions/{decision['decision_id']}").json()
-    evidence = found.pop("evidence")
-    assert found == decision
+    evidence = found["evidence"]
+    assert {name: found[name] for name in decision} == decision
+    assert set(found) - set(decision) == {"evidence", "best", "contributions", "flips", "missing", "told"}
     assert evidence["features"] == {"age": 40.0}
     assert sum(evidence["distribution"].values()) == pytest.approx(1.0)
     problem(api.get("/v1/decisions/01a2019c-ff02-74e0-82f9-fc1c4292b790"), 404, "decision_id")

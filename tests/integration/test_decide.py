@@ -45,8 +45,8 @@ def test_the_best_action_by_net_value_is_chosen_and_every_figure_is_right(market
     assert values == sorted(values, reverse=True)
     assert len(values) == 5
     assert decision.explanation == (
-        "Send coats by sms at Sun 1 Mar 18:00: it is expected to earn 0.38 USD more than no contact, the most of "
-        "19 candidates; next came coats by sms at Sun 1 Mar 15:00 with 0.36 USD."
+        "Send coats by SMS at Sun 1 Mar 18:00: it is expected to earn 0.38 USD more than no contact, the most of "
+        "19 candidates; next came coats by SMS at Sun 1 Mar 15:00 with 0.36 USD."
     )
 
 

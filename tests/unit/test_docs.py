@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 
 from models.domain.action import REASON_WORDS, ReasonCode
+from models.explanation.flips import FlipKind
 from nextchannel.settings import Settings
+from serving.explain.catalogue import Absence, Language
+from serving.explain.languages import CATALOGUES
 from serving.reading import Degraded
+from serving.routes.explained import RecordedDecisionOut
+from serving.routes.schemas import DecisionOut
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,6 +22,18 @@ def test_every_reason_code_is_documented_with_its_words() -> None:
     assert set(REASON_WORDS) == set(ReasonCode)
     for code, words in REASON_WORDS.items():
         assert f"| `{code}` | {words} |" in page
+
+
+def test_every_part_of_an_explanation_is_documented_in_every_language() -> None:
+    reference = (DOCS / "reference" / "explanation.md").read_text()
+    for code in ReasonCode:
+        said = " | ".join(words.reasons[code] for words in CATALOGUES.values())
+        assert f"| `{code}` | {said} |" in reference
+    explanation = (DOCS / "explanation" / "why-this-decision.md").read_text()
+    for name in (*FlipKind, *Absence):
+        assert f"`{name}`" in explanation
+    for name in (*FlipKind, *Language, *RecordedDecisionOut.model_fields.keys() - DecisionOut.model_fields):
+        assert f"`{name}`" in reference
 
 
 def test_every_setting_is_documented_with_its_description() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from models.domain.action import Action, Exclusion, ReasonCode
 from models.domain.decision import Alternative, Expected
 from models.domain.experiment import Arm
-from serving.explain import ENGLISH, Grounds, explain
+from serving.explain.english import ENGLISH
+from serving.explain.summary import Grounds, explain
 from serving.money import Currency
 
 SEND_AT = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
@@ -54,7 +56,7 @@ def sentence(**changes: object) -> str:
 def test_the_best_action_is_said_with_its_value_its_local_time_and_the_runner_up():
     assert sentence() == (
         "Send coats by email at Mon 2 Mar 09:00: it is expected to earn 0.40 USD more than no contact, the most of 3 "
-        "candidates; next came coats by sms at Mon 2 Mar 09:00 with 0.31 USD."
+        "candidates; next came coats by SMS at Mon 2 Mar 09:00 with 0.31 USD."
     )
 
 
@@ -80,7 +82,7 @@ def test_silence_has_its_reason():
     silent = {"action": None, "expected": expected(0.0), "propensity": 1.0}
     assert "holdout" in sentence(**silent, arm=Arm.HOLDOUT)
     best = sentence(**silent, alternatives=(other(-2.0),))
-    assert "the best alternative, coats by sms at Mon 2 Mar 09:00, is expected to earn -0.02 USD" in best
+    assert "the best alternative, coats by SMS at Mon 2 Mar 09:00, is expected to earn -0.02 USD" in best
     assert "drawn with probability 1" in sentence(**silent)
     assert "uniform" in sentence(
         action=None, expected=expected(None), alternatives=(other(None),), policy="uniform"
@@ -97,12 +99,12 @@ def test_closed_channels_are_grouped_by_reason_the_most_frequent_first():
         action=None, expected=expected(0.0), alternatives=(), exclusions=exclusions, n_candidates=1
     ) == (
         "No contact: no channel is left, because the customer has not agreed to this channel for this purpose "
-        "(email, sms), the customer has no account on this channel (line)."
+        "(email, SMS), the customer has no account on this channel (LINE)."
     )
 
 
 def test_another_language_is_another_table():
-    german = dict(ENGLISH) | {"holdout": "Kein Kontakt: Vergleichsgruppe."}
+    german = replace(ENGLISH, holdout="Kein Kontakt: Vergleichsgruppe.")
     assert (
         explain(grounds(action=None, arm=Arm.HOLDOUT), Currency(), german)
         == "Kein Kontakt: Vergleichsgruppe."

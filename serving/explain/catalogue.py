@@ -1,0 +1,122 @@
+"""The sentences of one language: a field each, so that a language cannot lack one.
+
+Templates are filled by `str.format`; a test holds the languages to the same placeholders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from models.domain.action import ReasonCode
+from models.explanation.flips import FlipKind
+
+
+class Language(StrEnum):
+    """Languages that explanations are written in, by BCP 47 tag."""
+
+    ENGLISH = "en"
+    CHINESE = "zh-Hant"
+    JAPANESE = "ja"
+
+
+class Absence(StrEnum):
+    """Why a part of an explanation is not there."""
+
+    HOLDOUT = "holdout"
+    RULE = "rule"
+    NOT_RECORDED = "not_recorded"
+    MODEL_GONE = "model_gone"
+    NOT_REPRODUCED = "not_reproduced"
+    MODEL_SILENT = "model_silent"
+    NO_CANDIDATE = "no_candidate"
+    CUSTOMER_GONE = "customer_gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Everything that is said in one language.
+
+    Attributes:
+        language: Which.
+        own_name: What its speakers call it.
+        weekdays: Short names, Monday first.
+        months: Short names, January first.
+        moment: A moment on the customer's own clock.
+        between: What stands between the items of a list.
+        clauses: What stands between longer items.
+        together: What joins conditions that must all hold.
+        action: A contact, as a noun.
+        no_contact: No contact, as a noun.
+        contact: The summary of a contact; the other fields up to `reason` are its parts and the other summaries.
+        reason: A reason with the places that it closes.
+        alternative: A candidate that was not chosen, with its rank.
+        alternative_rule: The same where no values were weighed.
+        excluded: One exclusion.
+        everywhere: The place of an exclusion that holds for every channel.
+        slot: The place of an exclusion of a time of day.
+        p_open: What the open probability is made of.
+        uplift: What the uplift is made of.
+        part: One feature's share, in percentage points.
+        nobody: Instead of parts, where no feature moved anything.
+        reasons: Words of every reason code.
+        flips: Sentence of every kind of flip.
+        without: What would have to be there instead of a reason, for those that can be undone.
+        absences: Why a part of the explanation is missing.
+        channels: Names of the usual channels; another is called by its own name.
+        policies: Names of the policies.
+        features: Names of the features that every installation has, without window and channel.
+        feature_window: A feature that looks back some days.
+        feature_channel: A feature of one channel.
+    """
+
+    language: Language
+    own_name: str
+    weekdays: tuple[str, ...]
+    months: tuple[str, ...]
+    moment: str
+    between: str
+    clauses: str
+    together: str
+    action: str
+    no_contact: str
+    contact: str
+    why_best: str
+    why_learning: str
+    why_rule: str
+    why_drawn: str
+    runner_up: str
+    runner_up_rule: str
+    holdout: str
+    nothing_left: str
+    silence_best: str
+    silence_drawn: str
+    silence_rule: str
+    reason: str
+    alternative: str
+    alternative_rule: str
+    excluded: str
+    everywhere: str
+    slot: str
+    p_open: str
+    uplift: str
+    part: str
+    nobody: str
+    reasons: Mapping[ReasonCode, str]
+    flips: Mapping[FlipKind, str]
+    without: Mapping[ReasonCode, str]
+    absences: Mapping[Absence, str]
+    channels: Mapping[str, str]
+    policies: Mapping[str, str]
+    features: Mapping[str, str]
+    feature_window: str
+    feature_channel: str
+
+    def channel(self, name: str) -> str:
+        """What a channel is called."""
+        return self.channels.get(name, name)
+
+    def policy(self, name: str) -> str:
+        """What a policy is called."""
+        return self.policies.get(name, name)

@@ -1,0 +1,120 @@
+"""The one sentence that says why a decision was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.domain.action import Action, Exclusion, ReasonCode
+from models.domain.decision import Alternative, Expected
+from models.domain.experiment import Arm
+from serving.explain.catalogue import Catalogue
+from serving.explain.english import ENGLISH
+from serving.explain.phrases import name_of, odds, tidy
+from serving.money import Currency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """What the sentence is built from.
+
+    Attributes:
+        alternatives: The other candidates, best first.
+        n_candidates: How many there were, no contact included.
+        time_zone: The customer's.
+    """
+
+    action: Action | None
+    propensity: float
+    expected: Expected
+    alternatives: Sequence[Alternative]
+    exclusions: Sequence[Exclusion]
+    arm: Arm
+    policy: str
+    n_candidates: int
+    time_zone: str
+
+
+def explain(grounds: Grounds, currency: Currency, words: Catalogue = ENGLISH) -> str:
+    """Say why this action, what came next, or why nothing at all.
+
+    Args:
+        grounds: The decision's parts.
+        currency: How to write money.
+        words: The language.
+    """
+    if grounds.action is None:
+        return tidy(_silence(grounds, currency, words))
+    return tidy(
+        words.contact.format(
+            action=name_of(grounds.action, grounds.time_zone, words),
+            why=_why(grounds, currency, words),
+            runner_up=_runner_up(grounds, currency, words),
+        )
+    )
+
+
+def _why(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
+    value = grounds.expected.net_value_minor
+    if value is None:
+        template = words.why_rule if grounds.propensity == 1.0 else words.why_drawn
+    else:
+        template = words.why_best if _is_best(value, grounds.alternatives) else words.why_learning
+    return template.format(
+        value="" if value is None else currency.words(value),
+        propensity=odds(grounds.propensity),
+        policy=words.policy(grounds.policy),
+        n=grounds.n_candidates,
+    )
+
+
+def _silence(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
+    if grounds.arm is Arm.HOLDOUT:
+        return words.holdout
+    if grounds.n_candidates == 1:
+        return words.nothing_left.format(reasons=_reasons(grounds.exclusions, words))
+    best = next((other for other in grounds.alternatives if other.action is not None), None)
+    value = None if best is None else best.expected.net_value_minor
+    if best is not None and value is not None and value <= 0:
+        return words.silence_best.format(
+            action=name_of(best.action, grounds.time_zone, words), value=currency.words(value)
+        )
+    template = words.silence_rule if value is None else words.silence_drawn
+    return template.format(
+        policy=words.policy(grounds.policy),
+        propensity=odds(grounds.propensity),
+        runner_up=_runner_up(grounds, currency, words),
+    )
+
+
+def _runner_up(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
+    if not grounds.alternatives:
+        return ""
+    other = grounds.alternatives[0]
+    value = other.expected.net_value_minor
+    template = words.runner_up_rule if value is None or other.action is None else words.runner_up
+    return template.format(
+        action=name_of(other.action, grounds.time_zone, words),
+        value="" if value is None else currency.words(value),
+    )
+
+
+def _reasons(exclusions: Sequence[Exclusion], words: Catalogue) -> str:
+    """The reasons that closed every channel, the most frequent first."""
+    where: dict[ReasonCode, list[str]] = {}
+    for exclusion in exclusions:
+        place = words.channel(exclusion.channel) if exclusion.channel else exclusion.offer
+        where.setdefault(exclusion.reason, [])
+        if place and place not in where[exclusion.reason]:
+            where[exclusion.reason].append(place)
+    return words.clauses.join(
+        words.reason.format(words=words.reasons[reason], where=words.between.join(places))
+        if places
+        else words.reasons[reason]
+        for reason, places in sorted(where.items(), key=lambda item: -len(item[1]))
+    )
+
+
+def _is_best(value: float, alternatives: Sequence[Alternative]) -> bool:
+    others = [other.expected.net_value_minor for other in alternatives]
+    return all(other is None or value >= other for other in others)
