@@ -1,8 +1,7 @@
 """The main job on a simulated retail market, from raw history to a decision, sent messages and a report.
 
-The market's own calendar, counted back from today: two months of behaviour, four weeks in which contact is
-randomised, a week in which the last rewards become final, and a live campaign that was decided eight days ago, so
-that its outcomes are known.
+The market's own calendar is counted back from today: a history in which contact was randomised for four weeks, and
+a live campaign that was decided eight days ago, so that its outcomes are known.
 """
 
 from __future__ import annotations
@@ -51,16 +50,12 @@ from serving.bootstrap import build, build_dispatcher
 from serving.decide import DecisionRequest
 from serving.smtp_sink import ReceivedMail, SmtpSink
 from training.publish import Published, train_and_publish
+from training.simulator.history import simulate_history
 from training.simulator.market import Market
-from training.simulator.randomised import randomised_log
 
 LIVE_CAMPAIGN = "spring_sale"
-_PRIOR_DAYS = 60
-_WARM_UP_DAYS = 28
-_SETTLING_DAYS = 7
+# The outcomes of a week of attribution are known today.
 _DAYS_AGO = 8
-_DECISIONS_PER_CUSTOMER = 3
-_NO_CONTACT_SHARE = 0.2
 _BATCH = 1_000
 _SEND_EVERY = timedelta(minutes=30)
 _SEND_FOR = timedelta(hours=26)
@@ -112,25 +107,6 @@ def _units(minor: float) -> str:
     return f"{minor / 100:,.0f}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Calendar:
-    """Moments of the market, counted back from today."""
-
-    today: datetime
-
-    @property
-    def live_at(self) -> datetime:
-        return self.today - timedelta(days=_DAYS_AGO)
-
-    @property
-    def warm_up_at(self) -> datetime:
-        return self.live_at - timedelta(days=_SETTLING_DAYS + _WARM_UP_DAYS)
-
-    @property
-    def starts_at(self) -> datetime:
-        return self.warm_up_at - timedelta(days=_PRIOR_DAYS)
-
-
 def run(settings: Settings, n_customers: int, seed: int, *, leave_running: bool) -> None:
     """Play the whole job, say what came of it, and leave the service running.
 
@@ -154,12 +130,13 @@ def run(settings: Settings, n_customers: int, seed: int, *, leave_running: bool)
 def play(settings: Settings, n_customers: int, seed: int, sink: SmtpSink) -> DemoResult:
     """The same in a fresh installation, without a word on standard output."""
     stages = Stages()
-    calendar = _Calendar(datetime.now(UTC).replace(hour=6, minute=0, second=0, microsecond=0))
+    today = datetime.now(UTC).replace(hour=6, minute=0, second=0, microsecond=0)
+    live_at = today - timedelta(days=_DAYS_AGO)
     rng = np.random.default_rng([seed, 1])
     with stages.stage("a simulated retail market and its history") as step:
         market = Market("retail", n_customers, seed)
         engine = open_history(settings)
-        warm_up = _write_history(engine, market, calendar, rng, step)
+        warm_up = _write_history(engine, market, live_at, rng, step)
     workspace, registry = open_features(settings, engine), open_registry(settings)
     with stages.stage("features, models, evaluation, registry") as step:
         published = train_and_publish(
@@ -167,13 +144,13 @@ def play(settings: Settings, n_customers: int, seed: int, sink: SmtpSink) -> Dem
             workspace,
             registry,
             warm_up.campaign_id,
-            as_of=calendar.live_at,
+            as_of=live_at,
             seed=seed,
             promote=True,
             progress=step,
         )
     with stages.stage("features of everybody into the online store"):
-        materialize(workspace, calendar.live_at)
+        materialize(workspace, live_at)
     features = FeatureReader(workspace)
     live = replace(
         warm_up,
@@ -182,16 +159,16 @@ def play(settings: Settings, n_customers: int, seed: int, sink: SmtpSink) -> Dem
         experiment=Experiment(experiment_id=LIVE_CAMPAIGN, holdout_share=0.1, control_share=0.2),
     )
     with engine.begin() as conn:
-        save_campaign(conn, live, calendar.live_at)
+        save_campaign(conn, live, live_at)
     bundle = published.trained.bundle if published.promoted else None
     with stages.stage("what each policy is truly worth in this market"):
-        comparison = true_values(market, engine, features, live, bundle, calendar.live_at)
+        comparison = true_values(market, engine, features, live, bundle, live_at)
     with stages.stage("one decision for every customer") as step:
-        decisions = _decide(settings, market, calendar.live_at, step)
+        decisions = _decide(settings, market, live_at, step)
     with stages.stage("messages through the outbox") as step:
-        n_sent = _dispatch(settings, engine, calendar.live_at, step)
+        n_sent = _dispatch(settings, engine, live_at, step)
     with stages.stage("outcomes, rewards, features of today"):
-        _play_outcomes(engine, market, live, decisions, calendar, rng)
+        _play_outcomes(engine, market, live, decisions, live_at, rng)
         materialize(workspace, datetime.now(UTC))
     engine.dispose()
     return DemoResult(
@@ -205,45 +182,21 @@ def play(settings: Settings, n_customers: int, seed: int, sink: SmtpSink) -> Dem
 
 
 def _write_history(
-    engine: Engine,
-    market: Market,
-    calendar: _Calendar,
-    rng: np.random.Generator,
-    step: Callable[[str], None],
+    engine: Engine, market: Market, ends_at: datetime, rng: np.random.Generator, step: Callable[[str], None]
 ) -> Campaign:
-    """Customers, two months of behaviour, and a campaign whose contacts were drawn at random."""
-    born = calendar.starts_at
-    warm_up = market.campaign(calendar.warm_up_at, days=400)
-    step("customers, accounts and consents")
+    """Write what the company knows by then; the campaign whose contacts were drawn at random."""
+    history = simulate_history(market, ends_at, rng, step)
+    step("writing it into the database")
     with engine.begin() as conn:
         for channel in market.channels().values():
-            save_channel(conn, channel, born)
-        save_campaign(conn, warm_up, calendar.warm_up_at)
-        append_customers(conn, market.customers(born))
-        append_identities(conn, market.identities(born))
-        append_consents(conn, market.consents(born))
-    step("behaviour before the campaign")
-    with engine.begin() as conn:
-        append_interactions(conn, market.prior_history(born, _PRIOR_DAYS), calendar.warm_up_at)
-    step("a campaign that contacts at random")
-    log = randomised_log(
-        market,
-        warm_up,
-        calendar.warm_up_at,
-        days=_WARM_UP_DAYS,
-        decisions_per_day=market.n_customers * _DECISIONS_PER_CUSTOMER // _WARM_UP_DAYS,
-        no_contact_share=_NO_CONTACT_SHARE,
-        rng=rng,
-    )
-    settling = calendar.warm_up_at + timedelta(days=_WARM_UP_DAYS)
-    afterwards = market.everyday(settling, _SETTLING_DAYS)
-    market.advance(_SETTLING_DAYS)
-    step("writing decisions and outcomes")
-    with engine.begin() as conn:
-        append_decisions(conn, log.decisions())
-        append_interactions(conn, log.interactions, calendar.live_at)
-        append_interactions(conn, afterwards, calendar.live_at)
-    return warm_up
+            save_channel(conn, channel, history.begins_at)
+        save_campaign(conn, history.campaign, history.begins_at)
+        append_customers(conn, history.customers)
+        append_identities(conn, history.identities)
+        append_consents(conn, history.consents)
+        append_decisions(conn, history.log.decisions())
+        append_interactions(conn, history.interactions, ends_at)
+    return history.campaign
 
 
 def _decide(settings: Settings, market: Market, now: datetime, step: Callable[[str], None]) -> list[Decision]:
@@ -303,20 +256,20 @@ def _play_outcomes(
     market: Market,
     live: Campaign,
     decisions: Sequence[Decision],
-    calendar: _Calendar,
+    live_at: datetime,
     rng: np.random.Generator,
 ) -> None:
     """What the simulated customers did with the live campaign, as the channels report it."""
     grid, rows = live.grid, np.arange(market.n_customers)
     actions = np.array([_index(grid, one) for one in decisions])
-    start_at = market.start_at(rows, actions, live, calendar.live_at)
+    start_at = market.start_at(rows, actions, live, live_at)
     outcomes = market.respond(rows, actions, start_at, rng)
     facts = market.interactions(outcomes, [one.decision_id for one in decisions], live.campaign_id)
     # What was sent is the dispatcher's to say.
     heard = [fact for fact in facts if fact.kind is not InteractionKind.SENT]
     with engine.begin() as conn:
-        append_interactions(conn, heard, calendar.today)
-        append_interactions(conn, market.everyday(calendar.live_at, _DAYS_AGO), calendar.today)
+        append_interactions(conn, heard, live_at + timedelta(days=_DAYS_AGO))
+        append_interactions(conn, market.everyday(live_at, _DAYS_AGO), live_at + timedelta(days=_DAYS_AGO))
         settle_rewards(conn, datetime.now(UTC))
 
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from features.history.documents import to_document
+from models.domain.channel import Channel
 from models.domain.decision import Decision
 from models.domain.interaction import Interaction
+from training.simulator.history import SimulatedHistory, simulate_history
 from training.simulator.market import Market
-from training.simulator.randomised import randomised_log
-
-_PRIOR_DAYS = 60
-_WARM_UP_DAYS = 28
-# The attribution window of the last decisions has closed by then.
-_SETTLING_DAYS = 8
-_DECISIONS_PER_CUSTOMER = 3
-_NO_CONTACT_SHARE = 0.2
 
 
 def export_history(market: Market, folder: Path, now: datetime, rng: np.random.Generator) -> None:
@@ -37,38 +31,27 @@ def export_history(market: Market, folder: Path, now: datetime, rng: np.random.G
         now: Aware; the history ends here.
         rng: Source of chance.
     """
-    warm_up_at = now - timedelta(days=_SETTLING_DAYS + _WARM_UP_DAYS)
-    begins_at = warm_up_at - timedelta(days=_PRIOR_DAYS)
-    campaign = market.campaign(warm_up_at, days=400)
-    people, prior = _customers(market, begins_at), market.prior_history(begins_at, _PRIOR_DAYS)
-    log = randomised_log(
-        market,
-        campaign,
-        warm_up_at,
-        days=_WARM_UP_DAYS,
-        decisions_per_day=max(1, market.n_customers * _DECISIONS_PER_CUSTOMER // _WARM_UP_DAYS),
-        no_contact_share=_NO_CONTACT_SHARE,
-        rng=rng,
-    )
-    facts = [fact for fact in (*prior, *log.interactions) if fact.occurred_at <= now]
+    history = simulate_history(market, now, rng)
+    people = _customers(history, tuple(market.channels().values()))
+    facts = [fact for fact in history.interactions if fact.occurred_at <= now]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "campaign.json").write_text(
-        json.dumps(to_document(campaign), indent=2) + "\n", encoding="utf-8"
+        json.dumps(to_document(history.campaign), indent=2) + "\n", encoding="utf-8"
     )
     _write(folder / "customers.csv", people)
-    _write(folder / "decisions.csv", map(_decision, log.decisions()))
+    _write(folder / "decisions.csv", map(_decision, history.log.decisions()))
     _write(folder / "interactions.csv", map(_interaction, facts))
     _write(folder / "audience.csv", ({"customer_id": name} for name in market.customer_ids()))
 
 
-def _customers(market: Market, now: datetime) -> list[dict[str, object]]:
+def _customers(history: SimulatedHistory, channels: Sequence[Channel]) -> list[dict[str, object]]:
     points: dict[str, dict[str, str]] = defaultdict(dict)
-    for identity in market.identities(now):
+    for identity in history.identities:
         points[identity.customer_id][identity.kind.value] = identity.value
-    for consent in market.consents(now):
+    for consent in history.consents:
         points[consent.customer_id][f"consent_{consent.channel}"] = consent.status.value
-    kinds = sorted({channel.identity_kind.value for channel in market.channels().values()})
-    columns = [*kinds, *(f"consent_{name}" for name in market.channels())]
+    kinds = sorted({channel.identity_kind.value for channel in channels})
+    columns = [*kinds, *(f"consent_{channel.name}" for channel in channels)]
     return [
         {
             "customer_id": person.customer_id,
@@ -77,7 +60,7 @@ def _customers(market: Market, now: datetime) -> list[dict[str, object]]:
             **{column: points[person.customer_id].get(column, "") for column in columns},
             **{f"attr_{name}": value for name, value in person.attributes.items()},
         }
-        for person in market.customers(now)
+        for person in history.customers
     ]
 
 
