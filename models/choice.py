@@ -18,6 +18,7 @@ from models.domain.channel import Channel
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+Rows = NDArray[np.intp] | slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Predictions:
     uplift_se: FloatArray
     attention_minor: FloatArray
 
-    def take(self, rows: NDArray[np.intp]) -> Predictions:
+    def take(self, rows: Rows) -> Predictions:
         """The same, for some customers."""
         return Predictions(
             p_open=self.p_open[rows],

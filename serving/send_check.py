@@ -89,11 +89,11 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
         return suppressed(claimed, now, "channel_gone")
     if customer is None:
         return suppressed(claimed, now, "customer_gone")
-    if now >= min(claimed.expires_at, campaign.send_window.ends_at):
+    if now >= min(claimed.expires_at, campaign.send_window.bounds(customer.time_zone)[1]):
         return suppressed(claimed, now, "expired")
-    if reason := unreachable(channel, campaign.purpose, customer, now):
+    if reason := unreachable(channel, campaign.purpose, customer, now, claimed.content_kind):
         return suppressed(claimed, now, reason)
-    if campaign.quiet_hours.cover(now.astimezone(zone(customer.time_zone)).time()):
+    if campaign.quiet_at(now.astimezone(zone(customer.time_zone)).time()):
         (quiet_until,) = next_send_times((campaign.quiet_hours.end,), customer.time_zone, now)
         return later(claimed, now, quiet_until, "quiet_hours", attempted=False)
     return Message(

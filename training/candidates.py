@@ -58,7 +58,7 @@ def candidates(
             silent.append(row)
     if silent:
         reachable = _reachable(conn, log[silent], present, channels, grid)
-        quiet = np.array([present.quiet_hours.cover(slot) for slot in grid.slots])
+        quiet = np.array([present.quiet_at(slot) for slot in grid.slots])
         contacts = reachable[:, None, :, None] & ~quiet
         shape = (len(silent), *grid.shape)
         mask[silent, :-1] = np.broadcast_to(contacts, shape).reshape(len(silent), -1)

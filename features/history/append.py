@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.history.decisions import decision_row
 from features.history.query import latest_campaigns
 from features.history.tables import consents, customers, decisions, identities, interactions
-from models.domain.customer import Consent, ConsentStatus, Identity, zone
+from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identity, zone
 from models.domain.decision import Decision
 from models.domain.errors import require
 from models.domain.interaction import Interaction, InteractionKind
@@ -128,9 +128,9 @@ def append_consents(conn: Connection, statements: Sequence[Consent]) -> Appended
 def append_interactions(conn: Connection, facts: Sequence[Interaction], received_at: datetime) -> Appended:
     """Add facts, unique by (source, event_id); late and unordered ones are welcome.
 
-    A refusal (unsubscribed, complained) on a channel is also recorded as a consent, for the purpose of the
-    campaign that it answers, else for marketing. A refusal of somebody unknown makes them known, so that it
-    is not lost.
+    A refusal (unsubscribed, complained) is also recorded as a consent, for the purpose of the campaign that it
+    answers, else for marketing. One that neither names a channel nor answers a decision speaks of every channel.
+    A refusal of somebody unknown makes them known, so that it is not lost.
 
     Args:
         conn: In the caller's transaction.
@@ -156,7 +156,7 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
         for fact in facts
     ]
     appended = _append(conn, interactions, rows)
-    refusals = [fact for fact in facts if fact.kind in _REFUSALS and fact.channel]
+    refusals = [fact for fact in facts if fact.kind in _REFUSALS]
     if refusals:
         _record_refusals(conn, refusals)
     return appended
@@ -183,14 +183,13 @@ def _record_refusals(conn: Connection, refusals: Sequence[Interaction]) -> None:
     ]
     _insert_new(conn, customers, unknown)
     decision_ids = {fact.decision_id for fact in refusals if fact.decision_id}
-    campaign_of = {
-        row.decision_id: row.campaign_id
-        for row in conn.execute(
-            select(decisions.c.decision_id, decisions.c.campaign_id).where(
-                decisions.c.decision_id.in_(sorted(decision_ids))
-            )
+    made = conn.execute(
+        select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.channel).where(
+            decisions.c.decision_id.in_(sorted(decision_ids))
         )
-    }
+    ).all()
+    campaign_of = {row.decision_id: row.campaign_id for row in made}
+    channel_of = {row.decision_id: row.channel for row in made}
     answered = [campaign_of.get(fact.decision_id or "", fact.campaign_id) for fact in refusals]
     purposes = {
         campaign.campaign_id: campaign.purpose
@@ -201,7 +200,7 @@ def _record_refusals(conn: Connection, refusals: Sequence[Interaction]) -> None:
         [
             Consent(
                 customer_id=fact.customer_id,
-                channel=fact.channel or "",
+                channel=fact.channel or channel_of.get(fact.decision_id or "") or EVERY_CHANNEL,
                 purpose=purposes.get(campaign_id or "", DEFAULT_PURPOSE),
                 status=_REFUSALS[fact.kind],
                 since=fact.occurred_at,

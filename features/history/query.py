@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, insert, select, tuple_, update
 
 from features.history.documents import from_document, to_document
 from features.history.reached import reached
@@ -20,15 +20,74 @@ from features.history.tables import (
     identities,
     interactions,
 )
-from models.domain.campaign import Campaign
+from models.domain.campaign import LONGEST_CAP_WINDOW, Campaign
 from models.domain.channel import DEFAULT_CHANNELS, Channel, IdentityKind
-from models.domain.customer import ConsentStatus, Customer, PastContact
+from models.domain.customer import ConsentStatus, Customer, MessageClass, PastContact
 from models.domain.errors import NotFoundError
 from models.domain.interaction import InteractionKind
 
-# Contacts older than this are not loaded: frequency caps look no further back.
-CONTACTS_WITHIN = timedelta(days=31)
 _MOST_PARAMETERS = 10_000  # SQLite takes 32,766 in one statement, PostgreSQL 65,535
+
+# What `load_customers` asks, of the customers `ids` as of `now`. To build a statement takes longer than SQLite
+# takes to answer it, so each is built once.
+_IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
+_NOW: BindParameter[datetime] = bindparam("now")
+_SINCE: BindParameter[datetime] = bindparam("since")
+_ZONES = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(_IDS))
+# Of several contact points of a kind the one that was linked last holds; likewise for consents.
+_IDENTITIES = (
+    select(identities.c.customer_id, identities.c.kind, identities.c.value)
+    .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW)
+    .order_by(identities.c.linked_at, identities.c.identity_id)
+)
+_CONSENTS = (
+    select(consents.c.customer_id, consents.c.channel, consents.c.purpose, consents.c.status)
+    .where(consents.c.customer_id.in_(_IDS), consents.c.since <= _NOW)
+    .order_by(consents.c.since, consents.c.consent_id)
+)
+_CONTACTED = (
+    decisions.c.customer_id.in_(_IDS),
+    decisions.c.channel.is_not(None),
+    decisions.c.decided_at <= _NOW,
+    reached(),
+)
+_CONTACTS = (
+    select(
+        decisions.c.customer_id,
+        decisions.c.channel,
+        decisions.c.campaign_id,
+        decisions.c.send_at,
+        campaigns.c.document["message_class"].as_string(),
+    )
+    .outerjoin(
+        campaigns,
+        and_(
+            campaigns.c.campaign_id == decisions.c.campaign_id,
+            campaigns.c.version == decisions.c.campaign_version,
+        ),
+    )
+    .where(*_CONTACTED, decisions.c.send_at > _SINCE)
+)
+_EARLIER_CONTACTS = (
+    select(decisions.c.customer_id, decisions.c.campaign_id, func.count())
+    .where(*_CONTACTED, decisions.c.send_at <= _SINCE)
+    .group_by(decisions.c.customer_id, decisions.c.campaign_id)
+)
+_REPLIES = (
+    select(interactions.c.customer_id, interactions.c.channel, func.max(interactions.c.occurred_at))
+    .where(
+        interactions.c.customer_id.in_(_IDS),
+        interactions.c.kind == InteractionKind.REPLIED,
+        interactions.c.channel.is_not(None),
+        interactions.c.occurred_at <= _NOW,
+        interactions.c.occurred_at > _SINCE,
+    )
+    .group_by(interactions.c.customer_id, interactions.c.channel)
+)
+# Ten thousand rows a batch: looking a member up by value beats calling the enumeration.
+_KINDS = {kind.value: kind for kind in IdentityKind}
+_STATUSES = {status.value: status for status in ConsentStatus}
+_CLASSES = {message_class.value: message_class for message_class in MessageClass}
 
 
 def in_chunks(ids: Sequence[str], size: int = _MOST_PARAMETERS) -> Iterator[Sequence[str]]:
@@ -39,7 +98,7 @@ def in_chunks(ids: Sequence[str], size: int = _MOST_PARAMETERS) -> Iterator[Sequ
 def load_customers(conn: Connection, customer_ids: Sequence[str], now: datetime) -> dict[str, Customer]:
     """What eligibility needs to know about people, as of `now`.
 
-    Five queries, however many people (up to 10,000; then five for each 10,000). Who is not known is absent.
+    Six queries, however many people (up to 10,000; then six for each 10,000). Who is not known is absent.
 
     Args:
         conn: Only read.
@@ -141,51 +200,28 @@ def latest_campaigns(conn: Connection, campaign_ids: Sequence[str] | None) -> li
 
 
 def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str, Customer]:
-    zones = conn.execute(
-        select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(ids))
-    ).all()
+    asked = {"ids": list(ids), "now": now, "since": now - LONGEST_CAP_WINDOW}
     accounts: defaultdict[str, dict[IdentityKind, str]] = defaultdict(dict)
-    # Of several contact points of a kind the one that was linked last holds; likewise for consents.
-    for owner, kind, value in conn.execute(
-        select(identities.c.customer_id, identities.c.kind, identities.c.value)
-        .where(identities.c.customer_id.in_(ids), identities.c.linked_at <= now)
-        .order_by(identities.c.linked_at, identities.c.identity_id)
-    ):
-        accounts[owner][IdentityKind(kind)] = value
+    for owner, kind, value in conn.execute(_IDENTITIES, asked):
+        accounts[owner][_KINDS[kind]] = value
     permissions: defaultdict[str, dict[tuple[str, str], ConsentStatus]] = defaultdict(dict)
-    for owner, channel, purpose, status in conn.execute(
-        select(consents.c.customer_id, consents.c.channel, consents.c.purpose, consents.c.status)
-        .where(consents.c.customer_id.in_(ids), consents.c.since <= now)
-        .order_by(consents.c.since, consents.c.consent_id)
-    ):
-        permissions[owner][channel, purpose] = ConsentStatus(status)
+    for owner, channel, purpose, status in conn.execute(_CONSENTS, asked):
+        permissions[owner][channel, purpose] = _STATUSES[status]
     contacts: defaultdict[str, list[PastContact]] = defaultdict(list)
-    for owner, channel, campaign_id, contacted_at in conn.execute(
-        select(
-            decisions.c.customer_id, decisions.c.channel, decisions.c.campaign_id, decisions.c.send_at
-        ).where(
-            decisions.c.customer_id.in_(ids),
-            decisions.c.channel.is_not(None),
-            decisions.c.decided_at <= now,
-            decisions.c.send_at > now - CONTACTS_WITHIN,
-            reached(),
-        )
-    ):
+    for owner, channel, campaign_id, contacted_at, message_class in conn.execute(_CONTACTS, asked):
         contacts[owner].append(
-            PastContact(channel=channel, campaign_id=campaign_id, contacted_at=contacted_at)
+            PastContact(
+                channel=channel,
+                campaign_id=campaign_id,
+                contacted_at=contacted_at,
+                message_class=_CLASSES.get(message_class, MessageClass.MARKETING),
+            )
         )
+    earlier: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for owner, campaign_id, n_contacts in conn.execute(_EARLIER_CONTACTS, asked):
+        earlier[owner][campaign_id] = n_contacts
     replies: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-    for owner, channel, replied_at in conn.execute(
-        select(interactions.c.customer_id, interactions.c.channel, func.max(interactions.c.occurred_at))
-        .where(
-            interactions.c.customer_id.in_(ids),
-            interactions.c.kind == InteractionKind.REPLIED,
-            interactions.c.channel.is_not(None),
-            interactions.c.occurred_at <= now,
-            interactions.c.occurred_at > now - CONTACTS_WITHIN,
-        )
-        .group_by(interactions.c.customer_id, interactions.c.channel)
-    ):
+    for owner, channel, replied_at in conn.execute(_REPLIES, asked):
         replies[owner][channel] = replied_at
     return {
         owner: Customer(
@@ -194,7 +230,8 @@ def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str
             identities=accounts.get(owner, {}),
             consents=permissions.get(owner, {}),
             contacts=tuple(contacts.get(owner, ())),
+            earlier_contacts=earlier.get(owner, {}),
             replied_at=replies.get(owner, {}),
         )
-        for owner, time_zone in zones
+        for owner, time_zone in conn.execute(_ZONES, asked)
     }

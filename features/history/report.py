@@ -137,7 +137,7 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
         NotFoundError: there is no such campaign.
     """
     campaign = load_campaign(conn, campaign_id)
-    ends_at = campaign.send_window.ends_at + timedelta(seconds=campaign.attribution_window_seconds)
+    ends_at = campaign.send_window.closes_at + timedelta(seconds=campaign.attribution_window_seconds)
     people = (
         select(
             decisions.c.customer_id,

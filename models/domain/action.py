@@ -18,7 +18,9 @@ class ReasonCode(StrEnum):
     NO_CONSENT = "no_consent"
     UNSUBSCRIBED = "unsubscribed"
     COMPLAINED = "complained"
+    REFUSED = "refused"
     CONTENT_KIND_UNSUPPORTED = "content_kind_unsupported"
+    CONTENT_TOO_LONG = "content_too_long"
     CHANNEL_PINNED = "channel_pinned"
     CHANNEL_DOWN = "channel_down"
     QUIET_HOURS = "quiet_hours"
@@ -37,7 +39,9 @@ REASON_WORDS: dict[ReasonCode, str] = {
     ReasonCode.NO_CONSENT: "the customer has not agreed to this channel for this purpose",
     ReasonCode.UNSUBSCRIBED: "the customer unsubscribed from this channel",
     ReasonCode.COMPLAINED: "the customer complained about this channel",
+    ReasonCode.REFUSED: "the customer wants no contact at all for this purpose",
     ReasonCode.CONTENT_KIND_UNSUPPORTED: "the offer has no content that this channel carries",
+    ReasonCode.CONTENT_TOO_LONG: "the offer's content is longer than this channel takes",
     ReasonCode.CHANNEL_PINNED: "the campaign is pinned to another channel",
     ReasonCode.CHANNEL_DOWN: "the channel is switched off or failing",
     ReasonCode.QUIET_HOURS: "the slot lies in the customer's quiet hours",
@@ -116,8 +120,6 @@ class ActionGrid:
 
     def unravel(self, index: int) -> tuple[int, int, int] | None:
         """(offer, channel, slot) of a flat index, or None for no contact."""
-        if index == self.no_contact:
-            return None
         rest, slot = divmod(index, len(self.slots))
         offer, channel = divmod(rest, len(self.channels))
-        return offer, channel, slot
+        return None if offer == len(self.offers) else (offer, channel, slot)

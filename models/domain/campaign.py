@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 
 from models.domain.action import ActionGrid
 from models.domain.channel import Channel, ContentKind, Touch
+from models.domain.customer import MessageClass, zone
 from models.domain.errors import require
 from models.domain.experiment import Experiment
 from models.domain.interaction import InteractionKind
+from models.domain.slots import moment_of
+
+# How far back past contacts are known one by one; beyond that, only how many there were of each campaign.
+LONGEST_CAP_WINDOW = timedelta(days=31)
+
+_MARKETING = frozenset({MessageClass.MARKETING})
+# The last clocks to strike an hour are twelve hours behind UTC.
+_FURTHEST_WEST = timedelta(hours=12)
 
 
 class Mode(StrEnum):
@@ -77,10 +86,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendWindow:
-    """When messages of a campaign may go out, from `starts_at` up to and without `ends_at`."""
+    """When messages of a campaign may go out, from `starts_at` up to and without `ends_at`.
+
+    Attributes:
+        in_local_time: The window opens and closes when the customer's own clock shows what `starts_at` and
+            `ends_at` show, instead of at those moments.
+    """
 
     starts_at: datetime
     ends_at: datetime
+    in_local_time: bool = False
 
     def __post_init__(self) -> None:
         for name in ("starts_at", "ends_at"):
@@ -98,16 +113,37 @@ class SendWindow:
             f"must be after starts_at {self.starts_at.isoformat()}",
         )
 
+    def bounds(self, time_zone: str) -> tuple[datetime, datetime]:
+        """The moments at which the window opens and closes for customers of a time zone."""
+        if not self.in_local_time:
+            return self.starts_at, self.ends_at
+        local = zone(time_zone)
+        return (
+            moment_of(self.starts_at.replace(tzinfo=local, fold=0)),
+            moment_of(self.ends_at.replace(tzinfo=local, fold=0)),
+        )
+
+    @property
+    def closes_at(self) -> datetime:
+        """From when on the window is closed for everybody."""
+        if not self.in_local_time:
+            return self.ends_at
+        return self.ends_at.replace(tzinfo=UTC) + _FURTHEST_WEST
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietHours:
     """Local hours in which nobody is contacted, from `start` up to and without `end`.
 
     `start` later than `end` spans midnight; equal ones mean that there are no quiet hours.
+
+    Attributes:
+        message_classes: Whom they bind: campaigns of these message classes.
     """
 
     start: time = time(21)
     end: time = time(8)
+    message_classes: frozenset[MessageClass] = _MARKETING
 
     def cover(self, local: time) -> bool:
         """Whether that local time of day is quiet."""
@@ -123,20 +159,36 @@ class Caps:
     Attributes:
         contacts: All channels and campaigns together, within `window_seconds`.
         contacts_per_channel: One channel, within `window_seconds`.
-        contacts_per_campaign: This campaign, ever.
-        window_seconds: Length of the rolling window.
+        contacts_on: The same for some channels by name, instead of `contacts_per_channel`.
+        contacts_per_campaign: This campaign, ever; binds whatever its message class.
+        window_seconds: Length of the rolling window, at most `LONGEST_CAP_WINDOW`.
+        message_classes: Whom the rolling caps bind, and whose contacts they count: campaigns of these classes.
     """
 
     contacts: int | None = 3
     contacts_per_channel: int | None = None
+    contacts_on: Mapping[str, int] = field(default_factory=dict)
     contacts_per_campaign: int | None = None
     window_seconds: int = 7 * 86_400
+    message_classes: frozenset[MessageClass] = _MARKETING
 
     def __post_init__(self) -> None:
         for name in ("contacts", "contacts_per_channel", "contacts_per_campaign"):
             cap: int | None = getattr(self, name)
             require(cap is None or cap >= 0, f"caps.{name}", cap, "must be >= 0")
-        require(self.window_seconds > 0, "caps.window_seconds", self.window_seconds, "must be > 0")
+        for channel, most in self.contacts_on.items():
+            require(most >= 0, f"caps.contacts_on.{channel}", most, "must be >= 0")
+        longest = int(LONGEST_CAP_WINDOW.total_seconds())
+        require(
+            0 < self.window_seconds <= longest,
+            "caps.window_seconds",
+            self.window_seconds,
+            f"must be in [1, {longest}]",
+        )
+
+    def on_channel(self, name: str) -> int | None:
+        """The rolling cap of one channel; None for no limit."""
+        return self.contacts_on.get(name, self.contacts_per_channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +199,7 @@ class Campaign:
         campaign_id: Unique name.
         version: Grows by one with each change; a decision names the one it used.
         purpose: What consent must cover, for example `marketing`.
+        message_class: Whether it promotes or serves; caps and quiet hours say which of the two they bind.
         send_window: When messages may go out.
         slots: Local times of day to choose from, ascending.
         offers: Competing propositions.
@@ -172,6 +225,7 @@ class Campaign:
     campaign_id: str
     version: int = 1
     purpose: str = "marketing"
+    message_class: MessageClass = MessageClass.MARKETING
     send_window: SendWindow
     slots: tuple[time, ...]
     offers: tuple[Offer, ...]
@@ -241,6 +295,11 @@ class Campaign:
         for name in ("attribution_window_seconds", "message_ttl_seconds"):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be > 0")
 
+    def quiet_at(self, local: time) -> bool:
+        """Whether that local time of day lies in quiet hours that bind this campaign."""
+        quiet = self.quiet_hours
+        return quiet.cover(local) and self.message_class in quiet.message_classes
+
     @property
     def grid(self) -> ActionGrid:
         """The axes of this campaign's decisions."""
@@ -259,9 +318,18 @@ _PREFERRED = (
 )
 
 
-def content_for(offer: Offer, channel: Channel) -> tuple[ContentKind, Content] | None:
-    """The offer's preferred content that the channel carries, or None where there is none."""
+def content_for(
+    offer: Offer, channel: Channel, *, in_window: bool = True
+) -> tuple[ContentKind, Content] | None:
+    """The offer's preferred content that the channel takes, or None where there is none.
+
+    Args:
+        offer: What is offered.
+        channel: What it would go out on.
+        in_window: Whether the channel's provider window is open when it goes out.
+    """
     for kind in _PREFERRED:
-        if kind in offer.content and kind in channel.content_kinds:
-            return kind, offer.content[kind]
+        content = offer.content.get(kind)
+        if content is not None and channel.takes(kind, content.body, in_window=in_window):
+            return kind, content
     return None

@@ -46,6 +46,39 @@ class ContentKind(StrEnum):
     CARD = "card"
 
 
+class LengthUnit(StrEnum):
+    """What a provider counts when it measures a text."""
+
+    CHARACTERS = "characters"
+    UTF16_UNITS = "utf16_units"
+    BYTES = "bytes"
+
+    def length(self, text: str) -> int:
+        """Length of a text in this unit; bytes are those of UTF-8.
+
+        Example:
+            >>> [unit.length("\U0001f34e") for unit in LengthUnit]
+            [1, 2, 4]
+        """
+        if self is LengthUnit.CHARACTERS:
+            return len(text)
+        if self is LengthUnit.UTF16_UNITS:
+            return len(text.encode("utf-16-le")) // 2
+        return len(text.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLimit:
+    """The longest body of one content kind that a provider takes."""
+
+    kind: ContentKind
+    longest: int
+    unit: LengthUnit = LengthUnit.CHARACTERS
+
+    def __post_init__(self) -> None:
+        require(self.longest > 0, "text_limit.longest", self.longest, "must be > 0")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """One channel as the operator configured it.
@@ -62,8 +95,10 @@ class Channel:
         cost_source: Where the cost comes from, with its date.
         capacity_per_day: Most messages a day; None for no limit.
         needs_consent: Whether marketing needs an opt-in (otherwise opt-out suffices).
-        provider_window_seconds: The provider takes free-form messages only this long
-            after the customer's last message; None for no such window.
+        provider_window_seconds: The provider takes messages only this long after the
+            customer's last message; None for no such window.
+        kinds_outside_window: Content kinds that it takes at any time all the same.
+        text_limits: Longest body by content kind; none for a kind without a limit.
     """
 
     name: str
@@ -76,6 +111,8 @@ class Channel:
     capacity_per_day: int | None = None
     needs_consent: bool = True
     provider_window_seconds: int | None = None
+    kinds_outside_window: frozenset[ContentKind] = frozenset()
+    text_limits: tuple[TextLimit, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier")
@@ -91,6 +128,29 @@ class Channel:
             self.capacity_per_day,
             "must be >= 0",
         )
+        limited = [limit.kind for limit in self.text_limits]
+        require(len(set(limited)) == len(limited), "channel.text_limits", limited, "must not repeat a kind")
+
+    def takes(self, kind: ContentKind, body: str, *, in_window: bool = True) -> bool:
+        """Whether the channel carries that kind, the body is short enough, and the provider takes it now.
+
+        Args:
+            kind: Content kind.
+            body: Its text.
+            in_window: Whether the provider window is open; of no account where the channel has none.
+        """
+        return (
+            kind in self.content_kinds
+            and self.fits(kind, body)
+            and (in_window or self.provider_window_seconds is None or kind in self.kinds_outside_window)
+        )
+
+    def fits(self, kind: ContentKind, body: str) -> bool:
+        """Whether the body is no longer than the provider takes."""
+        for limit in self.text_limits:
+            if limit.kind is kind:
+                return limit.unit.length(body) <= limit.longest
+        return True
 
     def reports(self, kind: Kind) -> bool:
         """Whether the absence of `kind` on this channel means that it did not happen."""
@@ -118,6 +178,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.OPENED, Kind.CLICKED, Kind.FAILED}),
         cost_minor=0.0,
         cost_source="no fee a message (FCM, APNs), 2026-11",
+        # FCM takes payloads of 4096 bytes: https://firebase.google.com/docs/cloud-messaging/concept-options
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=4_096, unit=LengthUnit.BYTES),),
     ),
     Channel(
         name="web_push",
@@ -127,6 +189,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.DELIVERED, Kind.CLICKED, Kind.FAILED}),
         cost_minor=0.0,
         cost_source="no fee a message (RFC 8030 push services), 2026-11",
+        # RFC 8291, section 4: 3993 bytes of plain text fit into what every push service must take.
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=3_993, unit=LengthUnit.BYTES),),
     ),
     Channel(
         name="line",
@@ -145,6 +209,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.CLICKED, Kind.REPLIED, Kind.FOLLOWED, Kind.UNFOLLOWED}),
         cost_minor=0.3,
         cost_source="LINE Japan list price 15,000 JPY for 30,000 messages (about 0.003 USD), 2026-11",
+        # https://developers.line.biz/en/docs/messaging-api/text-character-count/
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=5_000, unit=LengthUnit.UTF16_UNITS),),
     ),
     Channel(
         name="sms",
@@ -154,6 +220,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.DELIVERED, Kind.FAILED, Kind.CLICKED}),
         cost_minor=1.45,
         cost_source="Twilio US list price 0.0083 USD a segment + up to 0.0062 USD carrier fee, 2026-11",
+        # https://www.twilio.com/docs/api/errors/21617; more than one segment costs more than one message.
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=1_600),),
     ),
     Channel(
         name="whatsapp",
@@ -165,6 +233,14 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.SENT, Kind.DELIVERED, Kind.OPENED, Kind.FAILED, Kind.REPLIED, Kind.CLICKED}),
         cost_minor=None,
         cost_source="Meta marketing messages 0.0109-0.1597 USD by country, 2026-04: set your country's",
+        # Outside 24 h after the customer's message only approved templates go out:
+        # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-messages
+        provider_window_seconds=24 * 3600,
+        kinds_outside_window=frozenset({ContentKind.TEMPLATE}),
+        text_limits=(
+            TextLimit(kind=ContentKind.TEXT, longest=4_096),
+            TextLimit(kind=ContentKind.TEMPLATE, longest=1_024),
+        ),
     ),
     Channel(
         name="messenger",
@@ -175,6 +251,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         cost_minor=0.0,
         cost_source="no fee a message, 2026-11",
         provider_window_seconds=24 * 3600,
+        # https://developers.facebook.com/docs/messenger-platform/reference/send-api
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=2_000),),
     ),
     Channel(
         name="instagram",
@@ -185,6 +263,8 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         cost_minor=0.0,
         cost_source="no fee a message, 2026-11",
         provider_window_seconds=24 * 3600,
+        # https://developers.facebook.com/docs/messenger-platform/instagram/features/send-message
+        text_limits=(TextLimit(kind=ContentKind.TEXT, longest=1_000, unit=LengthUnit.BYTES),),
     ),
     Channel(
         name="wechat",

@@ -10,6 +10,16 @@ from zoneinfo import ZoneInfo
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError, require
 
+# A consent on this channel speaks of every channel: a refusal closes them all, until one on it is granted again.
+EVERY_CHANNEL = "*"
+
+
+class MessageClass(StrEnum):
+    """Why a message is sent: to promote something, or because the customer is owed it."""
+
+    MARKETING = "marketing"
+    TRANSACTIONAL = "transactional"
+
 
 class ConsentStatus(StrEnum):
     """What the customer last said about a channel and purpose."""
@@ -53,6 +63,7 @@ class PastContact:
     channel: str
     campaign_id: str
     contacted_at: datetime
+    message_class: MessageClass = MessageClass.MARKETING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +74,9 @@ class Customer:
         customer_id: ONE_ID.
         time_zone: IANA name; slots and quiet hours are local to it.
         identities: Contact point by kind.
-        consents: Latest status by (channel, purpose); absent means never asked.
+        consents: Latest status by (channel, purpose); absent means never asked. `EVERY_CHANNEL` is a channel here.
         contacts: Contacts within the longest cap window, any order.
+        earlier_contacts: How many there were before it, by campaign.
         replied_at: Last message from the customer by channel, for provider windows.
     """
 
@@ -73,6 +85,7 @@ class Customer:
     identities: dict[IdentityKind, str] = field(default_factory=dict)
     consents: dict[tuple[str, str], ConsentStatus] = field(default_factory=dict)
     contacts: tuple[PastContact, ...] = ()
+    earlier_contacts: dict[str, int] = field(default_factory=dict)
     replied_at: dict[str, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,23 +1,26 @@
 """Which actions are candidates, and why the others are not.
 
 Rules depend on the channel, on the slot, or on the pair of offer and channel, so they are judged once
-per axis; an action is a candidate where none of its three axes is excluded.
+per axis; an action is a candidate where none of its three axes is excluded. One rule needs all three: content
+that a provider takes only for a while after the customer's last message.
+
+`models.candidates` says the same in arrays, for many customers; this is what it is held against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from models.domain.action import Exclusion, ReasonCode
-from models.domain.campaign import Campaign, content_for
-from models.domain.channel import Channel
-from models.domain.customer import ConsentStatus, Customer, zone
+from models.domain.campaign import Campaign, Caps, Offer
+from models.domain.channel import Channel, ContentKind
+from models.domain.customer import EVERY_CHANNEL, ConsentStatus, Customer, zone
 from models.domain.errors import CampaignExpiredError
 from models.domain.slots import next_send_times
 
-_REFUSALS = {
+REFUSALS = {
     ConsentStatus.WITHDRAWN: ReasonCode.NO_CONSENT,
     ConsentStatus.UNSUBSCRIBED: ReasonCode.UNSUBSCRIBED,
     ConsentStatus.COMPLAINED: ReasonCode.COMPLAINED,
@@ -50,17 +53,28 @@ class Eligibility:
         channel: Reason by channel, shape (n_channels,).
         slot: Reason by slot, shape (n_slots,).
         offer_channel: Reason by offer and channel, shape (n_offers, n_channels).
+        only_in_window: Whether the channel takes no content of the offer outside its provider window, shape
+            (n_offers, n_channels).
+        window_closed: Whether that window is closed at the slot, shape (n_channels, n_slots).
         send_at: Send time by slot, aware UTC, shape (n_slots,).
     """
 
     channel: tuple[ReasonCode | None, ...]
     slot: tuple[ReasonCode | None, ...]
     offer_channel: tuple[tuple[ReasonCode | None, ...], ...]
+    only_in_window: tuple[tuple[bool, ...], ...]
+    window_closed: tuple[tuple[bool, ...], ...]
     send_at: tuple[datetime, ...]
 
     def reason(self, offer: int, channel: int, slot: int) -> ReasonCode | None:
         """Why that action is not a candidate, or None where it is one."""
-        return self.channel[channel] or self.offer_channel[offer][channel] or self.slot[slot]
+        late = self.only_in_window[offer][channel] and self.window_closed[channel][slot]
+        return (
+            self.channel[channel]
+            or self.offer_channel[offer][channel]
+            or self.slot[slot]
+            or (ReasonCode.PROVIDER_WINDOW if late else None)
+        )
 
     def exclusions(self, campaign: Campaign) -> tuple[Exclusion, ...]:
         """Every reason once, at the widest axis that it covers."""
@@ -76,6 +90,16 @@ class Eligibility:
             for o, row in enumerate(self.offer_channel)
             for c, reason in enumerate(row)
             if reason and not self.channel[c]
+        ]
+        found += [
+            Exclusion(
+                reason=ReasonCode.PROVIDER_WINDOW, offer=grid.offers[o], channel=grid.channels[c], slot=slot
+            )
+            for c, closed in enumerate(self.window_closed)
+            if any(closed) and not self.channel[c]
+            for o, only in enumerate(self.only_in_window)
+            if only[c] and not self.offer_channel[o][c]
+            for slot in ([None] if all(closed) else [s for s, late in enumerate(closed) if late])
         ]
         return tuple(found)
 
@@ -100,52 +124,122 @@ def eligible(
         CampaignExpiredError: the send window has closed.
         KeyError: the campaign names a channel that is not configured.
     """
-    window = campaign.send_window
-    if now >= window.ends_at:
-        raise CampaignExpiredError(
-            "campaign_id",
-            campaign.campaign_id,
-            f"must name a campaign whose send window is open; it closed at {window.ends_at.isoformat()}",
-        )
+    require_open(campaign, now)
+    named = [channels[name] for name in campaign.channels]
+    capped = _Capped.of(campaign, customer, now)
     send_at = next_send_times(campaign.slots, customer.time_zone, now)
     return Eligibility(
-        channel=tuple(
-            _channel_reason(campaign, channels[name], customer, now, limits) for name in campaign.channels
-        ),
-        slot=tuple(_slot_reason(campaign, customer, moment) for moment in send_at),
+        channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
+        slot=slot_reasons(campaign, customer.time_zone, send_at),
         offer_channel=tuple(
-            tuple(
-                None if content_for(offer, channels[name]) else ReasonCode.CONTENT_KIND_UNSUPPORTED
-                for name in campaign.channels
-            )
-            for offer in campaign.offers
+            tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers
         ),
+        only_in_window=tuple(
+            tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers
+        ),
+        window_closed=tuple(_window_closed(channel, customer, send_at) for channel in named),
         send_at=send_at,
     )
 
 
-def unreachable(channel: Channel, purpose: str, customer: Customer, now: datetime) -> ReasonCode | None:
+def require_open(campaign: Campaign, now: datetime) -> None:
+    """Raise `CampaignExpiredError` where the send window has closed for everybody."""
+    closes_at = campaign.send_window.closes_at
+    if now >= closes_at:
+        raise CampaignExpiredError(
+            "campaign_id",
+            campaign.campaign_id,
+            f"must name a campaign whose send window is open; it closed at {closes_at.isoformat()}",
+        )
+
+
+def unreachable(
+    channel: Channel, purpose: str, customer: Customer, now: datetime, kind: ContentKind | None = None
+) -> ReasonCode | None:
     """Why the person cannot or must not be contacted on the channel for that purpose; None where they may be.
 
     Judged when deciding, and again when sending.
+
+    Args:
+        channel: Where.
+        purpose: What consent must cover.
+        customer: Whom.
+        now: Aware.
+        kind: The content kind, once it is known; until then, it is enough that the provider takes some kind.
     """
+    if customer.consents.get((EVERY_CHANNEL, purpose)) in REFUSALS:
+        return ReasonCode.REFUSED
     if channel.identity_kind not in customer.identities:
         return ReasonCode.NO_IDENTITY
     status = customer.consents.get((channel.name, purpose))
-    if status in _REFUSALS:
-        return _REFUSALS[status]
+    if status in REFUSALS:
+        return REFUSALS[status]
     if channel.needs_consent and status is not ConsentStatus.GRANTED:
         return ReasonCode.NO_CONSENT
-    if channel.provider_window_seconds is not None:
-        replied_at = customer.replied_at.get(channel.name)
-        window = timedelta(seconds=channel.provider_window_seconds)
-        if replied_at is None or now - replied_at >= window:
-            return ReasonCode.PROVIDER_WINDOW
+    takes_some = kind in channel.kinds_outside_window if kind else bool(channel.kinds_outside_window)
+    if not takes_some and not in_provider_window(channel, customer, now):
+        return ReasonCode.PROVIDER_WINDOW
     return None
 
 
+def in_provider_window(channel: Channel, customer: Customer, moment: datetime) -> bool:
+    """Whether the provider then takes every content kind; always true of a channel without such a window."""
+    if channel.provider_window_seconds is None:
+        return True
+    replied_at = customer.replied_at.get(channel.name)
+    return replied_at is not None and moment - replied_at < timedelta(seconds=channel.provider_window_seconds)
+
+
+def _window_closed(channel: Channel, customer: Customer, moments: tuple[datetime, ...]) -> tuple[bool, ...]:
+    if channel.provider_window_seconds is None:
+        return (False,) * len(moments)
+    replied_at = customer.replied_at.get(channel.name)
+    if replied_at is None:
+        return (True,) * len(moments)
+    closes_at = replied_at + timedelta(seconds=channel.provider_window_seconds)
+    return tuple(moment >= closes_at for moment in moments)
+
+
+def content_reason(offer: Offer, channel: Channel) -> ReasonCode | None:
+    """Why the channel takes no content of the offer, even inside its provider window; None where it takes some."""
+    carried = [kind for kind in offer.content if kind in channel.content_kinds]
+    if not carried:
+        return ReasonCode.CONTENT_KIND_UNSUPPORTED
+    if not any(channel.fits(kind, offer.content[kind].body) for kind in carried):
+        return ReasonCode.CONTENT_TOO_LONG
+    return None
+
+
+def only_in_window(offer: Offer, channel: Channel) -> bool:
+    """Whether the channel has a provider window, outside which no content of the offer goes out."""
+    return channel.provider_window_seconds is not None and not any(
+        channel.takes(kind, content.body, in_window=False) for kind, content in offer.content.items()
+    )
+
+
+def slot_reasons(
+    campaign: Campaign, time_zone: str, send_at: tuple[datetime, ...]
+) -> tuple[ReasonCode | None, ...]:
+    """Why nothing goes out at a slot to customers of a time zone, one a slot."""
+    starts_at, ends_at = campaign.send_window.bounds(time_zone)
+    local = zone(time_zone)
+    return tuple(
+        ReasonCode.OUTSIDE_SEND_WINDOW
+        if not starts_at <= moment < ends_at
+        else ReasonCode.QUIET_HOURS
+        if campaign.quiet_at(moment.astimezone(local).time())
+        else None
+        for moment in send_at
+    )
+
+
 def _channel_reason(
-    campaign: Campaign, channel: Channel, customer: Customer, now: datetime, limits: Limits
+    campaign: Campaign,
+    channel: Channel,
+    customer: Customer,
+    now: datetime,
+    limits: Limits,
+    capped: _Capped,
 ) -> ReasonCode | None:
     if campaign.pinned_channel not in (None, channel.name):
         return ReasonCode.CHANNEL_PINNED
@@ -161,33 +255,46 @@ def _channel_reason(
         return ReasonCode.BUDGET_EXHAUSTED
     if limits.capacity_left.get(channel.name, 1) < 1:
         return ReasonCode.CAPACITY_EXHAUSTED
-    return _cap_reason(campaign, channel, customer, now)
+    return capped.reason(channel.name)
 
 
-def _cap_reason(campaign: Campaign, channel: Channel, customer: Customer, now: datetime) -> ReasonCode | None:
-    caps = campaign.caps
-    since = now - timedelta(seconds=caps.window_seconds)
-    recent = [contact for contact in customer.contacts if contact.contacted_at > since]
-    if caps.contacts is not None and len(recent) >= caps.contacts:
-        return ReasonCode.FREQUENCY_CAP
-    if (
-        caps.contacts_per_channel is not None
-        and sum(contact.channel == channel.name for contact in recent) >= caps.contacts_per_channel
-    ):
-        return ReasonCode.FREQUENCY_CAP
-    if (
-        caps.contacts_per_campaign is not None
-        and sum(contact.campaign_id == campaign.campaign_id for contact in customer.contacts)
-        >= caps.contacts_per_campaign
-    ):
-        return ReasonCode.CAMPAIGN_CAP
-    return None
+@dataclass(frozen=True, slots=True)
+class _Capped:
+    """One customer's contacts against a campaign's caps.
 
+    Attributes:
+        recent: Channels of the contacts that count against the rolling caps; None where these do not bind.
+        n_of_campaign: Contacts by this campaign.
+    """
 
-def _slot_reason(campaign: Campaign, customer: Customer, send_at: datetime) -> ReasonCode | None:
-    window = campaign.send_window
-    if not window.starts_at <= send_at < window.ends_at:
-        return ReasonCode.OUTSIDE_SEND_WINDOW
-    if campaign.quiet_hours.cover(send_at.astimezone(zone(customer.time_zone)).time()):
-        return ReasonCode.QUIET_HOURS
-    return None
+    caps: Caps
+    recent: Sequence[str] | None
+    n_of_campaign: int
+
+    @classmethod
+    def of(cls, campaign: Campaign, customer: Customer, now: datetime) -> _Capped:
+        caps = campaign.caps
+        since = now - timedelta(seconds=caps.window_seconds)
+        recent = [
+            contact.channel
+            for contact in customer.contacts
+            if contact.contacted_at > since and contact.message_class in caps.message_classes
+        ]
+        return cls(
+            caps,
+            recent if campaign.message_class in caps.message_classes else None,
+            sum(contact.campaign_id == campaign.campaign_id for contact in customer.contacts)
+            + customer.earlier_contacts.get(campaign.campaign_id, 0),
+        )
+
+    def reason(self, channel: str) -> ReasonCode | None:
+        caps = self.caps
+        if self.recent is not None:
+            most = caps.on_channel(channel)
+            if caps.contacts is not None and len(self.recent) >= caps.contacts:
+                return ReasonCode.FREQUENCY_CAP
+            if most is not None and self.recent.count(channel) >= most:
+                return ReasonCode.FREQUENCY_CAP
+        if caps.contacts_per_campaign is not None and self.n_of_campaign >= caps.contacts_per_campaign:
+            return ReasonCode.CAMPAIGN_CAP
+        return None

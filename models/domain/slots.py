@@ -7,11 +7,29 @@ from datetime import UTC, datetime, time, timedelta
 from models.domain.customer import zone
 
 
+def moment_of(local: datetime) -> datetime:
+    """The moment at which clocks in a zone show a time, aware UTC.
+
+    A local time that a change to summer time skips is taken at the first moment after the gap; one that comes
+    twice is taken the first time.
+
+    Args:
+        local: With a `ZoneInfo`; its `fold` is 0.
+
+    Example:
+        >>> moment_of(datetime(2026, 3, 29, 2, 30, tzinfo=zone("Europe/Berlin")))  # from 02:00 to 03:00
+        datetime.datetime(2026, 3, 29, 1, 0, tzinfo=datetime.timezone.utc)
+    """
+    moment = local.astimezone(UTC)
+    if moment.astimezone(local.tzinfo).time() == local.time():
+        return moment
+    return _end_of_gap(local)
+
+
 def next_send_times(slots: tuple[time, ...], time_zone: str, now: datetime) -> tuple[datetime, ...]:
     """The next moment, at or after `now`, at which each local time of day comes round.
 
-    A local time that a change to summer time skips is taken at the first moment after the gap;
-    one that comes twice is taken the first time.
+    See `moment_of` for local times that are skipped or come twice.
 
     Args:
         slots: Local times of day.
@@ -30,10 +48,7 @@ def next_send_times(slots: tuple[time, ...], time_zone: str, now: datetime) -> t
     moments = []
     for slot in slots:
         for days in (0, 1, 2):
-            local = datetime.combine(today + timedelta(days=days), slot, tzinfo=local_zone)
-            moment = local.astimezone(UTC)
-            if moment.astimezone(local_zone).time() != slot:  # the clock skips this local time
-                moment = _end_of_gap(local)
+            moment = moment_of(datetime.combine(today + timedelta(days=days), slot, tzinfo=local_zone))
             if moment >= now:
                 moments.append(moment)
                 break

@@ -15,7 +15,7 @@ from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
 from models.domain.customer import ConsentStatus, Customer
-from models.domain.eligibility import NO_LIMITS, eligible
+from models.domain.eligibility import NO_LIMITS, Eligibility, eligible
 
 # What is scarce or broken today may be there tomorrow: without it, the rest of the rules is asked.
 _PASSING = frozenset({ReasonCode.CHANNEL_DOWN, ReasonCode.CAPACITY_EXHAUSTED, ReasonCode.BUDGET_EXHAUSTED})
@@ -87,5 +87,20 @@ def _without(
         elif reason not in _PASSING:
             return ()
         gone.append(reason)
-        reason = eligible(campaign, channels, customer, now, NO_LIMITS).channel[place]
+        reason = _in_the_way(eligible(campaign, channels, customer, now, NO_LIMITS), place)
     return tuple(gone)
+
+
+def _in_the_way(verdict: Eligibility, place: int) -> ReasonCode | None:
+    """What still keeps every action of the channel closed; None where one is open."""
+    if verdict.channel[place]:
+        return verdict.channel[place]
+    reasons = [
+        verdict.reason(offer, place, slot)
+        for offer in range(len(verdict.offer_channel))
+        for slot in range(len(verdict.slot))
+    ]
+    if None in reasons:
+        return None
+    # A reply of the customer can open the window; content and the hour stay what they are.
+    return ReasonCode.PROVIDER_WINDOW if ReasonCode.PROVIDER_WINDOW in reasons else reasons[0]

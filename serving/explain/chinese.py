@@ -47,6 +47,8 @@ CHINESE = Catalogue(
         ReasonCode.UNSUBSCRIBED: "顧客已退訂此管道",
         ReasonCode.COMPLAINED: "顧客曾檢舉或投訴此管道的訊息",
         ReasonCode.CONTENT_KIND_UNSUPPORTED: "這項優惠沒有此管道可用的內容格式",
+        ReasonCode.CONTENT_TOO_LONG: "優惠內容超過此管道的長度上限",
+        ReasonCode.REFUSED: "顧客已表明不願再接收任何管道的訊息",
         ReasonCode.CHANNEL_PINNED: "活動已指定使用其他管道",
         ReasonCode.CHANNEL_DOWN: "此管道已停用或發生故障",
         ReasonCode.QUIET_HOURS: "此時段在顧客的勿擾時間內",

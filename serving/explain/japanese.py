@@ -56,6 +56,8 @@ JAPANESE = Catalogue(
         ReasonCode.UNSUBSCRIBED: "お客様はこのチャネルの配信を停止しています",
         ReasonCode.COMPLAINED: "お客様からこのチャネルについて苦情がありました",
         ReasonCode.CONTENT_KIND_UNSUPPORTED: "このチャネルで配信できる形式のコンテンツがオファーにありません",
+        ReasonCode.CONTENT_TOO_LONG: "オファーのコンテンツがこのチャネルの上限の長さを超えています",
+        ReasonCode.REFUSED: "お客様はすべてのチャネルでの配信を断っています",
         ReasonCode.CHANNEL_PINNED: "キャンペーンは別のチャネルに固定されています",
         ReasonCode.CHANNEL_DOWN: "チャネルが停止中か、障害が発生しています",
         ReasonCode.QUIET_HOURS: "お客様への配信を控える時間帯に当たります",

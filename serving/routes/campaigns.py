@@ -63,7 +63,7 @@ def campaign_routes(service: Service) -> APIRouter:
                 f"must be one of {', '.join(snapshot.channels)}",
             )
         require(
-            campaign.send_window.ends_at > now,
+            campaign.send_window.closes_at > now,
             "campaign.send_window.ends_at",
             campaign.send_window.ends_at.isoformat(),
             f"must be after now, {now.isoformat()}",

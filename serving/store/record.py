@@ -24,7 +24,7 @@ from models.domain.campaign import Campaign, content_for
 from models.domain.channel import Channel
 from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
-from models.domain.eligibility import Limits, eligible
+from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
@@ -355,7 +355,9 @@ def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
     if action is None:
         return None
     offer = next(offer for offer in command.campaign.offers if offer.offer_id == action.offer)
-    content = content_for(offer, command.channels[action.channel])
+    channel = command.channels[action.channel]
+    in_window = in_provider_window(channel, command.customer, action.send_at)
+    content = content_for(offer, channel, in_window=in_window)
     assert content is not None, "a candidate has content"
     return {
         "message_id": message_id(decision.decision_id, 0, action.channel),

@@ -36,7 +36,14 @@ from features.history.tables import consents, decisions, interactions, metadata,
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
 from models.domain.channel import DEFAULT_CHANNELS, ContentKind, IdentityKind
-from models.domain.customer import Consent, ConsentStatus, Identity, PastContact
+from models.domain.customer import (
+    EVERY_CHANNEL,
+    Consent,
+    ConsentStatus,
+    Identity,
+    MessageClass,
+    PastContact,
+)
 from models.domain.decision import Alternative, Decision, Evidence, Expected
 from models.domain.errors import InvalidInputError, NotFoundError
 from models.domain.experiment import Arm, Experiment
@@ -210,6 +217,17 @@ def test_customers_are_loaded_as_of_a_moment(engine: Engine) -> None:
     assert earlier.contacts == ()
 
 
+def test_a_past_contact_is_of_the_message_class_that_its_campaign_had_then(engine: Engine) -> None:
+    with engine.begin() as conn:
+        append_customers(conn, [customer()])
+        served = save_campaign(conn, replace(CAMPAIGN, message_class=MessageClass.TRANSACTIONAL), NOW)
+        promoted = save_campaign(conn, CAMPAIGN, NOW)
+        versions = (served.version, promoted.version, 9)  # of the last nothing is known
+        append_decisions(conn, [decision(f"d-{version}", campaign_version=version) for version in versions])
+        found = load_customers(conn, ["c-1"], NOW)["c-1"].contacts
+    assert sorted(contact.message_class for contact in found) == ["marketing", "marketing", "transactional"]
+
+
 def test_contacts_that_reached_nobody_do_not_count(engine: Engine) -> None:
     with engine.begin() as conn:
         append_customers(conn, [customer()])
@@ -229,7 +247,8 @@ def test_contacts_that_reached_nobody_do_not_count(engine: Engine) -> None:
         ]
         append_interactions(conn, outcomes, NOW)
         assert len(load_customers(conn, ["c-1"], NOW)["c-1"].contacts) == 1
-        assert len(load_customers(conn, ["c-1"], NOW + 40 * DAY)["c-1"].contacts) == 0
+        later = load_customers(conn, ["c-1"], NOW + 40 * DAY)["c-1"]
+        assert (later.contacts, later.earlier_contacts) == ((), {"spring": 1})
 
 
 def test_a_refusal_withdraws_consent_for_the_purpose_it_answers(engine: Engine) -> None:
@@ -243,17 +262,20 @@ def test_a_refusal_withdraws_consent_for_the_purpose_it_answers(engine: Engine) 
             fact(
                 "3", InteractionKind.UNSUBSCRIBED, channel="line", customer_id="unknown", campaign_id="spring"
             ),
-            fact("4", InteractionKind.UNSUBSCRIBED),
+            fact("4", InteractionKind.UNSUBSCRIBED, customer_id="everywhere"),
+            fact("5", InteractionKind.UNSUBSCRIBED, customer_id="answers", decision_id="d-1"),
         ]
         append_interactions(conn, refusals, NOW)
         append_interactions(conn, refusals, NOW)
-        found = load_customers(conn, ["c-1", "unknown"], NOW)
-        assert conn.scalar(select(func.count()).select_from(consents)) == 3
+        found = load_customers(conn, ["c-1", "unknown", "everywhere", "answers"], NOW)
+        assert conn.scalar(select(func.count()).select_from(consents)) == 5
     assert found["c-1"].consents == {
         ("email", "newsletter"): ConsentStatus.UNSUBSCRIBED,
         ("sms", "marketing"): ConsentStatus.COMPLAINED,
     }
     assert found["unknown"].consents == {("line", "newsletter"): ConsentStatus.UNSUBSCRIBED}
+    assert found["everywhere"].consents == {(EVERY_CHANNEL, "marketing"): ConsentStatus.UNSUBSCRIBED}
+    assert found["answers"].consents == {("email", "newsletter"): ConsentStatus.UNSUBSCRIBED}
 
 
 def test_a_decision_comes_back_as_it_was(engine: Engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.choose import candidate_mask
+from models.candidates import mask_of
 from models.domain.campaign import Campaign, Caps, QuietHours
 from models.domain.channel import Touch
 from models.domain.eligibility import eligible
@@ -68,7 +68,7 @@ def test_the_mask_is_that_of_the_domain(
     verdicts = [
         eligible(campaign, market.channels(), person, now) for person in market.people(rows, campaign)
     ]
-    assert (market.mask(rows, campaign, now) == candidate_mask(campaign.grid, verdicts)).all()
+    assert (market.mask(rows, campaign, now) == mask_of(campaign.grid, verdicts)).all()
     stamps = [[moment.timestamp() for moment in verdict.send_at] for verdict in verdicts]
     assert (market.send_at(rows, campaign, now) == np.array(stamps)).all()
 

@@ -12,13 +12,15 @@ from scipy import stats
 from models.choice import ActionDistribution, ChoiceProblem, FloatArray, Predictions, sample
 from models.choose import Choices, choose, policy_of
 from models.domain.action import ActionGrid
-from models.domain.campaign import Campaign, Content, Mode, Offer, PolicyName, QuietHours, SendWindow
+from models.domain.campaign import Campaign, Caps, Content, Mode, Offer, PolicyName, QuietHours, SendWindow
 from models.domain.channel import DEFAULT_CHANNELS, Channel, ContentKind, IdentityKind
 from models.domain.customer import ConsentStatus, Customer
+from models.domain.eligibility import eligible
 from models.domain.errors import NoPredictionsError
 from models.domain.experiment import Arm, Experiment, uniform
 from models.policy.bandit import Bandit
 from models.policy.registry import build_policies
+from training.simulator.market import Market as SimulatedMarket
 
 NOW = datetime(2026, 3, 2, 1, tzinfo=UTC)
 CHANNELS = {channel.name: channel for channel in DEFAULT_CHANNELS}
@@ -212,6 +214,33 @@ def test_nobody_asked_is_nobody_chosen_for(model: Market | None) -> None:
     chosen = decide(CAMPAIGN, 0, model=model)
     assert chosen.action.shape == (0,)
     assert chosen.probabilities.shape == (0, chosen.grid.n_actions)
+
+
+def test_twenty_thousand_simulated_decisions_hold_no_ineligible_choice() -> None:
+    market = SimulatedMarket("retail", 2_000, 5)
+    campaign = replace(
+        market.campaign(NOW),
+        caps=Caps(contacts=3, contacts_per_channel=2, contacts_on={"sms": 1}),
+        quiet_hours=QuietHours(start=time(20), end=time(10)),
+    )
+    policies = build_policies(campaign, Bandit.fresh(campaign.channels, campaign.slots))
+    rows, rng = np.arange(2_000), np.random.default_rng(6)
+    n_contacts = 0
+    for day in range(10):
+        now = NOW + timedelta(days=day, hours=day)
+        people = market.people(rows, campaign)
+        ids = [f"{day}/{row}" for row in rows]
+        affinity = rng.random((2_000, 1))
+        chosen = choose(campaign, market.channels(), people, affinity, Market(), policies, ids, now)
+        assert np.abs(chosen.probabilities.sum(axis=1) - 1).max() <= 1e-6
+        assert not chosen.probabilities[~chosen.mask].any()
+        for someone, action in zip(people, chosen.action.tolist(), strict=True):
+            place = chosen.grid.unravel(action)
+            if place is not None:
+                n_contacts += 1
+                assert eligible(campaign, market.channels(), someone, now).reason(*place) is None
+        market.respond(rows, chosen.action, market.start_at(rows, chosen.action, campaign, now), rng)
+    assert n_contacts > 2_000
 
 
 class Cheating:

@@ -18,7 +18,7 @@ from models.domain.experiment import Experiment
 from models.domain.interaction import Interaction
 from models.logged import IntArray
 from training.simulator import behaviour, facts, people
-from training.simulator.candidates import candidate_mask, send_times
+from training.simulator.candidates import market_candidates, send_times
 from training.simulator.outcomes import COVERED_DAYS, Outcomes, draw_outcomes
 from training.simulator.population import draw_population
 from training.simulator.presets import SLOTS, OfferTruth, preset_of, varied
@@ -114,15 +114,15 @@ class Market:
 
     def _offer(self, truth: OfferTruth) -> Offer:
         link = f"https://shop.example.com/{truth.offer_id}"
+        text = f"{truth.title}. {truth.body} {link}"
         html = f"<h1>{truth.title}</h1><p>{truth.body}</p><p><a href='{link}'>Have a look</a></p>"
         return Offer(
             offer_id=truth.offer_id,
             margin_minor=self.preset.margin_minor * truth.margin_share,
             content={
                 ContentKind.HTML: Content(subject=truth.title, body=html, link_url=link),
-                ContentKind.TEXT: Content(
-                    subject=truth.title, body=f"{truth.title}. {truth.body} {link}", link_url=link
-                ),
+                ContentKind.TEXT: Content(subject=truth.title, body=text, link_url=link),
+                ContentKind.TEMPLATE: Content(subject=truth.title, body=text, link_url=link),
             },
         )
 
@@ -201,7 +201,7 @@ class Market:
 
     def mask(self, rows: IntArray, campaign: Campaign, now: datetime) -> BoolArray:
         """Candidates, shape (n, A), by the rules of `models.domain.eligibility`."""
-        return candidate_mask(
+        return market_candidates(
             campaign,
             self.channels(),
             self.state,
@@ -211,7 +211,7 @@ class Market:
             zone_of=self.population.zone,
             zones=tuple(self.preset.time_zones),
             now=now,
-        )
+        ).mask
 
     def send_at(self, rows: IntArray, campaign: Campaign, now: datetime) -> FloatArray:
         """Send time of every slot, seconds since 1970, shape (n, S)."""

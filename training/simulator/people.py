@@ -127,6 +127,7 @@ def customers(
                         channel=everything[column],
                         campaign_id=campaign.campaign_id,
                         contacted_at=datetime.fromtimestamp(at, UTC),
+                        message_class=campaign.message_class,
                     )
                     for at, column in contacts
                     if at > 0

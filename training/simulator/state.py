@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from models.candidates import CONSENT_CODE
 from models.domain.customer import ConsentStatus
 from training.simulator.population import ACTIVE, DORMANT, LAPSING, NEW, Population
 
@@ -15,13 +16,8 @@ Rows = NDArray[np.int64]
 
 DAY = 86_400.0
 
-NEVER_ASKED = 0
-CONSENT_CODES = {
-    ConsentStatus.GRANTED: 1,
-    ConsentStatus.WITHDRAWN: 2,
-    ConsentStatus.UNSUBSCRIBED: 3,
-    ConsentStatus.COMPLAINED: 4,
-}
+NEVER_ASKED = CONSENT_CODE[None]
+CONSENT_CODES = {status: CONSENT_CODE[status] for status in ConsentStatus}
 GRANTED, WITHDRAWN, UNSUBSCRIBED, COMPLAINED = CONSENT_CODES.values()
 
 # Contacts that are remembered one by one, for rolling caps; a cap of more needs more.

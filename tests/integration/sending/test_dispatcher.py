@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import delete, text, update
 
-from features.history.tables import campaigns, identities
-from models.domain.campaign import QuietHours, SendWindow
-from models.domain.customer import ConsentStatus
+from features.history.tables import campaigns, decisions, identities
+from models.domain.campaign import Content, QuietHours, SendWindow
+from models.domain.channel import ContentKind
+from models.domain.customer import EVERY_CHANNEL, ConsentStatus, MessageClass
 from models.domain.errors import InvalidInputError
 from serving.backoff import Backoff
 from serving.channels.console import ConsoleAdapter
@@ -167,7 +169,7 @@ def test_an_abandoned_message_that_may_not_be_sent_again_is_unknown_and_not_supp
 
 def suppressed_for(shop, moment=NOON) -> str:
     postman = Postman()
-    (report,) = play(shop, {"email": postman}, moment)
+    (report,) = play(shop, {"email": postman, "whatsapp": postman}, moment)
     assert report == DispatchReport(claimed=1, suppressed=1)
     assert postman.sent == []
     (fact,) = shop.facts()
@@ -189,6 +191,34 @@ def test_consent_withdrawn_after_the_decision_suppresses_the_message(shop):
 def test_a_customer_who_unsubscribed_gets_nothing(shop):
     shop.add_messages(1, consent=ConsentStatus.UNSUBSCRIBED)
     assert suppressed_for(shop) == "unsubscribed"
+
+
+def test_a_customer_who_refuses_every_channel_gets_nothing(shop):
+    shop.add_messages(1)
+    shop.withdraw("c0", EVERY_CHANNEL, NOON - timedelta(minutes=1))
+    assert suppressed_for(shop) == "refused"
+
+
+def test_free_text_is_suppressed_when_the_providers_window_has_closed_and_a_template_is_not(shop):
+    shop.add_messages(1, channel="whatsapp")
+    assert suppressed_for(shop) == "provider_window"
+    hello = Content(body="Hello {{1}}")
+    offer = replace(shop.add_campaign().offers[0], content={ContentKind.TEMPLATE: hello})
+    version = shop.add_campaign(offers=(offer,)).version
+    shop.add_messages(1, first=1, channel="whatsapp", content_kind=ContentKind.TEMPLATE)
+    with shop.engine.begin() as conn:
+        conn.execute(update(decisions).values(campaign_version=version))
+    postman = Postman()
+    (report,) = play(shop, {"whatsapp": postman}, NOON)
+    assert (report.claimed, len(postman.sent)) == (1, 1)
+
+
+def test_a_transactional_message_does_not_wait_for_the_end_of_quiet_hours(shop):
+    shop.add_campaign(message_class=MessageClass.TRANSACTIONAL)
+    (message,) = shop.add_messages(1, time_zone="Asia/Tokyo")  # where it is 21:00
+    postman = Postman()
+    play(shop, {"email": postman}, NOON)
+    assert postman.sent == [message]
 
 
 def test_a_contact_point_that_is_gone_suppresses_the_message(shop):
