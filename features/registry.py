@@ -6,6 +6,7 @@ Works on a local SQLite file and folder or on a tracking server, whichever addre
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -229,6 +230,8 @@ class ModelRegistry:
                 os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 
+            # It tells of making its tables at its own level, whatever the level of the library.
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             if self._artifact_root is not None:
                 self._artifact_root.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():  # MLflow's own tables use what SQLAlchemy will drop some day
