@@ -16,7 +16,6 @@ from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
-from models.domain.interaction import InteractionKind
 from models.policy.bandit import Bandit
 from models.policy.events import response_events
 from models.response.model import FittedResponse, fit_response
@@ -123,8 +122,7 @@ def _warmed_up(
     rows = replayed.rows
     bandit = Bandit.fresh(campaign.channels, campaign.slots)
     p_open = response.predict(rows.features, rows.grid, channels).p_open
-    measurable = {name for name in rows.channels if channels[name].reports(InteractionKind.OPENED)}
-    return bandit.warm_start(response_events(rows, p_open, bandit.segments, measurable))
+    return bandit.warm_start(response_events(rows, p_open, bandit.segments, channels))
 
 
 def _importance(response: FittedResponse) -> dict[str, float]:

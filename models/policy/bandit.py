@@ -29,7 +29,7 @@ from models.policy.preference import best_action, values_of
 from models.policy.segments import Segments
 
 FILE = "bandit.json"
-FORMAT = 1
+FORMAT = 2
 # A warm start replays this many of the newest contacts.
 REPLAYED = 6_000
 
@@ -109,7 +109,9 @@ class Bandit:
         )
 
     def p_open(self, problem: ChoiceProblem, model_p_open: FloatArray) -> FloatArray:
-        """Open probabilities as the gate mixes them.
+        """Open probabilities as the gate mixes them: `sigmoid(logit(p_model) + sum of weight * correction)`.
+
+        Mixed in logits, a wrong expert of little weight moves a small probability by little.
 
         Args:
             problem: Gives the grid and the customers' segments.
@@ -120,14 +122,12 @@ class Bandit:
         """
         tables = self._tables(problem.grid.channels, problem.grid.slots)
         weights = self.gate.for_channels(problem.grid.channels)[:, :, None]
-        base = vw.logit(model_p_open)
         segment = self.segments.of(problem.features)
         best_slot = model_p_open.argmax(axis=2)
-        mixed = weights[:, 0] * model_p_open
+        logits = vw.logit(model_p_open)
         for expert in range(len(vw.LEARNING_RATES)):
-            corrected = vw.sigmoid(base + tables.of(expert, segment, best_slot))
-            mixed += weights[:, expert + 1] * corrected
-        return mixed
+            logits += weights[:, expert + 1] * tables.of(expert, segment, best_slot)
+        return vw.sigmoid(logits)
 
     def learn(self, events: ResponseEvents) -> Bandit:
         """The next state: the gate judges what everybody said of each event, then the experts learn it."""
@@ -154,7 +154,11 @@ class Bandit:
                 "edges": self.segments.edges,
             },
             "weights": self.corrections.vectors.tolist(),
-            "gate": {"channels": self.gate.channels, "weights": self.gate.weights.tolist()},
+            "gate": {
+                "channels": self.gate.channels,
+                "overall": self.gate.overall.tolist(),
+                "own": self.gate.own.tolist(),
+            },
         }
         return {FILE: json.dumps(state, sort_keys=True).encode()}
 
@@ -181,11 +185,13 @@ class Bandit:
                 exploration,
             )
             vectors = np.array(state["weights"], dtype=np.float32)
-            gate = Gate(channels=tuple(state["gate"]["channels"]), weights=np.array(state["gate"]["weights"]))
-            if len(vectors) != len(vw.LEARNING_RATES) or gate.weights.shape != (
-                len(gate.channels),
-                len(PRIOR),
-            ):
+            gate = Gate(
+                channels=tuple(state["gate"]["channels"]),
+                overall=np.array(state["gate"]["overall"]),
+                own=np.array(state["gate"]["own"]),
+            )
+            shapes = (len(vectors), *gate.own.shape, *gate.overall.shape)
+            if shapes != (len(vw.LEARNING_RATES), len(gate.channels), len(PRIOR), len(PRIOR)):
                 raise BundleError(f"{FILE}: the number of experts does not fit")
             return replace(blank, corrections=Corrections.from_vectors(vectors, blank.corrections), gate=gate)
         except (KeyError, TypeError, ValueError, IndexError) as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice import BoolArray, FloatArray
+from models.domain.channel import Channel
 from models.domain.errors import require
+from models.domain.interaction import InteractionKind
 from models.logged import IntArray, LoggedRows
 from models.policy.segments import Segments
 
@@ -28,7 +30,7 @@ class ResponseEvents:
             customer and channel, shape (n,).
         p_open: Open probability of the contact by the response model, shape (n,), in [0, 1].
         segment: Segment of the customer, shape (n,).
-        opened: Whether it was opened, shape (n,).
+        opened: Whether it was opened, or clicked on a channel that reports clicks but no opens, shape (n,).
     """
 
     channels: tuple[str, ...]
@@ -75,26 +77,34 @@ class ResponseEvents:
 
 
 def response_events(
-    rows: LoggedRows, p_open: FloatArray, segments: Segments, measurable: Collection[str]
+    rows: LoggedRows, p_open: FloatArray, segments: Segments, channels: Mapping[str, Channel]
 ) -> ResponseEvents:
     """The contacts among logged decisions whose response is known, oldest first.
 
+    The response is the open where the channel reports opens, else the click where it reports clicks: what the
+    response model's `p_open` of that channel stands for. Of any other channel only successes are ever seen, and
+    learning from those alone would praise it without end.
+
     Args:
         rows: Logged decisions.
-        p_open: Open probabilities by the response model for the rows' channels and slots, best those of
-            a model that was not fitted on these rows, shape (n, C, S).
+        p_open: Open (or click) probabilities by the response model for the rows' channels and slots, best those
+            of a model that was not fitted on these rows, shape (n, C, S).
         segments: How customers are grouped.
-        measurable: Channels that report opens. On any other channel only successes are ever seen, and
-            learning from those alone would praise it without end.
+        channels: Every channel of the rows, by name: says what it can report.
 
     Raises:
         InvalidInputError: `p_open` does not fit the rows.
     """
     shape = (len(rows), len(rows.channels), len(rows.slots))
     require(p_open.shape == shape, "p_open", p_open.shape, f"must have shape {shape}")
-    counts = np.array([name in measurable for name in rows.channels], dtype=np.bool_)
-    known = np.flatnonzero(rows.contacted & ~np.isnan(rows.opened))
-    known = known[counts[rows.channel[known]]]
+    responded = np.full(len(rows), np.nan)
+    for c, name in enumerate(rows.channels):
+        sent = rows.channel == c
+        if channels[name].reports(InteractionKind.OPENED):
+            responded[sent] = rows.opened[sent]
+        elif channels[name].reports(InteractionKind.CLICKED):
+            responded[sent] = rows.clicked[sent]
+    known = np.flatnonzero(~np.isnan(responded))
     known = known[np.argsort(rows.decided_at[known], kind="stable")]
     channel, slot = rows.channel[known], rows.slot[known]
     best: NDArray[np.intp] = p_open[known, channel].argmax(axis=1)
@@ -106,5 +116,5 @@ def response_events(
         best_slot=best.astype(np.int64),
         p_open=p_open[known, channel, slot],
         segment=segments.of(rows.features[known]).astype(np.int64),
-        opened=rows.opened[known] > 0,
+        opened=responded[known] > 0,
     )

@@ -1,8 +1,10 @@
 """Whom to believe about a channel: the response model, or an expert that learns online.
 
-Each channel holds weights over the response model and the K experts. Whoever gave the higher probability
-to what then happened gains weight; a little of the prior is mixed back, so that nobody is lost for good.
-An expert that is wrong is demoted by this alone.
+The belief in the response model and the K experts is a product: what all channels together have shown, times
+what the channel itself has. Whoever gave the higher probability to what then happened gains; a little of the
+first belief is mixed back, so that nobody is lost for good. An expert that is wrong is demoted by this alone, and
+at once on every channel: also on one that is hardly ever used, where the experts still speak by the slots that
+channels share.
 """
 
 from __future__ import annotations
@@ -16,48 +18,51 @@ from models.domain.errors import require
 from models.logged import IntArray
 
 # The response model, then the experts from slow to fast.
-PRIOR = (0.34, 0.22, 0.22, 0.22)
-# Share of the prior mixed back after each event: about 500 events are remembered.
-RETURN_RATE = 1 / 500
+PRIOR = (0.7, 0.1, 0.1, 0.1)
+# Share of what was believed at first that returns after each event: about 2,000 events are remembered.
+RETURN_RATE = 1 / 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Gate:
-    """Weights by channel.
+    """Beliefs, the response model first.
 
     Attributes:
         channels: Channel names.
-        weights: Shape (C, 1 + K), the response model first; rows sum to 1.
+        overall: By all channels together, shape (1 + K,); sums to 1.
+        own: By each channel's own events, shape (C, 1 + K); rows sum to 1.
     """
 
     channels: tuple[str, ...]
-    weights: FloatArray
+    overall: FloatArray
+    own: FloatArray
 
     @classmethod
     def fresh(cls, channels: tuple[str, ...]) -> Gate:
         """The prior on every channel."""
-        return cls(channels=channels, weights=np.tile(PRIOR, (len(channels), 1)))
+        return cls(channels=channels, overall=np.asarray(PRIOR), own=_nothing_known(len(channels)))
 
     def covering(self, channels: tuple[str, ...]) -> Gate:
-        """The same with further channels, which start at the prior."""
+        """The same with further channels, of which nothing is known."""
         more = tuple(name for name in channels if name not in self.channels)
         if not more:
             return self
-        return Gate(
-            channels=self.channels + more, weights=np.concatenate([self.weights, Gate.fresh(more).weights])
-        )
+        own = np.concatenate([self.own, _nothing_known(len(more))])
+        return Gate(channels=self.channels + more, overall=self.overall, own=own)
 
     def for_channels(self, channels: tuple[str, ...]) -> FloatArray:
-        """Weights of these channels, shape (C, 1 + K)."""
+        """Weights of these channels, `overall * own`, shape (C, 1 + K); rows sum to 1."""
         wide = self.covering(channels)
-        return wide.weights[[wide.channels.index(name) for name in channels]]
+        weights = wide.overall * wide.own[[wide.channels.index(name) for name in channels]]
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
     def update(
         self, channels: tuple[str, ...], channel: IntArray, said: FloatArray, opened: FloatArray
     ) -> Gate:
         """Judge everybody by what happened.
 
-        After each event `w_k <- w_k * P_k(outcome)`, normalised, then `w <- (1 - r) w + r prior`.
+        After each event `w_k <- w_k * P_k(outcome)`, normalised, then `w <- (1 - r) w + r first`: the overall
+        belief, which was first the prior, and that by the event's channel, which was first the same for all.
 
         Args:
             channels: Channel names that `channel` points into.
@@ -68,12 +73,21 @@ class Gate:
         width = len(PRIOR)
         require(said.shape == (width, len(channel)), "said", said.shape, f"must have shape ({width}, n)")
         wide = self.covering(channels)
-        weights = wide.weights.copy()
-        prior = np.asarray(PRIOR)
+        overall, own = wide.overall, wide.own.copy()
+        prior, level = np.asarray(PRIOR), _nothing_known(1)[0]
         held = np.clip(said, 1e-6, 1.0 - 1e-6)
         likelihood = np.where(opened > 0, held, 1.0 - held).T
         row = np.array([wide.channels.index(name) for name in channels])[channel]
         for i, c in enumerate(row.tolist()):
-            after = weights[c] * likelihood[i]
-            weights[c] = (1.0 - RETURN_RATE) * after / after.sum() + RETURN_RATE * prior
-        return Gate(channels=wide.channels, weights=weights)
+            overall = _judged(overall, likelihood[i], prior)
+            own[c] = _judged(own[c], likelihood[i], level)
+        return Gate(channels=wide.channels, overall=overall, own=own)
+
+
+def _nothing_known(n: int) -> FloatArray:
+    return np.full((n, len(PRIOR)), 1.0 / len(PRIOR))
+
+
+def _judged(belief: FloatArray, likelihood: FloatArray, first: FloatArray) -> FloatArray:
+    after = belief * likelihood
+    return np.asarray((1.0 - RETURN_RATE) * after / after.sum() + RETURN_RATE * first)

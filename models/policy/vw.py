@@ -16,7 +16,7 @@ from models.policy.corrections import CLIP, Corrections
 from models.policy.events import ResponseEvents
 
 # Slow, middling and fast: which one is right depends on how the world moves; the gate finds out.
-LEARNING_RATES = (0.01, 0.04, 0.12)
+LEARNING_RATES = (0.003, 0.01, 0.04)
 BITS = 18
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from models.choice import ActionDistribution, ChoiceProblem, FloatArray, Predictions
 from models.domain.action import ActionGrid
+from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import BundleError, InvalidInputError, NoPredictionsError
 from models.evaluation.checks import check_policy
 from models.logged import LoggedRows
@@ -172,7 +173,7 @@ def test_sabotaged_experts_lose_their_weight_and_the_value_stays() -> None:
         CHANNELS, events.channel, np.concatenate([events.p_open[None], said]), events.opened.astype(float)
     )
     sabotaged = replace(bandit, corrections=flipped, gate=gate)
-    assert gate.weights[:, 0].min() >= 0.9
+    assert gate.for_channels(CHANNELS)[:, 0].min() >= 0.99
     before = true_value(bandit.distribution(problem(now)), now)
     assert true_value(sabotaged.distribution(problem(now)), now) >= 0.99 * before
 
@@ -235,17 +236,37 @@ def test_a_warm_start_replays_the_newest_contacts() -> None:
     assert fresh().warm_start(events).version == fresh().learn(events.last(6_000)).version
 
 
-def test_the_gate_multiplies_by_the_likelihood_and_returns_a_little_of_the_prior() -> None:
+def test_the_gate_multiplies_by_the_likelihood_and_returns_a_little_of_the_first_belief() -> None:
     gate = Gate.fresh(("email",)).update(
         ("email",), np.array([0]), np.array([[0.5], [0.25], [0.25], [0.25]]), np.array([1.0])
     )
-    # .34 * .5 = .17, .22 * .25 = .055 each: sum .335; .17 / .335 = .50746; mixed back 1/500 of the prior
-    assert gate.weights[0, 0] == pytest.approx((1 - RETURN_RATE) * 0.17 / 0.335 + RETURN_RATE * PRIOR[0])
-    assert gate.weights.sum() == pytest.approx(1.0)
+    # .7 * .5 = .35, .1 * .25 = .025 each: sum .425. Own: .25 * (.5, .25, .25, .25): .4, .2, .2, .2.
+    assert gate.overall[0] == pytest.approx((1 - RETURN_RATE) * 0.35 / 0.425 + RETURN_RATE * PRIOR[0])
+    assert gate.own[0, 0] == pytest.approx((1 - RETURN_RATE) * 0.4 + RETURN_RATE * 0.25)
+    product = gate.overall * gate.own[0]
+    assert gate.for_channels(("email",))[0].tolist() == pytest.approx((product / product.sum()).tolist())
 
 
-def test_a_channel_the_gate_has_never_seen_is_at_the_prior() -> None:
-    assert Gate.fresh(("email",)).for_channels(("line",)).tolist() == [list(PRIOR)]
+def test_a_channel_without_events_is_believed_as_all_channels_together_are() -> None:
+    gate = Gate.fresh(("email", "call"))
+    assert gate.for_channels(("call", "line")) == pytest.approx(np.tile(PRIOR, (2, 1)))
+    rng = np.random.default_rng(12)
+    opened = (rng.random(200) < 0.2).astype(float)
+    said = np.tile([[0.2], [0.9], [0.9], [0.9]], 200)
+    judged = gate.update(("email",), np.zeros(200, dtype=np.int64), said, opened)
+    assert judged.for_channels(("call", "line"))[:, 0].min() >= 0.99
+    assert judged.for_channels(("call",))[0].tolist() == pytest.approx(judged.overall.tolist())
+
+
+def test_a_channel_may_believe_an_expert_that_all_together_do_not() -> None:
+    rng = np.random.default_rng(13)
+    n = 4_000
+    channel = np.arange(n) % 4 // 3  # three in four are e-mails
+    opened = (rng.random(n) < np.where(channel == 1, 0.5, 0.2)).astype(float)
+    said = np.array([np.full(n, 0.2), *np.tile(0.5, (3, n))])
+    gate = Gate.fresh(("email", "line")).update(("email", "line"), channel, said, opened)
+    assert gate.for_channels(("email",))[0, 0] >= 0.99
+    assert gate.for_channels(("line",))[0, 0] <= 0.5
 
 
 def logged(n: int) -> LoggedRows:
@@ -260,20 +281,34 @@ def logged(n: int) -> LoggedRows:
     )  # fmt: skip
 
 
-def test_only_contacts_on_channels_that_report_opens_are_learned_from_oldest_first() -> None:
+DESCRIBED = {channel.name: channel for channel in DEFAULT_CHANNELS}
+
+
+def test_contacts_are_learned_from_by_what_their_channel_reports_oldest_first() -> None:
     p_open = np.arange(16.0).reshape(4, 2, 2) / 100
-    events = response_events(logged(4), p_open, Segments(feature="age", column=0, edges=(2.0,)), {"email"})
+    rows = replace(
+        logged(4), opened=np.array([1.0, np.nan, np.nan, 0.0]), clicked=np.array([0.0, 1.0, np.nan, 0.0])
+    )
+    events = response_events(rows, p_open, Segments(feature="age", column=0, edges=(2.0,)), DESCRIBED)
+    # Decided at 10, 30 and 40: e-mail not opened, LINE (clicks, no opens) clicked, e-mail opened.
+    assert events.channel.tolist() == [0, 1, 0]
+    assert events.slot.tolist() == [0, 0, 1]
+    assert events.opened.tolist() == [False, True, True]
+    assert events.p_open.tolist() == [0.12, 0.06, 0.01]
+    assert events.best_slot.tolist() == [1, 1, 1]
+    assert events.segment.tolist() == [1, 0, 0]
+
+
+def test_a_channel_that_reports_neither_opens_nor_clicks_teaches_nothing() -> None:
+    silent = {**DESCRIBED, "line": replace(DESCRIBED["line"], receipts=frozenset())}
+    rows = replace(logged(4), clicked=np.ones(4))
+    events = response_events(rows, np.full((4, 2, 2), 0.1), Segments(), silent)
     assert events.channel.tolist() == [0, 0]
-    assert events.slot.tolist() == [0, 1]  # decided at 10, then at 40
-    assert events.opened.tolist() == [False, True]
-    assert events.p_open.tolist() == [0.12, 0.01]
-    assert events.best_slot.tolist() == [1, 1]
-    assert events.segment.tolist() == [1, 0]
 
 
 def test_open_probabilities_of_another_shape_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="p_open"):
-        response_events(logged(4), np.zeros((4, 2, 3)), Segments(), {"email"})
+        response_events(logged(4), np.zeros((4, 2, 3)), Segments(), DESCRIBED)
 
 
 def test_events_outside_the_axes_are_refused() -> None:
