@@ -28,6 +28,9 @@ demo: $(VENV)/installed ## from raw history to a decision, a sent message and a 
 test: $(VENV)/installed ## run every test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+bench: $(VENV)/installed ## run one benchmark: NAME=core, drift or market (ARGS=--quick for a first look)
+	$(BIN)/python -m tests.benchmarks $(NAME) $(ARGS)
+
 check: $(VENV)/installed ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -119,13 +119,13 @@ def _query(features: FeatureList) -> str:
             SELECT i.customer_id, i.kind, i.channel, epoch_us(i.occurred_at) AS at_us,
                 least(greatest(coalesce(i.value_minor, 0), -{_LARGEST_VALUE}), {_LARGEST_VALUE})
                     ::DECIMAL(38, 6) AS value,
-                CASE WHEN i.kind IN ('{Kind.OPENED}', '{Kind.CLICKED}')
-                    THEN hour(timezone(coalesce(c.time_zone, 'UTC'), i.occurred_at)) // 6 END AS day_part
+                CASE WHEN i.kind IN ('{Kind.VISITED}', '{Kind.OPENED}', '{Kind.CLICKED}')
+                    THEN hour(timezone(coalesce(c.time_zone, 'UTC'), i.occurred_at)) END AS hour
             FROM interactions i LEFT JOIN customers c USING (customer_id)
         ),
         moments AS (SELECT point, customer_id, event_timestamp, epoch_us(event_timestamp) AS at_us FROM points),
         pairs AS (
-            SELECT m.point, f.kind, f.channel, m.at_us - f.at_us AS age_us, f.value, f.day_part
+            SELECT m.point, f.kind, f.channel, m.at_us - f.at_us AS age_us, f.value, f.hour
             FROM moments m LEFT JOIN facts f ON f.customer_id = m.customer_id
                 AND f.at_us < m.at_us AND f.at_us >= m.at_us - {LOOKBACK_DAYS * DAY_US}
         ),

@@ -1,6 +1,6 @@
 """The breakdown of a fitted response model's prediction.
 
-Trees are broken down by LightGBM's `pred_contrib` (exact Shapley values of the trees), the effect by coefficient
+Trees are broken down by LightGBM's `pred_contrib` (exact Shapley values of the trees), linear parts by coefficient
 times standardised value. What the columns for channel and hour add belongs to the base: it is the same for
 everybody on this channel at this time.
 
@@ -69,6 +69,8 @@ def _open(opens: OpenModel, features: FloatArray, grid: ActionGrid, channel: int
     shares = _shares(opens, grid.channels[channel])
     base = float(shares @ opens._cells(grid.slots)[:, slot])
     logits = np.zeros(n_features)
+    weights = shares @ opens.linear.by_channel + opens._slot_weights(grid.slots[slot : slot + 1])[0]
+    logits[opens.linear.standardiser.columns] = weights * opens.linear.inputs(single[None])[0]
     if opens.by_channel is not None:
         codes = np.arange(len(opens.channels), dtype=np.float32)[:, None]
         added = tree_contributions(opens.by_channel, _beside(single, codes))

@@ -30,65 +30,29 @@ from models.choice import FloatArray
 from models.logged import LoggedRows
 from models.response.evidence import Moments, Posterior, fit_evidence
 from models.response.nuisance import Nuisance
+from models.response.standardiser import Standardiser, calendar_share, fit_standardiser, varying_columns
 
 # The design has about 2 * F * (1 + C + O) columns and costs their square: the most telling features only.
 MAX_FEATURES = 40
 # A short log says nothing of many slopes, and their number is what the fit costs.
 _ROWS_PER_FEATURE = 500
 _CHUNK = 8_192
-# Widths, as a share of the mean conversion rate, that a part keeps when the data say nothing of it.
+# A feature whose level moves with the calendar (contacts of the last week) by more than this share of its variance
+# cannot be told from the calendar, and the next decision lies beyond what the log has seen of it.
+_MOST_DRIFT = 0.05
+# Widths, as a share of the mean conversion rate, that a part keeps when the data say nothing of it; of parts on
+# features, the width of their sum over all features.
 _WIDTHS = {
     "all": 1.0,
-    "channel": 0.5,
-    "offer": 0.5,
-    "pair": 0.25,
-    "features": 0.1,
+    "channel": 0.25,
+    "offer": 0.15,
+    "pair": 0.05,
+    "features": 0.2,
     "channel features": 0.05,
     "offer features": 0.05,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standardiser:
-    """Chosen features, cut at their outer percentiles, with mean 0 and standard deviation 1; 0 where missing.
-
-    Attributes:
-        columns: Which features, shape (Z,).
-        low: First percentile, shape (Z,).
-        high: Last percentile, shape (Z,).
-        center: Mean in between, shape (Z,).
-        scale: Standard deviation in between, shape (Z,).
-    """
-
-    columns: np.ndarray
-    low: FloatArray
-    high: FloatArray
-    center: FloatArray
-    scale: FloatArray
-
-    def apply(self, features: np.ndarray) -> FloatArray:
-        """Intercept and standardised features, shape (n, 1 + Z)."""
-        chosen = np.clip(features[:, self.columns], self.low, self.high)
-        inputs = np.ones((len(features), 1 + len(self.columns)))
-        inputs[:, 1:] = np.nan_to_num((chosen - self.center) / self.scale)
-        return inputs
-
-
-def fit_standardiser(features: FloatArray, importance: FloatArray) -> Standardiser:
-    """Standardise the most important features that vary at all."""
-    present = ~np.isnan(features)
-    varies = [c for c in range(features.shape[1]) if len(np.unique(features[present[:, c], c][:10_000])) > 1]
-    n_most = min(MAX_FEATURES, max(1, len(features) // _ROWS_PER_FEATURE))
-    columns = np.sort(sorted(varies, key=lambda c: -importance[c])[:n_most]).astype(np.intp)
-    low, high, center, scale = (np.zeros(len(columns)) for _ in range(4))
-    for z, c in enumerate(columns):
-        known = features[present[:, c], c]
-        low[z], high[z] = np.quantile(known, [0.01, 0.99])
-        if low[z] == high[z]:  # a rare flag
-            low[z], high[z] = known.min(), known.max()
-        inner = np.clip(known, low[z], high[z])
-        center[z], scale[z] = inner.mean(), inner.std()
-    return Standardiser(columns=columns, low=low, high=high, center=center, scale=scale)
+# Most of what a message does it does by being read: the path without an open is believed to be this much narrower.
+_WITHOUT_OPEN = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,14 +202,17 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
         mediated: Whether any channel tells of opens or clicks; without, only the direct path exists.
     """
     n_offers, n_channels = len(rows.offers), len(rows.channels)
-    standardiser = fit_standardiser(rows.features, importance)
+    standardiser = fit_standardiser(rows.features, _telling_columns(rows, importance))
     width = 1 + len(standardiser.columns)
     parts = design_parts(n_offers, n_channels, (0, 1) if mediated else (1,))
     contacted = rows.contacted
     unit = float(nuisance.mediator[contacted].mean()) if mediated and contacted.any() else 1.0
     rate = float((rows.converted.sum() + 0.5) / (len(rows) + 1.0))
     group = np.concatenate([np.full(_n_columns(part, width), g) for g, part in enumerate(parts)])
-    widths = np.array([_WIDTHS[part.name] * rate for part in parts])
+    # Spread over the features, so that a longer list of them does not promise more.
+    spread = np.sqrt([max(1, width - 1) if part.on_features else 1.0 for part in parts])
+    path = np.array([_WITHOUT_OPEN if mediated and part.path == 1 else 1.0 for part in parts])
+    widths = np.array([_WIDTHS[part.name] * rate for part in parts]) * path / spread
     posterior = fit_evidence(_moments(rows, nuisance, standardiser, parts, unit, rate), group, widths**2)
     shape = (n_offers + 1, n_channels + 1)
     mean = np.empty((*shape, 2 * width))
@@ -263,6 +230,14 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
         covariance=covariance,
     )
     return EffectFit(model=model, parts=parts, posterior=posterior)
+
+
+def _telling_columns(rows: LoggedRows, importance: FloatArray) -> np.ndarray:
+    """The most important features that vary between customers more than with the calendar."""
+    steady = calendar_share(rows.features, rows.decided_at) <= _MOST_DRIFT
+    columns = [c for c in varying_columns(rows.features).tolist() if steady[c]]
+    n_most = min(MAX_FEATURES, max(1, len(rows) // _ROWS_PER_FEATURE))
+    return np.sort(sorted(columns, key=lambda c: -importance[c])[:n_most]).astype(np.intp)
 
 
 def _n_columns(part: Part, width: int) -> int:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from datetime import time
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from models.response.attention import AttentionModel
 from models.response.boosting import Trees
 from models.response.calibration import Calibration
 from models.response.convert import ConvertModel
-from models.response.effect import EffectModel, Standardiser
+from models.response.effect import EffectModel
 from models.response.open import OpenModel
+from models.response.open_linear import OpenLinear
+from models.response.standardiser import Standardiser
 
 _MANIFEST = "response.json"
 _OPEN_BY_CHANNEL = "open_by_channel.txt"
@@ -43,6 +46,12 @@ def write(
             "table": opens.table.tolist(),
             "typical": opens.typical,
             "opens_per_reply": opens.opens_per_reply,
+            "linear": {
+                "standardiser": _standardiser_document(opens.linear.standardiser),
+                "by_channel": opens.linear.by_channel.tolist(),
+                "by_slot": opens.linear.by_slot.tolist(),
+                "variances": opens.linear.variances.tolist(),
+            },
             "calibration": _calibration_document(opens.calibration),
         },
         "convert": {"base": convert.base, "calibration": _calibration_document(convert.calibration)},
@@ -50,11 +59,7 @@ def write(
             "offers": effect.offers,
             "channels": effect.channels,
             "mediator_unit": effect.mediator_unit,
-            "columns": effect.standardiser.columns.tolist(),
-            "low": effect.standardiser.low.tolist(),
-            "high": effect.standardiser.high.tolist(),
-            "center": effect.standardiser.center.tolist(),
-            "scale": effect.standardiser.scale.tolist(),
+            "standardiser": _standardiser_document(effect.standardiser),
         },
         "attention": {
             "channels": attention.channels,
@@ -99,6 +104,7 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         table=np.array(of_open["table"], dtype=np.float64).reshape(len(of_open["channels"]), len(slots)),
         typical=tuple(of_open["typical"]),
         opens_per_reply=tuple(of_open["opens_per_reply"]),
+        linear=_linear(of_open["linear"]),
         by_channel=_trees(named, _OPEN_BY_CHANNEL),
         by_slot=_trees(named, _OPEN_BY_SLOT),
         calibration=_calibration(of_open["calibration"]),
@@ -111,13 +117,7 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
     effect = EffectModel(
         offers=tuple(of_effect["offers"]),
         channels=tuple(of_effect["channels"]),
-        standardiser=Standardiser(
-            columns=np.array(of_effect["columns"], dtype=np.intp),
-            low=np.array(of_effect["low"], dtype=np.float64),
-            high=np.array(of_effect["high"], dtype=np.float64),
-            center=np.array(of_effect["center"], dtype=np.float64),
-            scale=np.array(of_effect["scale"], dtype=np.float64),
-        ),
+        standardiser=_standardiser(of_effect["standardiser"]),
         mediator_unit=of_effect["mediator_unit"],
         mean=_array(named[_EFFECT_MEAN]),
         covariance=_array(named[_EFFECT_COVARIANCE]),
@@ -129,6 +129,31 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         value_minor=of_attention["value_minor"],
     )
     return tuple(manifest["feature_names"]), opens, convert, effect, attention
+
+
+def _standardiser_document(standardiser: Standardiser) -> dict[str, list[float]]:
+    return {
+        "columns": standardiser.columns.tolist(),
+        "low": standardiser.low.tolist(),
+        "high": standardiser.high.tolist(),
+        "center": standardiser.center.tolist(),
+        "scale": standardiser.scale.tolist(),
+    }
+
+
+def _standardiser(document: Mapping[str, list[float]]) -> Standardiser:
+    bounds = {name: np.array(document[name], dtype=np.float64) for name in ("low", "high", "center", "scale")}
+    return Standardiser(columns=np.array(document["columns"], dtype=np.intp), **bounds)
+
+
+def _linear(document: Mapping[str, Any]) -> OpenLinear:
+    standardiser = _standardiser(document["standardiser"])
+    by_channel, by_slot = (
+        np.array(document[name], dtype=np.float64).reshape(len(document[name]), len(standardiser.columns))
+        for name in ("by_channel", "by_slot")
+    )
+    variances = np.array(document["variances"], dtype=np.float64)
+    return OpenLinear(standardiser=standardiser, by_channel=by_channel, by_slot=by_slot, variances=variances)
 
 
 def _calibration_document(calibration: Calibration) -> dict[str, object]:

@@ -2,8 +2,8 @@
 
     p_open(x, c, s) = calibrate(sigmoid(table[c, s] + f(x, c) + g(x, s)))
 
-`f` and `g` are LightGBM trees and `table` holds shrunk rates and a small correction for every channel and slot.
-Written as a sum it needs C + S rows a customer instead of C * S.
+`f` and `g` are linear in the features, shrunk by the evidence, plus LightGBM trees where those help later data;
+`table` holds shrunk constants and a small correction for every channel and slot. Written as a sum it needs C + S rows a customer instead of C * S.
 
 A channel that cannot report opens is learned from clicks, the next thing it can report; its `p_open` is then
 the probability of a click. A channel that reports neither, or that was never used, is the mean (in logits) of
@@ -33,41 +33,14 @@ from models.response.boosting import (
     sigmoid,
 )
 from models.response.calibration import Calibration, fit_calibration
+from models.response.open_linear import OpenLinear, Replies, fit_linear
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
 _PRIOR_RATE = 0.2
 _PRIOR_MESSAGES = 10.0
-# A channel's own rate counts as much as the mean of all after so many messages.
-_CHANNEL_MESSAGES = 20.0
 # Precision of the prior of a cell of the table: a standard deviation of 0.22 logits.
 _CELL_PRECISION = 20.0
 _LATER_SHARE = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replies:
-    """Messages whose opening (or click) is known.
-
-    Attributes:
-        features: Shape (n, F).
-        channel: Index into the learned channels, shape (n,).
-        slot: Index of the slot, shape (n,).
-        replied: 1 or 0, shape (n,).
-    """
-
-    features: Float32Array
-    channel: IntArray
-    slot: IntArray
-    replied: FloatArray
-
-    def take(self, rows: np.ndarray) -> Replies:
-        """The same, of some rows."""
-        return Replies(
-            features=self.features[rows],
-            channel=self.channel[rows],
-            slot=self.slot[rows],
-            replied=self.replied[rows],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +54,9 @@ class OpenModel:
         typical: Whether the channel counts towards the mean that stands in for unknown channels, shape (C,).
         opens_per_reply: How many opens stand behind one reply that the channel reports: 1 where that is
             the open itself, shape (C,).
-        by_channel: `f`, or None.
-        by_slot: `g`, or None.
+        linear: The linear parts of `f` and `g`.
+        by_channel: Trees of `f`, or None.
+        by_slot: Trees of `g`, or None.
         calibration: From the raw probability.
     """
 
@@ -91,6 +65,7 @@ class OpenModel:
     table: FloatArray
     typical: tuple[bool, ...]
     opens_per_reply: tuple[float, ...]
+    linear: OpenLinear
     by_channel: Trees | None
     by_slot: Trees | None
     calibration: Calibration
@@ -115,7 +90,9 @@ class OpenModel:
             if any(strange)
             else np.array([self.channels.index(name) for name in channels], dtype=np.intp)
         )
+        inputs = self.linear.inputs(features)
         raw = self._cells(slots)[wanted] + self._channel_logits(features, wanted)[:, :, None]
+        raw += (inputs @ self.linear.by_channel[wanted].T)[:, :, None]
         if any(strange):
             mean = raw[:, self.typical].mean(axis=1)
             raw = np.stack(
@@ -125,7 +102,7 @@ class OpenModel:
                 ],
                 axis=1,
             )
-        raw += self._slot_logits(features, slots)[:, None, :]
+        raw += (self._slot_logits(features, slots) + inputs @ self._slot_weights(slots).T)[:, None, :]
         return self.calibration.apply(sigmoid(raw))
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:
@@ -134,6 +111,12 @@ class OpenModel:
         return np.stack(
             [self.table[:, self.slots.index(s)] if s in self.slots else mean for s in slots], axis=1
         )
+
+    def _slot_weights(self, slots: Sequence[time]) -> FloatArray:
+        """Linear weights for these slots, shape (S, Z): a time of day not seen gets those of the nearest."""
+        known, asked = _hours(self.slots)[:, 0], _hours(slots)[:, 0]
+        apart = np.abs((asked[:, None] - known + 12) % 24 - 12)
+        return np.asarray(self.linear.by_slot[apart.argmin(axis=1)])
 
     def _channel_logits(self, features: Float32Array, channels: np.ndarray) -> FloatArray:
         n, width = features.shape
@@ -156,7 +139,7 @@ class OpenModel:
 
     def row_logits(self, replies: Replies) -> FloatArray:
         """Raw logit of every message as it was sent, shape (n,)."""
-        raw = self.table[replies.channel, replies.slot]
+        raw = self.table[replies.channel, replies.slot] + self.linear.row_logits(replies)
         if self.by_channel is not None:
             raw = raw + self.by_channel.logits(_with_channel(replies))
         if self.by_slot is not None:
@@ -217,6 +200,7 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
         table=np.zeros((len(learned), len(rows.slots))),
         typical=tuple((by_open if by_open.any() else by_click)[learned].tolist()),
         opens_per_reply=tuple(np.where(by_open, 1.0, max(1.0, ratio))[learned].tolist()),
+        linear=OpenLinear.nothing(len(learned), len(rows.slots)),
         by_channel=None,
         by_slot=None,
         calibration=Calibration(),
@@ -235,7 +219,7 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
     raw = sigmoid(trial.row_logits(later))
     calibration = fit_calibration(later.replied, raw, seed)
     return OpenFit(
-        model=_fit(replies, blank, seed=seed, trees=_sizes(trial), calibration=calibration),
+        model=_fit(replies, trial, seed=seed, trees=_sizes(trial), calibration=calibration),
         rows=index,
         replies=replies,
         later_label=later.replied,
@@ -262,22 +246,26 @@ def _sizes(model: OpenModel) -> tuple[int, int]:
 
 def _fit(
     replies: Replies,
-    blank: OpenModel,
+    like: OpenModel,
     *,
     seed: int,
     trees: tuple[int, int] = (MAX_TREES, MAX_TREES),
     later: Replies | None = None,
     calibration: Calibration | None = None,
 ) -> OpenModel:
-    """Shrunk rates first, then trees by channel on top, then trees by slot, then the cells."""
-    n_channels, n_slots = blank.table.shape
-    n = np.bincount(replies.channel, minlength=n_channels)
-    events = np.bincount(replies.channel, weights=replies.replied, minlength=n_channels)
-    mean = float(shrunk_rate(events.sum(), n.sum(), _PRIOR_RATE, _PRIOR_MESSAGES))
-    base = logit(shrunk_rate(events, n, mean, _CHANNEL_MESSAGES))
+    """The linear part first, then trees by channel on top, then trees by slot, then the cells.
 
-    offset = base[replies.channel]
-    later_offset = None if later is None else base[later.channel]
+    `like` gives the channels and slots, and the shrinkage where it is a fitted model.
+    """
+    n_channels, n_slots = like.table.shape
+    mean = shrunk_rate(replies.replied.sum(), len(replies.replied), _PRIOR_RATE, _PRIOR_MESSAGES)
+    linear, table = fit_linear(replies, n_channels, n_slots, float(logit(mean)), like.linear.variances)
+
+    def start(messages: Replies) -> FloatArray:
+        return table[messages.channel, messages.slot] + linear.row_logits(messages)
+
+    offset = start(replies)
+    later_offset = None if later is None else start(later)
     by_channel = fit_trees(
         _with_channel(replies),
         replies.replied,
@@ -296,23 +284,24 @@ def _fit(
     by_slot = None
     if n_slots > 1:
         by_slot = fit_trees(
-            _with_hour(replies, blank.slots),
+            _with_hour(replies, like.slots),
             replies.replied,
             offset,
             seed=seed,
             n_trees=trees[1],
             later=None
             if later is None or later_offset is None
-            else (_with_hour(later, blank.slots), later.replied, later_offset),
+            else (_with_hour(later, like.slots), later.replied, later_offset),
         )
     if by_slot is not None:
-        offset = offset + by_slot.logits(_with_hour(replies, blank.slots))
+        offset = offset + by_slot.logits(_with_hour(replies, like.slots))
     return OpenModel(
-        channels=blank.channels,
-        slots=blank.slots,
-        table=base[:, None] + _fit_cells(replies, offset, (n_channels, n_slots)),
-        typical=blank.typical,
-        opens_per_reply=blank.opens_per_reply,
+        channels=like.channels,
+        slots=like.slots,
+        table=table + _fit_cells(replies, offset, (n_channels, n_slots)),
+        typical=like.typical,
+        opens_per_reply=like.opens_per_reply,
+        linear=linear,
         by_channel=by_channel,
         by_slot=by_slot,
         calibration=calibration or Calibration(),

@@ -31,12 +31,14 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def log(n: int, seed: int) -> LoggedRows:
-    """Randomised contacts; the first feature opens, the second buys, the third likes the evening."""
+    """Randomised contacts; the first feature opens, the second buys, the third likes the evening, and the fourth
+    opens at both ends, which only trees can see."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, N_FEATURES))
     c, o, s = rng.integers(-1, 2, n), rng.integers(0, 2, n), rng.integers(0, 3, n)
     contacted = c >= 0
-    p_open = sigmoid(-0.5 + 1.2 * x[:, 0] + 0.8 * x[:, 2] * (s - 1) + 0.5 * c)
+    ends = 1.5 * (np.abs(x[:, 3]) - 0.8)
+    p_open = sigmoid(-0.5 + 1.2 * x[:, 0] + ends + 0.8 * x[:, 2] * (s - 1) + 0.5 * c)
     opened = contacted & (rng.random(n) < p_open)
     p = np.clip(0.08 + 0.04 * x[:, 1] + 0.1 * opened * (1 + 0.5 * x[:, 0]), 0.01, 0.9)
     converted = (rng.random(n) < p).astype(float)
@@ -67,6 +69,7 @@ def log(n: int, seed: int) -> LoggedRows:
 def fitted() -> FittedResponse:
     made = fit_response(log(6_000, 1), CHANNELS, attention_value_minor=100.0, seed=0)
     assert made.opens.by_channel is not None
+    assert len(made.opens.linear.standardiser.columns)
     return FittedResponse.from_files(made.to_files())
 
 

@@ -1,0 +1,172 @@
+"""The linear part of the logit of an open: what every feature adds on a channel and at a slot.
+
+    logit = table[c, s] + x' by_channel[c] + x' by_slot[s]
+    by_channel[c] = shared + own[c],   table[c, s] = mean + channel[c] + slot[s]
+
+Each group of coefficients (shared, own by channel, by slot, constants) is shrunk as far as the evidence asks,
+so a channel with few messages borrows from the others. The evidence is that of a Gaussian approximation at the
+present fit (penalised quasi-likelihood).
+
+References:
+    Breslow and Clayton (1993), Approximate inference in generalized linear mixed models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.choice import FloatArray
+from models.logged import IntArray
+from models.response.boosting import Float32Array, sigmoid
+from models.response.evidence import Moments, fit_evidence
+from models.response.standardiser import Standardiser, fit_standardiser, varying_columns
+
+_CHUNK = 16_384
+# Widths in logits before any message: shared (all features together), channel, channel x features, slot, slot x features.
+_WIDTHS = (0.5, 1.0, 0.4, 0.3, 0.4)
+_SHARED, _CHANNEL, _CHANNEL_FEATURES, _SLOT, _SLOT_FEATURES = range(5)
+_SEARCHES = 2
+_STEPS = 3
+_LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """Messages whose opening (or click) is known.
+
+    Attributes:
+        features: Shape (n, F).
+        channel: Index into the learned channels, shape (n,).
+        slot: Index of the slot, shape (n,).
+        replied: 1 or 0, shape (n,).
+    """
+
+    features: Float32Array
+    channel: IntArray
+    slot: IntArray
+    replied: FloatArray
+
+    def take(self, rows: np.ndarray) -> Replies:
+        """The same, of some rows."""
+        return Replies(
+            features=self.features[rows],
+            channel=self.channel[rows],
+            slot=self.slot[rows],
+            replied=self.replied[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLinear:
+    """Weights of the standardised features.
+
+    Attributes:
+        standardiser: From features to inputs.
+        by_channel: Shape (C, Z).
+        by_slot: Shape (S, Z).
+        variances: Prior variance of a coefficient of every group, by the evidence; empty before any fit.
+    """
+
+    standardiser: Standardiser
+    by_channel: FloatArray
+    by_slot: FloatArray
+    variances: FloatArray
+
+    @classmethod
+    def nothing(cls, n_channels: int, n_slots: int) -> OpenLinear:
+        """No feature adds anything."""
+        empty = np.zeros(0)
+        standardiser = Standardiser(
+            columns=np.zeros(0, dtype=np.intp), low=empty, high=empty, center=empty, scale=empty
+        )
+        return cls(
+            standardiser=standardiser,
+            by_channel=np.zeros((n_channels, 0)),
+            by_slot=np.zeros((n_slots, 0)),
+            variances=empty,
+        )
+
+    def inputs(self, features: Float32Array) -> FloatArray:
+        """Standardised features, shape (n, Z)."""
+        return self.standardiser.apply(features)[:, 1:]
+
+    def row_logits(self, messages: Replies) -> FloatArray:
+        """What the features add to every message as it was sent, shape (n,)."""
+        weights = self.by_channel[messages.channel] + self.by_slot[messages.slot]
+        return np.asarray(np.einsum("nz,nz->n", self.inputs(messages.features), weights))
+
+
+def fit_linear(
+    messages: Replies, n_channels: int, n_slots: int, mean: float, variances: FloatArray
+) -> tuple[OpenLinear, FloatArray]:
+    """Fit by Newton steps; the variances are searched for unless they are given.
+
+    Args:
+        messages: With known replies.
+        n_channels: Channels learned.
+        n_slots: Slots learned.
+        mean: Logit of the mean reply.
+        variances: Of an earlier fit, shape (5,), or empty.
+
+    Returns:
+        The weights, and the constants beside them: logits, shape (C, S).
+    """
+    features = messages.features.astype(np.float64)
+    standardiser = fit_standardiser(features, varying_columns(features))
+    z = standardiser.apply(features)[:, 1:]
+    n_inputs = z.shape[1]
+    sizes = (n_inputs, n_channels, n_channels * n_inputs, n_slots, n_slots * n_inputs)
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    per_feature = np.array([max(1, n_inputs), 1, max(1, n_inputs), 1, max(1, n_inputs)])
+    prior = np.square(_WIDTHS) / per_feature
+    theta: FloatArray = np.zeros(len(group))
+    for _ in range(0 if len(variances) else _SEARCHES):
+        moments = _moments(messages, z, n_channels, n_slots, mean, theta)
+        posterior = fit_evidence(moments, group, prior)
+        theta, found = posterior.mean, posterior.variances
+    kept = variances if len(variances) else found
+    for _ in range(_STEPS):
+        moments = _moments(messages, z, n_channels, n_slots, mean, theta)
+        theta = np.asarray(np.linalg.solve(moments.gram + np.diag(1.0 / kept[group]), moments.moment))
+    parts = np.split(theta, np.cumsum(sizes)[:-1])
+    model = OpenLinear(
+        standardiser=standardiser,
+        by_channel=parts[_SHARED] + parts[_CHANNEL_FEATURES].reshape(n_channels, n_inputs),
+        by_slot=parts[_SLOT_FEATURES].reshape(n_slots, n_inputs),
+        variances=kept,
+    )
+    return model, mean + parts[_CHANNEL][:, None] + parts[_SLOT]
+
+
+def _moments(
+    messages: Replies, z: FloatArray, n_channels: int, n_slots: int, mean: float, theta: FloatArray
+) -> Moments:
+    """X'WX, X'Wr and r'Wr of the working residuals r at the present fit, in chunks."""
+    n = len(z)
+    gram, moment, total = np.zeros((len(theta), len(theta))), np.zeros(len(theta)), 0.0
+    for start in range(0, n, _CHUNK):
+        at = slice(start, min(start + _CHUNK, n))
+        channel = np.eye(n_channels)[messages.channel[at]]
+        slot = np.eye(n_slots)[messages.slot[at]]
+        own = z[at]
+        x = np.hstack(
+            [
+                own,
+                channel,
+                (channel[:, :, None] * own[:, None]).reshape(len(own), -1),
+                slot,
+                (slot[:, :, None] * own[:, None]).reshape(len(own), -1),
+            ]
+        )
+        linear = x @ theta
+        p = sigmoid(mean + linear)
+        weight = np.maximum(p * (1 - p), _LEAST_WEIGHT)
+        root = np.sqrt(weight)
+        residual = (linear + (messages.replied[at] - p) / weight) * root
+        x *= root[:, None]
+        gram += x.T @ x
+        moment += x.T @ residual
+        total += float(residual @ residual)
+    return Moments(gram=gram, moment=moment, total=total, n=n)
