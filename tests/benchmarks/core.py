@@ -141,7 +141,7 @@ def fitted_world(seed: int) -> World:
     segments = Segments.by_quantile(rows.features, rows.feature_names, "x0")
     p_open = response.predict(rows.features, rows.grid, CHANNELS).p_open
     bandit = Bandit.fresh(CAMPAIGN.channels, SLOTS, segments).warm_start(
-        response_events(rows, p_open, segments, CAMPAIGN.channels)
+        response_events(rows, p_open, segments, CHANNELS)
     )
     features = rng.normal(size=(N_CUSTOMERS, N_FEATURES))
     features[rng.random(features.shape) < 0.05] = np.nan
