@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 NEXTCHANNEL_DATA_DIR ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 export NEXTCHANNEL_DATA_DIR
 
-.PHONY: demo test check format bench clean constraints wheel help
+.PHONY: demo test check format bench chaos clean constraints wheel help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,8 +28,11 @@ demo: $(VENV)/installed ## from raw history to a decision, a sent message and a 
 test: $(VENV)/installed ## run every test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-bench: $(VENV)/installed ## run one benchmark: NAME=core, drift or market (ARGS=--quick for a first look)
+bench: $(VENV)/installed ## run one benchmark (NAME=core; ARGS=--quick for a first look)
 	$(BIN)/python -m tests.benchmarks $(NAME) $(ARGS)
+
+chaos: $(VENV)/installed ## break something on purpose and count what was lost (NAME=...)
+	$(BIN)/python -m tests.chaos $(NAME) $(ARGS)
 
 check: $(VENV)/installed ## format, lint, types, imports
 	$(BIN)/ruff format --check .
