@@ -11,13 +11,20 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import problems
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
+from serving.dashboard.sign_in import sign_in_routes
+from serving.observability.requests import ObservedRequests
+from serving.routes.api_pages import mount_api_pages
 from serving.routes.campaigns import campaign_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
 from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.metrics import metrics_routes
 from serving.routes.report import report_routes
 from serving.routes.tracking import tracking_router
+from serving.security.described import describe_keys
+from serving.security.gate import Gate
+from serving.security.sessions import Sessions
 from serving.service import Service
 
 
@@ -37,18 +44,36 @@ def create_app(service: Service) -> FastAPI:
         version=version("nextchannel"),
         description="For this customer, now: which offer, on which channel, at what time - or better not at all?",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if service.protection.docs else None,
     )
     problems.install(app)
+    sessions = Sessions(service.tracking_secret)
     for router in (
         decision_routes(service),
         interaction_routes(service),
         campaign_routes(service),
         report_routes(service),
         health_routes(service),
+        metrics_routes(service),
         dashboard_routes(service),
+        sign_in_routes(service, sessions),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    if service.protection.docs:
+        mount_api_pages(app)
     describe_answers(app)
+    describe_keys(app)
+    # The last one added is the outermost.
+    app.add_middleware(
+        Gate,
+        ring=service.key_ring,
+        sessions=sessions,
+        protection=service.protection,
+        clock=service.clock,
+    )
+    app.add_middleware(ObservedRequests, metrics=service.metrics)
     return app

@@ -19,7 +19,10 @@ from serving.background import Repeating
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.sending import SendingThread
 from serving.service import Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
@@ -52,6 +55,7 @@ class ServiceConfig:
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         n_threads: Requests that wait for the database at the same time.
+        protection: How the HTTP side is protected.
         title: Name of the service on its pages.
         currency: How money is written.
         seed: Of the sender's jitter.
@@ -62,8 +66,6 @@ class ServiceConfig:
     tracking_uri: str
     artifact_root: Path | None = None
     online_store: Mapping[str, object] | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
     tracking_secret: str = ""
     run_dispatcher: bool = True
@@ -72,6 +74,7 @@ class ServiceConfig:
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     deadline_ms: float = 200.0
     n_threads: int = 10
+    protection: Protection = field(default_factory=Protection)
     title: str = "nextchannel"
     currency: Currency = field(default_factory=Currency)
     seed: int = 0
@@ -96,18 +99,28 @@ def build(config: ServiceConfig) -> Service:
         workspace.define()
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
+    metrics = Metrics()
     return Service(
         title=config.title,
         currency=config.currency,
         engine=engine,
         snapshots=snapshots,
         decider=Decider(
-            engine, snapshots, FeatureReader(workspace), writer, config.currency, config.deadline_ms / 1000
+            engine,
+            snapshots,
+            FeatureReader(workspace),
+            writer,
+            config.currency,
+            config.deadline_ms / 1000,
+            metrics=metrics,
         ),
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        key_ring=KeyRing(engine, utc_now),
+        protection=config.protection,
+        metrics=metrics,
         background=(Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),),
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
     )

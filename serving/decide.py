@@ -32,6 +32,8 @@ from models.domain.errors import (
 )
 from serving.answer import LEARNED, Setting, to_decision
 from serving.money import Currency
+from serving.observability.metrics import Metrics
+from serving.observability.redact import HIDDEN
 from serving.reading import Degraded, FeatureSource, Reading, in_order, read_features
 from serving.snapshot import Model, Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
@@ -112,6 +114,7 @@ class Decider:
         currency: How explanations write money.
         deadline_seconds: How long features may take, for every hundred customers of a call.
         n_readers: Feature reads at the same time.
+        metrics: Where decisions and the time of their stages are counted.
     """
 
     def __init__(
@@ -123,7 +126,9 @@ class Decider:
         currency: Currency,
         deadline_seconds: float,
         n_readers: int = 8,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = Metrics() if metrics is None else metrics
         self._engine = read_only(engine)
         self._snapshots = snapshots
         self._features = features
@@ -170,7 +175,7 @@ class Decider:
         """
         snapshot = self._snapshots.current
         docket = _Docket(requests)
-        with reaching_the_store(), self._engine.connect() as conn:
+        with self._metrics.stage("read"), reaching_the_store(), self._engine.connect() as conn:
             self._open_cases(conn, docket, snapshot, now)
         for attempt in range(_MOST_ATTEMPTS):
             if not docket.open:
@@ -180,7 +185,9 @@ class Decider:
             self._choose_and_record(docket, snapshot, now)
         if docket.open:
             raise StoreUnavailableError("too many others take of the same limits; try again")
-        return [docket.answers[index] for index in range(len(requests))]
+        answers = [docket.answers[index] for index in range(len(requests))]
+        self._metrics.decided([answer for answer in answers if isinstance(answer, Decision)])
+        return answers
 
     def recorded(self, decision_id: str) -> Decision:
         """A decision taken before.
@@ -229,7 +236,8 @@ class Decider:
             case.chosen_again = True
 
     def _choose_and_record(self, docket: _Docket, snapshot: Snapshot, now: datetime) -> None:
-        decided = self._choose(docket, snapshot, now)
+        with self._metrics.stage("choose"):
+            decided = self._choose(docket, snapshot, now)
         commands = {
             index: RecordDecision(
                 decision=decision,
@@ -241,7 +249,8 @@ class Decider:
             for index, decision in sorted(decided.items())
             if not decision.dry_run
         }
-        outcomes = self._writer.record(list(commands.values())) if commands else []
+        with self._metrics.stage("record"):
+            outcomes = self._writer.record(list(commands.values())) if commands else []
         written = dict(zip(commands, outcomes, strict=True))
         known = [index for index, outcome in written.items() if outcome == KNOWN]
         if known:
@@ -266,13 +275,14 @@ class Decider:
     def _choose(self, docket: _Docket, snapshot: Snapshot, now: datetime) -> dict[int, Decision]:
         """A decision for every open case; a case whose campaign has closed gets its error."""
         indexes = list(docket.open)
-        reading = read_features(
-            self._features,
-            self._readers,
-            [docket.open[index].customer.customer_id for index in indexes],
-            now,
-            self._deadline_seconds * max(1.0, len(indexes) / _CUSTOMERS_A_DEADLINE),
-        )
+        with self._metrics.stage("features"):
+            reading = read_features(
+                self._features,
+                self._readers,
+                [docket.open[index].customer.customer_id for index in indexes],
+                now,
+                self._deadline_seconds * max(1.0, len(indexes) / _CUSTOMERS_A_DEADLINE),
+            )
         alike: dict[tuple[str, bool], list[int]] = {}
         for row, index in enumerate(indexes):
             key = docket.open[index].campaign.campaign_id, bool(reading.missing[row])
@@ -377,7 +387,7 @@ def _customer_id(conn: Connection, request: DecisionRequest) -> str:
     assert identity is not None
     found = find_customer_id(conn, identity.kind, identity.value)
     if found is None:
-        raise NotFoundError("identity", f"{identity.kind}:{identity.value}")
+        raise NotFoundError("identity", f"{identity.kind}:{HIDDEN}")
     return found
 
 

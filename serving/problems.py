@@ -25,9 +25,12 @@ from models.domain.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
+from serving.observability.redact import redact
 
 logger = logging.getLogger(__name__)
 
+# Key of the ASGI scope: the kind of problem that a request was answered with.
+PROBLEM = "nextchannel.problem"
 RETRY_AFTER_SECONDS = 1
 _LONGEST_SHOWN = 200
 
@@ -82,7 +85,7 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
         type=f"/problems/{kind}",
         title=title,
         status=status,
-        detail=printable(str(error)),
+        detail=redact(printable(str(error))),
         instance=instance,
         errors=errors,
     )
@@ -96,16 +99,17 @@ def install(app: FastAPI) -> None:
         problem = problem_of(error, request.url.path)
         if problem.status >= 500:
             logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(problem)
+        return _answer(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(_invalid_request(error.errors(), request.url.path))
+        return _answer(request, _invalid_request(error.errors(), request.url.path))
 
     @app.exception_handler(HTTPException)
     async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
         title = HTTPStatus(error.status_code).phrase
-        return respond(
+        return _answer(
+            request,
             Problem(
                 type=f"/problems/{title.lower().replace(' ', '-')}",
                 title=title,
@@ -130,6 +134,12 @@ def install(app: FastAPI) -> None:
         )
 
 
+def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer, and leave word of it for whoever counts problems."""
+    request.scope[PROBLEM] = problem.type.rpartition("/")[2]
+    return respond(problem, headers)
+
+
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that carries a problem document."""
     headers = headers or {}
@@ -144,8 +154,11 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
 
 
 def shown(value: object) -> str:
-    """A value as it was given, shortened and printable."""
-    text = printable(value if isinstance(value, str) else repr(value))
+    """A value as it was given, shortened and printable, without secrets and contact points.
+
+    Callers write the answers that they get into their own logs.
+    """
+    text = redact(printable(value if isinstance(value, str) else repr(value)))
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
 
 
@@ -156,14 +169,7 @@ def printable(text: str) -> str:
 
 def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
     """From pydantic's list of errors; the field's path loses the leading `body`, `query` or `path`."""
-    found = [
-        FieldError(
-            field=printable(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])),
-            value=shown(error.get("input", "")),
-            bound=printable(error["msg"]),
-        )
-        for error in errors
-    ]
+    found = [_wrong_field(error) for error in errors]
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Problem(
@@ -173,4 +179,16 @@ def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
         detail=f"{first.field}: {first.bound}{more}",
         instance=instance,
         errors=found,
+    )
+
+
+def _wrong_field(error: Any) -> FieldError:
+    path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
+    if error["type"] == "json_invalid":
+        # The path of text that is no JSON is the position at which it ceases to be.
+        return FieldError(
+            field="body", value="", bound=f"must be JSON: {error['ctx']['error']} at byte {path[-1]}"
+        )
+    return FieldError(
+        field=printable(".".join(path)), value=shown(error.get("input", "")), bound=printable(error["msg"])
     )

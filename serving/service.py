@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -14,11 +16,21 @@ from sqlalchemy import Engine
 from serving.background import Repeating
 from serving.decide import Decider
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.snapshot import Snapshots
 from serving.store.writer import DecisionWriter
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_OPEN = (
+    "callers need no key: only this machine is answered; `nextchannel keys create` makes the first key, and from then "
+    "on every caller needs one"
+)
 
 
 class Sender(Protocol):
@@ -44,7 +56,10 @@ class Service:
 
     Attributes:
         engine: The history.
-        tracking_secret: Key of the tokens in tracked links.
+        tracking_secret: Key of the tokens in tracked links, and of what browsers are signed in with.
+        key_ring: The API keys.
+        protection: How the HTTP side is protected.
+        metrics: Figures of this process.
         threads: Where requests wait for the database, so that the event loop does not.
         background: What runs beside the requests.
         sender: None where another process sends.
@@ -60,16 +75,22 @@ class Service:
     refresher: FeatureRefresher
     threads: ThreadPoolExecutor
     tracking_secret: str
+    key_ring: KeyRing
+    protection: Protection = field(default_factory=Protection)
+    metrics: Metrics = field(default_factory=Metrics)
     background: tuple[Repeating, ...] = ()
     sender: Sender | None = None
     clock: Callable[[], datetime] = field(default=utc_now)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work without holding up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        """Run blocking work without holding up the event loop; its log lines name the request."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, copy_context().run, work)
 
     def start(self) -> None:
         """Load what decisions need and start every thread."""
+        self.key_ring.start()
+        if not self.protection.keys_required(self.key_ring.empty):
+            logger.warning(_OPEN)
         self.snapshots.reload()
         self.decider.warm(self.clock())
         self.writer.start()
@@ -85,6 +106,7 @@ class Service:
             self.sender.stop()
         for work in self.background:
             work.stop()
+        self.key_ring.stop()
         self.refresher.stop()
         self.writer.stop()
         self.decider.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -117,11 +118,17 @@ class Snapshots:
         self._model_error: str | None = None
         self._former: dict[str, Model] = {}
         self._reloading = threading.Lock()
+        self._looked_at: float | None = None
 
     @property
     def loaded(self) -> bool:
         """Whether there has been a first snapshot."""
         return self._current is not None
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago it was last looked for changes; None before the first time."""
+        return None if self._looked_at is None else time.monotonic() - self._looked_at
 
     @property
     def model_error(self) -> str | None:
@@ -162,6 +169,7 @@ class Snapshots:
             model_changed = self._reload_model()
             with self._engine.connect() as conn:
                 seen = _fingerprint(conn)
+                self._looked_at = time.monotonic()
                 if self._current is not None and seen == self._seen and not model_changed:
                     return False
                 known = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}

@@ -23,6 +23,8 @@ def connect(database_url: str) -> Engine:
     Every transaction takes SQLite's write lock when it begins, so that one which reads first and writes later
     waits instead of failing. `read_only(engine)` gives transactions that take no lock.
 
+    The parameters of statements, contact points among them, are kept out of errors.
+
     Args:
         database_url: SQLAlchemy URL, for example `sqlite:////var/lib/nextchannel/history.db` or
             `postgresql+psycopg://user@host/name`.
@@ -30,7 +32,11 @@ def connect(database_url: str) -> Engine:
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
         return create_engine(
-            url, json_serializer=_to_json, json_deserializer=orjson.loads, pool_pre_ping=True
+            url,
+            json_serializer=_to_json,
+            json_deserializer=orjson.loads,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +44,7 @@ def connect(database_url: str) -> Engine:
         url,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
+        hide_parameters=True,
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)

@@ -237,3 +237,16 @@ rewards = Table(
     Column("final", Boolean, nullable=False),
     Column("as_of", UtcMoment, nullable=False),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(16), primary_key=True, comment="the readable part of the key"),
+    Column("name", String(64), nullable=False, index=True, comment="who calls; two live keys at most"),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the whole key, hexadecimal"),
+    Column("scopes", Document, nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment),
+    Column("revoked_at", UtcMoment),
+    Column("last_used_at", UtcMoment, comment="to the minute"),
+)

@@ -14,6 +14,7 @@ from serving.explain.catalogue import Language
 from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
 from serving.explain.told import Teller
+from serving.observability.context import note_decision
 from serving.problems import problem_of
 from serving.routes.examples import PROBLEMS, REQUESTS
 from serving.routes.explained import RecordedDecisionOut
@@ -34,7 +35,9 @@ def decision_routes(service: Service) -> APIRouter:
         """
         asked = request.to_request()
         now = service.clock()
-        return DecisionOut.of(await service.in_thread(lambda: service.decider.decide(asked, now)))
+        decision = await service.in_thread(lambda: service.decider.decide(asked, now))
+        note_decision(decision.decision_id)
+        return DecisionOut.of(decision)
 
     @router.post("/batch")
     async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:

@@ -63,6 +63,11 @@ class DecisionWriter:
         thread = self._thread
         return thread is not None and thread.is_alive()
 
+    @property
+    def n_waiting(self) -> int:
+        """How many submissions wait for a commit."""
+        return self._waiting.qsize()
+
     def record(self, commands: Sequence[RecordDecision]) -> list[RecordOutcome]:
         """Write decisions and wait for the commit.
 

@@ -23,7 +23,10 @@ from models.domain.experiment import Experiment
 from models.policy.bandit import Bandit
 from serving.decide import Decider
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.service import Service
 from serving.snapshot import Model, Snapshots
 from serving.store.writer import DecisionWriter
@@ -199,20 +202,28 @@ class Market:
         with self.engine.begin() as conn:
             save_channel(conn, channel, self.now + timedelta(seconds=1))
 
-    def service(self, deadline_seconds: float = 1.0, start: bool = True) -> Service:
+    def service(
+        self, deadline_seconds: float = 1.0, start: bool = True, protection: Protection | None = None
+    ) -> Service:
         """A service over the market."""
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
+        metrics = Metrics()
         made = Service(
             title="nextchannel",
             currency=Currency(),
             engine=self.engine,
             snapshots=snapshots,
-            decider=Decider(self.engine, snapshots, self.features, writer, Currency(), deadline_seconds),
+            decider=Decider(
+                self.engine, snapshots, self.features, writer, Currency(), deadline_seconds, metrics=metrics
+            ),
+            metrics=metrics,
             writer=writer,
             refresher=FeatureRefresher(self.features, lambda: self.now),
             threads=ThreadPoolExecutor(8),
             tracking_secret="a secret of the tests",
+            key_ring=KeyRing(self.engine, lambda: self.now),
+            protection=protection or Protection(),
             clock=lambda: self.now,
         )
         if start:

@@ -279,7 +279,12 @@ def test_a_wrong_campaign_is_refused_with_the_field(api, change, field):
 
 def test_health_and_readiness(api, market):
     assert api.get("/healthz").json() == {"status": "ok"}
-    assert api.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
+    assert api.get("/readyz").json() == {
+        "ready": True,
+        "reasons": [],
+        "degraded": [],
+        "keys_required": False,
+    }
 
 
 def test_readiness_says_what_is_missing(market, tmp_path):
