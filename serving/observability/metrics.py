@@ -73,13 +73,13 @@ class Metrics:
         )
         self.decisions = Counter(
             "nextchannel_decisions",
-            "Decisions taken, dry runs included.",
+            "Decisions answered, dry runs and repeats included.",
             ("channel", "arm"),
             registry=self.registry,
         )
         self.degraded = Counter(
             "nextchannel_decisions_degraded",
-            "Decisions taken by a simpler policy, by what was missing.",
+            "Decisions answered by a simpler policy, by what was missing.",
             ("reason",),
             registry=self.registry,
         )

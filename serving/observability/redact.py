@@ -13,7 +13,7 @@ _PATTERNS = (
     (re.compile(r"(://[^\s:/@]+):[^\s@/]+@"), rf"\1:{HIDDEN}@"),
     (re.compile(r"[A-Za-z0-9._%+'-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}"), HIDDEN),
     # E.164 with its plus sign, and as people write it.
-    (re.compile(r"\+\d(?:[ ()-]?\d){6,14}\b"), HIDDEN),
+    (re.compile(r"\+\d(?:[ ()-]{0,2}\d){6,14}\b"), HIDDEN),
 )
 
 
