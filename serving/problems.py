@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 PROBLEM = "nextchannel.problem"
 RETRY_AFTER_SECONDS = 1
 _LONGEST_SHOWN = 200
+# What reading a body as JSON raises beside a syntax error: bytes that are no text, endless numbers, endless nesting.
+_UNREADABLE = (ValueError, RecursionError)
 
 
 class FieldError(BaseModel):
@@ -107,6 +109,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, _UNREADABLE):
+            return _answer(request, _unreadable(request.url.path))
         title = HTTPStatus(error.status_code).phrase
         return _answer(
             request,
@@ -179,6 +183,18 @@ def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
         detail=f"{first.field}: {first.bound}{more}",
         instance=instance,
         errors=found,
+    )
+
+
+def _unreadable(instance: str) -> Problem:
+    bound = "must be JSON in UTF-8, with numbers of at most 4,300 digits"
+    return Problem(
+        type="/problems/invalid-request",
+        title="The request is not valid",
+        status=422,
+        detail=f"body: {bound}",
+        instance=instance,
+        errors=[FieldError(field="body", value="", bound=bound)],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, StrictBool
 
 from features.history.append import Appended, append_interactions
 from models.domain.interaction import Interaction, InteractionKind
@@ -31,8 +31,12 @@ class InteractionIn(BaseModel):
     campaign_id: Name | None = None
     offer_id: Name | None = None
     decision_id: ShortName | None = Field(default=None, description="The decision that it answers.")
-    value_minor: FiniteFloat | None = Field(default=None, description="Of a conversion or purchase.")
-    machine_made: bool = Field(default=False, description="Made by a proxy or scanner: never learned from.")
+    value_minor: Annotated[FiniteFloat, Strict()] | None = Field(
+        default=None, description="Of a conversion or purchase."
+    )
+    machine_made: StrictBool = Field(
+        default=False, description="Made by a proxy or scanner: never learned from."
+    )
     attributes: Annotated[dict[ShortName, LongText], Field(max_length=50)] = Field(default_factory=dict)
 
     def to_interaction(self) -> Interaction:

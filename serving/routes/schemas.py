@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from models.domain.action import ReasonCode
 from models.domain.campaign import Mode
@@ -40,7 +40,7 @@ class DecisionIn(BaseModel):
     campaign_id: Name
     customer_id: Name | None = None
     identity: IdentityIn | None = None
-    dry_run: bool = Field(default=False, description="Decide, but record and send nothing.")
+    dry_run: StrictBool = Field(default=False, description="Decide, but record and send nothing.")
     decision_id: UUID | None = Field(
         default=None, description="Your own id: asking again with it gives the recorded decision."
     )

@@ -17,6 +17,7 @@ _REFUSALS = {
     "415": "The body is of a type that is not read here.",
     "429": "The key asks too often; try again after `Retry-After` seconds.",
 }
+_LOCAL_TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"
 _WITHOUT_BODY = ("401", "403", "429")
 
 
@@ -37,6 +38,7 @@ def describe_keys(app: FastAPI) -> None:
                 }
             }
             components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema())
+            _say_local_times(described)
             for path, operations in described["paths"].items():
                 for method, operation in operations.items():
                     rule = rules.find(method.upper(), path)
@@ -47,6 +49,19 @@ def describe_keys(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _say_local_times(described: Any) -> None:
+    """Times of day are written without an offset, which the format `time` (RFC 3339) would ask for."""
+    if isinstance(described, dict):
+        if described.get("format") == "time":
+            del described["format"]
+            described["pattern"] = _LOCAL_TIME
+        for inner in described.values():
+            _say_local_times(inner)
+    elif isinstance(described, list):
+        for inner in described:
+            _say_local_times(inner)
 
 
 def _add_refusals(operation: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The gate: every request passes it before anything else looks at it.
 
-In this order: size of the head (431), key (401), scope (403), rate (429), content type (415), size of the body (413),
+In this order: size of the head (431), method (405), key (401), scope (403), rate (429), content type (415), size of the body (413),
 time that the body takes (408), depth of JSON (422). A plain ASGI middleware: Starlette's `BaseHTTPMiddleware` would
 cost more than all that it does.
 """
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import FieldError, Problem
+from serving.problems import PROBLEM, FieldError, Problem
 from serving.security.buckets import Allowance, Buckets
 from serving.security.json_depth import DEEPEST, within_depth
 from serving.security.key_ring import KeyRing
@@ -116,6 +116,9 @@ class Gate:
         try:
             headers = dict(scope["headers"])
             _check_head(scope, headers)
+            # Before the router: it would take a path such as /v1/decisions/batch for a decision's id.
+            if allowed := self._rules.others(scope["method"], scope["path"]):
+                raise _other_methods(allowed)
             allowance = self._admit(scope, rule, headers)
             if allowance is not None:
                 added = [*added, *_rate_headers(allowance)]
@@ -266,6 +269,16 @@ def _check_head(scope: Scope, headers: Headers) -> None:
         )
 
 
+def _other_methods(allowed: tuple[str, ...]) -> Refusal:
+    return Refusal(
+        405,
+        "method-not-allowed",
+        "Method Not Allowed",
+        f"Methods of this address: {', '.join(allowed)}.",
+        [(b"allow", ", ".join(allowed).encode())],
+    )
+
+
 def _too_large(most: int) -> Refusal:
     return Refusal(
         413,
@@ -354,6 +367,7 @@ def _completed(headers: Pairs, added: Pairs) -> Pairs:
 
 async def _answer(refusal: Refusal, scope: Scope, added: Pairs, send: Send) -> None:
     """Send a refusal as a problem document."""
+    scope[PROBLEM] = refusal.kind
     problem = Problem(
         type=f"/problems/{refusal.kind}",
         title=refusal.title,

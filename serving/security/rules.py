@@ -76,6 +76,10 @@ class RuleTable:
 
     def __init__(self, rules: Sequence[Rule] = RULES) -> None:
         self._fixed = {(rule.method, rule.path): rule for rule in rules if "{" not in rule.path}
+        self._methods: dict[str, tuple[str, ...]] = {}
+        for rule in rules:
+            if "{" not in rule.path:
+                self._methods[rule.path] = (*self._methods.get(rule.path, ()), rule.method)
         self._others = [(rule, pattern(rule.path)) for rule in rules if "{" in rule.path]
 
     def find(self, method: str, path: str) -> Rule:
@@ -89,6 +93,11 @@ class RuleTable:
             if rule.method == method and expression.fullmatch(path):
                 return rule
         return Rule(method, UNLISTED, Scope.ADMIN, ANY)
+
+    def others(self, method: str, path: str) -> tuple[str, ...]:
+        """The methods of a path without parameters, where the one that is asked for is none of them."""
+        known = self._methods.get(path, ())
+        return () if method in known or (method == "HEAD" and "GET" in known) else known
 
 
 def pattern(path: str) -> re.Pattern[str]:

@@ -298,6 +298,15 @@ def test_a_body_has_a_type_that_is_read_there(open_app):
 
 
 @ONE_DATABASE
+def test_an_address_tells_its_methods(open_app):
+    api = open_app()
+    answer = api.get("/v1/decisions/batch")
+    refused(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "POST"
+    assert api.request("OPTIONS", "/v1/campaigns").headers["allow"] == "GET, POST"
+
+
+@ONE_DATABASE
 def test_the_head_of_a_request_has_a_largest_size(open_app):
     api = open_app()
     refused(api.get("/healthz", headers={"x": "y" * 17_000}), 431, "headers-too-large")
@@ -323,6 +332,14 @@ def test_text_that_is_no_json_is_called_body(open_app):
     assert document["errors"] == [
         {"field": "body", "value": "", "bound": "must be JSON: Expecting value at byte 6"}
     ]
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize("body", [b"\xff\xfe\xff", b"\xc3\x28", b"1" * 5_000])
+def test_bytes_that_are_no_text_are_called_body_too(open_app, body):
+    api = open_app()
+    answer = api.post("/v1/decisions", content=body, headers={"content-type": "application/json"})
+    assert refused(answer, 422, "invalid-request")["errors"][0]["field"] == "body"
 
 
 @ONE_DATABASE
