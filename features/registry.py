@@ -166,7 +166,7 @@ class ModelRegistry:
 
         Raises:
             NotFoundError: there is no such version, or nobody has this alias yet.
-            BundleError: its files are damaged or gone.
+            BundleError: its files are damaged, gone, or not those that were published.
         """
         from mlflow.exceptions import MlflowException
 
@@ -181,7 +181,13 @@ class ModelRegistry:
             files = _download(source, self._tracking_uri)
         except (MlflowException, OSError) as exc:
             raise BundleError(f"the files of model version {known.version} cannot be read: {exc}") from exc
-        return Bundle.from_files(files)
+        bundle = Bundle.from_files(files)
+        # The files hash to their manifest; that it is the manifest that was published, the registry's database says.
+        if bundle.version != known.bundle_version:
+            raise BundleError(
+                f"model version {known.version} holds bundle {bundle.version}, published was {known.bundle_version}"
+            )
+        return bundle
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """Every published version, newest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ from features.history.tables import api_keys
 from models.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from serving.app import create_app
 from serving.observability.logs import LogFormat, configure
+from serving.security.gate import Gate
 from serving.security.key_ring import REFRESH_SECONDS
 from serving.security.keys import NewKey, Scope, create_key, list_keys, revoke_key, rotate_key
 from serving.security.protection import Protection
 from serving.security.rules import RULES
+from serving.security.sessions import Sessions
 
 ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 ASK = {"customer_id": "ada", "campaign_id": "spring", "dry_run": True}
@@ -312,6 +315,41 @@ def test_the_head_of_a_request_has_a_largest_size(open_app):
     refused(api.get("/healthz", headers={"x": "y" * 17_000}), 431, "headers-too-large")
     refused(api.get("/healthz", headers={f"x-{i}": "y" for i in range(101)}), 431, "headers-too-large")
     refused(api.get("/healthz?" + "q" * 17_000), 431, "headers-too-large")
+
+
+@ONE_DATABASE
+def test_a_body_that_does_not_arrive_is_not_waited_for(market, monkeypatch):
+    monkeypatch.setattr("serving.security.gate.BODY_SECONDS", 0.02)
+    sent: list[dict] = []
+
+    async def ask() -> None:
+        async def never() -> dict:
+            return await asyncio.get_running_loop().create_future()
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        service = market.service()
+        gate = Gate(
+            create_app(service),
+            service.key_ring,
+            Sessions(service.tracking_secret),
+            Protection(),
+            service.clock,
+        )
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"9")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/decisions",
+            "query_string": b"",
+            "headers": headers,
+        }
+        await gate(scope, never, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 @ONE_DATABASE

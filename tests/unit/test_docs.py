@@ -10,6 +10,7 @@ from models.explanation.flips import FlipKind
 from nextchannel.settings import Settings
 from serving.explain.catalogue import Absence, Language
 from serving.explain.languages import CATALOGUES
+from serving.observability.metrics import Metrics
 from serving.reading import Degraded
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.schemas import DecisionOut
@@ -48,6 +49,22 @@ def test_every_way_of_being_degraded_is_documented() -> None:
     page = (DOCS / "explanation" / "how-a-decision-is-made.md").read_text()
     for reason in Degraded:
         assert f"| `{reason}` |" in page
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    page = (DOCS / "explanation" / "security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) >= 20
+    for path, test in named:
+        assert f"def {test}" in (DOCS.parent / path).read_text()
+    for risk in range(1, 11):
+        assert f"| API{risk} " in page
+
+
+def test_every_figure_is_described() -> None:
+    page = (DOCS / "how-to" / "observe.md").read_text()
+    for collector in Metrics().registry.collect():
+        assert f"`{collector.name}" in page
 
 
 def test_links_between_documents_lead_somewhere() -> None:
