@@ -21,8 +21,8 @@ _TOLD = 12_000
 _LEFT_OUT = "positive_data_acceptance"
 
 
-def run(address: str, key: str, phases: str, max_examples: int, seed: int) -> tuple[int, str]:
-    """Exit code and report of one run."""
+def run(address: str, key: str, phases: str, max_examples: int, seed: int, folder: Path) -> tuple[int, str]:
+    """Exit code and report of one run; what Schemathesis keeps goes into the folder."""
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
@@ -38,6 +38,7 @@ def run(address: str, key: str, phases: str, max_examples: int, seed: int) -> tu
             "--header",
             f"Authorization: Bearer {key}",
         ],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     phases = "examples,coverage" if options.quick else "examples,coverage,fuzzing"
     with tempfile.TemporaryDirectory() as folder, LiveService(Path(folder)) as service:
-        code, report = run(service.address, service.key, phases, options.max_examples, options.seed)
+        code, report = run(service.address, service.key, phases, options.max_examples, options.seed, Path(folder))
         alive = service.running
     sys.stdout.write(report[-_TOLD:] + "\n")
     told = {"chaos": "schema", "phases": phases, **figures(report), "exit_code": code, "alive": alive}
