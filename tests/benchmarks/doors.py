@@ -34,8 +34,7 @@ from serving.service import Service
 from tests.integration.conftest import Market
 
 _PEOPLE = 200
-# Of one decision: features, choose, record and the read before them.
-_STAGES = ("read", "features", "choose", "record")
+_STAGES = ("features", "choose", "transaction")
 
 
 def _request(path: str, body: bytes, key: str) -> tuple[Scope, bytes]:

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -358,20 +359,40 @@ def attack(service: Target, n: int, seed: int, tally: Tally, *, every: int = 10_
     connection.close()
 
 
+def attack_by_many(service: Target, n: int, seed: int, n_connections: int) -> Tally:
+    """The same over several connections at a time, each with its share."""
+    tallies = [Tally() for _ in range(n_connections)]
+    running: list[Future[None]] = []
+    with ThreadPoolExecutor(n_connections) as threads:
+        for number, tally in enumerate(tallies):
+            share = n // n_connections + (number < n % n_connections)
+            running.append(threads.submit(attack, service, share, seed + number, tally, every=2_500))
+    for one in running:
+        one.result()
+    whole = Tally()
+    for tally in tallies:
+        whole.statuses += tally.statuses
+        whole.closed += tally.closed
+        whole.hung += tally.hung
+        whole.failed += tally.failed
+    return whole
+
+
 def main(arguments: list[str]) -> int:
     """Run it; 0 where nothing failed."""
     parser = argparse.ArgumentParser(prog="malformed", description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--quick", action="store_true", help="2,000 requests")
     options = parser.parse_args(arguments)
     n = 2_000 if options.quick else options.requests
-    tally, warm = Tally(), Tally()
+    warm = Tally()
     with tempfile.TemporaryDirectory() as folder, LiveService(Path(folder)) as service:
         attack(service, min(_WARM_UP, n), options.seed + 1, warm)
         before = service.rss_mb
         began = time.monotonic()
-        attack(service, n, options.seed, tally)
+        tally = attack_by_many(service, n, 100 * options.seed, options.connections)
         seconds = time.monotonic() - began
         after = service.rss_mb
         alive = service.running and httpx.get(f"{service.address}/healthz").status_code == httpx.codes.OK
@@ -384,7 +405,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(told[-6_000:] + "\n")
     figures = {
         "chaos": "malformed",
-        "requests": n,
+        "requests": sum(tally.statuses.values()) + tally.closed + len(tally.hung),
         "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
         "closed_without_answer": tally.closed,
         "server_errors": len(failed),

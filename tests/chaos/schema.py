@@ -64,7 +64,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     phases = "examples,coverage" if options.quick else "examples,coverage,fuzzing"
     with tempfile.TemporaryDirectory() as folder, LiveService(Path(folder)) as service:
-        code, report = run(service.address, service.key, phases, options.max_examples, options.seed, Path(folder))
+        code, report = run(
+            service.address, service.key, phases, options.max_examples, options.seed, Path(folder)
+        )
         alive = service.running
     sys.stdout.write(report[-_TOLD:] + "\n")
     told = {"chaos": "schema", "phases": phases, **figures(report), "exit_code": code, "alive": alive}
