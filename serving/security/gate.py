@@ -31,6 +31,8 @@ CALLER = "nextchannel.caller"
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 16 * 1024
 BODY_SECONDS = 30.0
+# Of NDJSON, which is read line by line and never lies in memory as a whole.
+STREAM_FACTOR = 16
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -220,6 +222,8 @@ class Gate:
                 "The body is of a type that is not read here",
                 f"Content-Type == {media!r}, must be one of {', '.join(rule.media)}",
             )
+        if media == NDJSON:
+            most *= STREAM_FACTOR
         if length is not None and (not length.isdigit() or int(length) > most):
             raise _too_large(most)
         if media == NDJSON:
@@ -236,7 +240,13 @@ class Gate:
                 [(b"connection", b"close")],
             ) from None
         if body is None:
-            return receive
+            raise Refusal(
+                400,
+                "bad-request",
+                "Bad Request",
+                "The body ended before its stated length.",
+                [(b"connection", b"close")],
+            )
         if (media == JSON[0] or media.endswith("+json")) and not within_depth(body):
             bound = f"must be JSON, nested at most {DEEPEST} deep"
             raise Refusal(

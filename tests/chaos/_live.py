@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -58,6 +59,8 @@ class LiveService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> LiveService:
+        # Whoever ends this program ends the service too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "nextchannel", "serve"], cwd=ROOT, env=self._environment, stderr=log

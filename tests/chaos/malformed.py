@@ -334,13 +334,17 @@ class Target(Protocol):
         ...
 
 
-def attack(service: Target, n: int, seed: int, tally: Tally, *, every: int = 10_000) -> None:
-    """Send n spoilt requests, one after the other."""
+def attack(
+    service: Target, n: int, seed: int, tally: Tally, *, every: int = 10_000, until: float = float("inf")
+) -> None:
+    """Send n spoilt requests, one after the other, or as many as there is time for (`until`, monotonic seconds)."""
     rng = Random(seed)
     described = httpx.get(f"{service.address}/openapi.json").json()
     good = seeds(described)
     connection = Connection(service.port)
     for number in range(n):
+        if time.monotonic() > until:
+            break
         request, last = spoil(rng.choice(good), rng, service.key)
         try:
             status = connection.send(request, last=last)
@@ -359,14 +363,16 @@ def attack(service: Target, n: int, seed: int, tally: Tally, *, every: int = 10_
     connection.close()
 
 
-def attack_by_many(service: Target, n: int, seed: int, n_connections: int) -> Tally:
+def attack_by_many(service: Target, n: int, seed: int, n_connections: int, until: float) -> Tally:
     """The same over several connections at a time, each with its share."""
     tallies = [Tally() for _ in range(n_connections)]
     running: list[Future[None]] = []
     with ThreadPoolExecutor(n_connections) as threads:
         for number, tally in enumerate(tallies):
             share = n // n_connections + (number < n % n_connections)
-            running.append(threads.submit(attack, service, share, seed + number, tally, every=2_500))
+            running.append(
+                threads.submit(attack, service, share, seed + number, tally, every=2_500, until=until)
+            )
     for one in running:
         one.result()
     whole = Tally()
@@ -383,6 +389,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="malformed", description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop then, and tell how far it came"
+    )
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--quick", action="store_true", help="2,000 requests")
     options = parser.parse_args(arguments)
@@ -392,7 +401,8 @@ def main(arguments: list[str]) -> int:
         attack(service, min(_WARM_UP, n), options.seed + 1, warm)
         before = service.rss_mb
         began = time.monotonic()
-        tally = attack_by_many(service, n, 100 * options.seed, options.connections)
+        until = began + 60.0 * options.minutes
+        tally = attack_by_many(service, n, 100 * options.seed, options.connections, until)
         seconds = time.monotonic() - began
         after = service.rss_mb
         alive = service.running and httpx.get(f"{service.address}/healthz").status_code == httpx.codes.OK
@@ -403,9 +413,10 @@ def main(arguments: list[str]) -> int:
     _show("no answer", hung)
     if failed:
         sys.stdout.write(told[-6_000:] + "\n")
+    done = sum(tally.statuses.values()) + tally.closed + len(tally.hung)
     figures = {
         "chaos": "malformed",
-        "requests": sum(tally.statuses.values()) + tally.closed + len(tally.hung),
+        "requests": done,
         "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
         "closed_without_answer": tally.closed,
         "server_errors": len(failed),
@@ -413,7 +424,7 @@ def main(arguments: list[str]) -> int:
         "alive": alive,
         "rss_before_mb": round(before, 1),
         "rss_after_mb": round(after, 1),
-        "requests_per_s": round(n / seconds),
+        "requests_per_s": round(done / seconds),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
     return 0 if alive and not failed and not hung else 1

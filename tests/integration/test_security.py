@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
+from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from features.history.tables import api_keys
@@ -318,6 +319,28 @@ def test_the_head_of_a_request_has_a_largest_size(open_app):
 
 
 @ONE_DATABASE
+def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_failure(open_app, caplog):
+    api = open_app()
+    statuses: list[int] = []
+
+    async def receive() -> dict:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        statuses.append(message.get("status"))
+
+    for path, media in (
+        ("/v1/decisions", b"application/json"),
+        ("/sign-in", b"application/x-www-form-urlencoded"),
+    ):
+        headers = [(b"host", b"localhost"), (b"content-type", media), (b"content-length", b"9")]
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        asyncio.run(api.app(scope, receive, send))
+    assert statuses == [400, None, 400, None]
+    assert "Traceback" not in caplog.text
+
+
+@ONE_DATABASE
 def test_a_body_that_does_not_arrive_is_not_waited_for(market, monkeypatch):
     monkeypatch.setattr("serving.security.gate.BODY_SECONDS", 0.02)
     sent: list[dict] = []
@@ -522,3 +545,51 @@ def test_no_secret_and_no_contact_point_reaches_the_log(market, open_app, make_k
     assert "POST /v1/decisions 404" in written
     for planted in (address, phone, key.text, key.text.split("_", 2)[2]):
         assert planted not in written
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(("n_parts", "read"), [(16, True), (17, False)])
+def test_a_stream_is_counted_as_it_is_read(market, n_parts, read):
+    parts = [b"x" * 2_000] * n_parts
+    taken: list[bytes] = []
+
+    async def reader(scope, receive, send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            taken.append(message["body"])
+            more = message["more_body"]
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": parts.pop(), "more_body": bool(parts)}
+
+    async def ask() -> None:
+        service = market.service()
+        gate = Gate(
+            reader,
+            service.key_ring,
+            Sessions(service.tracking_secret),
+            Protection(most_body_bytes=2_000),
+            service.clock,
+        )
+        headers = [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/x-ndjson"),
+            (b"transfer-encoding", b"chunked"),
+        ]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/decisions/batch",
+            "query_string": b"",
+            "headers": headers,
+        }
+        await gate(scope, receive, None)
+
+    if read:
+        asyncio.run(ask())
+        assert len(taken) == 16
+    else:
+        with pytest.raises(HTTPException, match="At most 32000 bytes"):
+            asyncio.run(ask())
+        assert len(taken) == 16
