@@ -328,7 +328,8 @@ def _barred_reason(campaign: Campaign, channel: Channel, limits: Limits) -> Reas
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    return ReasonCode.CHANNEL_DOWN if channel.name in limits.channels_down else None
+    down = not channel.enabled or channel.name in limits.channels_down
+    return ReasonCode.CHANNEL_DOWN if down else None
 
 
 def _spent_reason(channel: Channel, limits: Limits) -> ReasonCode | None:

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from serving import problems
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.routes.campaigns import campaign_routes
+from serving.routes.channels import channel_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
 from serving.routes.health import health_routes
@@ -43,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
         decision_routes(service),
         interaction_routes(service),
         campaign_routes(service),
+        channel_routes(service),
         report_routes(service),
         health_routes(service),
         dashboard_routes(service),

@@ -21,6 +21,7 @@ from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
     InvalidInputError,
+    InvalidInputsError,
     NextchannelError,
     NotFoundError,
     StoreUnavailableError,
@@ -72,6 +73,11 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
         case InvalidInputError():
             status, kind, title = 422, "invalid-input", "A value breaks its bound"
             errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+        case InvalidInputsError():
+            status, kind, title = 422, "invalid-input", "Values break their bounds"
+            errors = [
+                FieldError(field=one.field, value=shown(one.value), bound=one.bound) for one in error.findings
+            ]
         case ConflictError():
             status, kind, title = 409, "conflict", "The request contradicts what is recorded"
         case StoreUnavailableError():

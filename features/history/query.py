@@ -134,6 +134,11 @@ def save_channel(conn: Connection, channel: Channel, now: datetime) -> None:
         conn.execute(insert(channels).values(name=channel.name, **values))
 
 
+def lock_channel(conn: Connection, name: str) -> None:
+    """Keep others from changing the channel until the transaction ends; SQLite has one writer anyway."""
+    conn.execute(select(channels.c.name).where(channels.c.name == name).with_for_update())
+
+
 def seed_channels(conn: Connection, now: datetime) -> None:
     """Add those of `DEFAULT_CHANNELS` that are absent."""
     present = set(conn.scalars(select(channels.c.name)))

@@ -106,8 +106,9 @@ class SendWindow:
                 moment.isoformat(),
                 "must carry a time zone",
             )
+        comparable = self.starts_at.tzinfo is not None and self.ends_at.tzinfo is not None
         require(
-            self.starts_at < self.ends_at,
+            not comparable or self.starts_at < self.ends_at,
             "send_window.ends_at",
             self.ends_at.isoformat(),
             f"must be after starts_at {self.starts_at.isoformat()}",

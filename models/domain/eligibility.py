@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         budget_left_minor: Of the campaign; None for no limit.
         capacity_left: Messages left today by channel; absent for no limit.
-        channels_down: Channels that are switched off or failing.
+        channels_down: Channels that are failing, beside those that are switched off.
     """
 
     budget_left_minor: float | None = None
@@ -247,7 +247,7 @@ def _channel_reason(
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    if channel.name in limits.channels_down:
+    if not channel.enabled or channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
     if reason := unreachable(channel, campaign.purpose, customer, now):
         return reason

@@ -4,6 +4,7 @@ NextchannelError
 ├── InvalidInputError         a value breaks a stated bound; names field, value and bound
 │   ├── PropensityError       a logged probability is missing, zero or above one
 │   └── CampaignExpiredError  the campaign's send window has closed
+├── InvalidInputsError        several values do; one InvalidInputError for each
 ├── NotFoundError             no such customer, campaign, channel, decision or model
 ├── ConflictError             the request contradicts what is recorded
 ├── NoPredictionsError        a policy needs a response model and there is none
@@ -14,6 +15,10 @@ Being ineligible is a value (`ReasonCode`), not an exception.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class NextchannelError(Exception):
@@ -42,6 +47,18 @@ class PropensityError(InvalidInputError):
 
 class CampaignExpiredError(InvalidInputError):
     """The campaign's send window closed before the decision was asked for."""
+
+
+class InvalidInputsError(NextchannelError):
+    """Several values break their bounds.
+
+    Args:
+        findings: One for each of them, at least one.
+    """
+
+    def __init__(self, findings: Sequence[InvalidInputError]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(map(str, findings)))
 
 
 class NotFoundError(NextchannelError):
@@ -85,7 +102,29 @@ class BundleError(NextchannelError):
     """A model bundle is damaged, incomplete or made for another version."""
 
 
+_collected: ContextVar[list[InvalidInputError] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[InvalidInputError]]:
+    """Inside, `require` adds what it finds to the list instead of raising the first of it.
+
+    What is built inside breaks the bounds that the list names; whoever collects throws it away.
+    """
+    found: list[InvalidInputError] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
 def require(condition: bool, field: str, value: object, bound: str) -> None:
-    """Raise `InvalidInputError(field, value, bound)` unless the condition holds."""
-    if not condition:
-        raise InvalidInputError(field, value, bound)
+    """Raise `InvalidInputError(field, value, bound)` unless the condition holds, or note it while `collecting`."""
+    if condition:
+        return
+    error = InvalidInputError(field, value, bound)
+    found = _collected.get()
+    if found is None:
+        raise error
+    found.append(error)

@@ -183,6 +183,36 @@ REQUESTS = _body(
     }
 )
 
+_CAMPAIGN = {
+    "campaign_id": "spring",
+    "send_window": {"starts_at": "2026-03-01T00:00:00Z", "ends_at": "2026-04-01T00:00:00Z"},
+    "slots": ["09:00:00", "18:00:00"],
+    "offers": [
+        {
+            "offer_id": "spring_coats",
+            "margin_minor": 3000,
+            "content": {
+                "text": {
+                    "subject": "Coats",
+                    "body": "Coats are in.",
+                    "link_url": "https://shop.example/coats",
+                }
+            },
+        }
+    ],
+    "channels": ["email", "sms"],
+    "experiment": {"experiment_id": "spring", "holdout_share": 0.1},
+    "conversion_value_minor": 3000,
+}
+CAMPAIGNS = _body({"campaign": {"campaign": _CAMPAIGN}})
+CHANNEL_CHANGES = _body(
+    {
+        "cost": {"cost_minor": 1.45, "cost_source": "our contract, 2026-03"},
+        "capacity": {"capacity_per_day": 500},
+        "off": {"enabled": False},
+    }
+)
+
 INTERACTIONS = _body(
     {
         "conversion": {

@@ -259,12 +259,12 @@ def test_campaigns_are_versioned_and_channels_listed(api, market):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"channels": ["email", "pigeon"]}, "campaign.channels"),
-        ({"offers": []}, "offers"),
-        ({"slots": ["18:00", "09:00"]}, "slots"),
+        ({"channels": ["email", "pigeon"]}, "campaign.channels.1"),
+        ({"offers": []}, "campaign.offers"),
+        ({"slots": ["18:00", "09:00"]}, "campaign.slots"),
         ({"colour": "red"}, "campaign.colour"),
         ({"policy": "luck"}, "campaign.policy"),
-        ({"budget_minor": -1}, "budget_minor"),
+        ({"budget_minor": -1}, "campaign.budget_minor"),
         (
             {"send_window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-02-01T00:00:00Z"}},
             "campaign.send_window.ends_at",
@@ -337,7 +337,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
     }
     assert set(described["paths"]) == {
         "/v1/decisions", "/v1/decisions/batch", "/v1/decisions/{decision_id}", "/v1/interactions", "/v1/campaigns",
-        "/v1/channels", "/v1/report", "/healthz", "/readyz",
+        "/v1/campaigns/{campaign_id}", "/v1/campaigns/{campaign_id}/versions", "/v1/channels", "/v1/channels/{name}", "/v1/report", "/healthz", "/readyz",
     }  # fmt: skip
 
 
