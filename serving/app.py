@@ -11,12 +11,15 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import problems
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
+from serving.idempotency import IdempotencyMiddleware
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
+from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.listing import listing_routes
 from serving.routes.report import report_routes
 from serving.routes.tracking import tracking_router
 from serving.service import Service
@@ -40,8 +43,12 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    # Added first, so that whatever checks keys and limits stands before it.
+    app.add_middleware(IdempotencyMiddleware, service=service)
     for router in (
         decision_routes(service),
+        handover_routes(service),
+        listing_routes(service),
         interaction_routes(service),
         campaign_routes(service),
         channel_routes(service),

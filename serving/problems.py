@@ -20,10 +20,13 @@ from starlette.exceptions import HTTPException
 from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
+    InProgressError,
     InvalidInputError,
     InvalidInputsError,
+    KeyReusedError,
     NextchannelError,
     NotFoundError,
+    StateError,
     StoreUnavailableError,
 )
 
@@ -78,6 +81,12 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
             errors = [
                 FieldError(field=one.field, value=shown(one.value), bound=one.bound) for one in error.findings
             ]
+        case KeyReusedError():
+            status, kind, title = 409, "idempotency-key-reused", "The key belongs to another request"
+        case InProgressError():
+            status, kind, title = 409, "request-in-progress", "The same request is being executed"
+        case StateError():
+            status, kind, title = 409, "state", "States only go forward"
         case ConflictError():
             status, kind, title = 409, "conflict", "The request contradicts what is recorded"
         case StoreUnavailableError():
@@ -139,7 +148,7 @@ def install(app: FastAPI) -> None:
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that carries a problem document."""
     headers = headers or {}
-    if problem.status == 503:
+    if problem.status == 503 or problem.type == "/problems/request-in-progress":
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return JSONResponse(
         problem.model_dump(mode="json"),

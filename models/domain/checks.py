@@ -104,7 +104,7 @@ def check_channel(
             ),
         )
     found = []
-    if list_price_minor and 0 < cost:
+    if list_price_minor and cost > 0:
         off = max(cost / list_price_minor, list_price_minor / cost)
         as_major = cost * minor_per_major / list_price_minor
         if off > _FAR_OFF and 1 / _NEAR <= as_major <= _NEAR:

@@ -7,6 +7,9 @@ NextchannelError
 ├── InvalidInputsError        several values do; one InvalidInputError for each
 ├── NotFoundError             no such customer, campaign, channel, decision or model
 ├── ConflictError             the request contradicts what is recorded
+│   ├── KeyReusedError        the idempotency key came with another request before
+│   ├── InProgressError       the same request is being executed; ask again in a moment
+│   └── StateError            what is asked for is behind the state that was reached
 ├── NoPredictionsError        a policy needs a response model and there is none
 ├── StoreUnavailableError     the database cannot take or give data now; try again
 └── BundleError               a model bundle is damaged or does not fit this version
@@ -77,6 +80,30 @@ class NotFoundError(NextchannelError):
 
 class ConflictError(NextchannelError):
     """The request contradicts what is already recorded; nothing was changed."""
+
+
+class KeyReusedError(ConflictError):
+    """The idempotency key came with another request before; nothing was changed."""
+
+
+class InProgressError(ConflictError):
+    """The same request is being executed at this moment; ask again for its answer."""
+
+
+class StateError(ConflictError):
+    """What is asked for is behind the state that was reached: states only go forward.
+
+    Args:
+        decision_id: Whose.
+        state: The state that it is in.
+        wanted: The state that was asked for.
+    """
+
+    def __init__(self, decision_id: str, state: str, wanted: str) -> None:
+        self.decision_id = decision_id
+        self.state = state
+        self.wanted = wanted
+        super().__init__(f"decision {decision_id} is {state}, it cannot become {wanted}")
 
 
 class NoPredictionsError(NextchannelError):

@@ -117,7 +117,9 @@ def _problem(words: str, example: dict[str, Any] | None = None) -> dict[str, Any
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: _problem("An id names nothing.", _NOT_FOUND),
-    409: _problem("The campaign has ended, or the request contradicts what is recorded."),
+    409: _problem(
+        "The campaign has ended, the request contradicts what is recorded, or its idempotency key is taken."
+    ),
     422: _problem("A field is wrong; `errors` names it."),
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
@@ -139,6 +141,108 @@ _ANSWERS: dict[str, dict[str, Any]] = {
             },
         }
     },
+}
+
+
+def _conflict(kind: str, title: str, detail: str, path: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind}",
+        "title": title,
+        "status": 409,
+        "detail": detail,
+        "instance": path,
+        "errors": [],
+    }
+
+
+_ID = _CONTACT["decision_id"]
+
+
+def _handover(state: str, verb: str, wrong: str) -> dict[str, Any]:
+    """The answer of a move to `state`, and the conflict with another state."""
+    other = "cancelled" if state == "sent" else "sent"
+    return {
+        "responses": {
+            "200": {
+                "content": {
+                    "application/json": {
+                        "examples": {
+                            state: {
+                                "value": {
+                                    "decision_id": _ID,
+                                    "message_id": "0d9c3f0e-6f43-5d0b-9c39-3c6f6d1f2a10",
+                                    "state": state,
+                                    "channel": "email",
+                                    "send_at": "2026-03-02T01:00:00Z",
+                                    "expires_at": "2026-03-02T07:00:00Z",
+                                    "settled_at": "2026-03-02T01:00:04Z",
+                                }
+                            }
+                        }
+                    }
+                }
+            },
+            "409": {
+                "content": {
+                    _PROBLEM_MEDIA: {
+                        "examples": {
+                            wrong: {
+                                "value": _conflict(
+                                    "state",
+                                    "States only go forward",
+                                    f"decision {_ID} is {other}, it cannot become {state}",
+                                    f"/v1/decisions/{_ID}/{verb}",
+                                )
+                            }
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+
+ACTIVATED = _handover("sent", "activate", "cancelled_before")
+CANCELLED = _handover("cancelled", "cancel", "sent_before")
+LISTED = {
+    "responses": {
+        "200": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "page": {
+                            "value": {
+                                "decisions": [
+                                    {
+                                        "decision_id": _ID,
+                                        "customer_id": "c-1001",
+                                        "campaign_id": "spring",
+                                        "campaign_version": 1,
+                                        "decided_at": "2026-03-01T14:12:03.412Z",
+                                        "offer_id": "spring_coats",
+                                        "channel": "email",
+                                        "slot": 1,
+                                        "send_at": "2026-03-02T01:00:00Z",
+                                        "propensity": 0.87,
+                                        "cost_minor": 0.01,
+                                        "net_value_minor": 32.9,
+                                        "arm": "treatment",
+                                        "mode": "live",
+                                        "policy": "bandit",
+                                        "policy_version": "2026-02-28.1",
+                                        "degraded": [],
+                                        "parent_id": None,
+                                        "message_status": "sent",
+                                    }
+                                ],
+                                "next_cursor": "WzE3NzIzNzQzMjM0MTIwMDAsIjAxYTIwMTljIl0",
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 

@@ -26,6 +26,8 @@ from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
+from serving.store.idempotency import IdempotencyKey, remember, taken
+from serving.store.outbox import OutboxStatus
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
 _ROUNDING_MINOR = 1e-7
@@ -43,6 +45,9 @@ class RecordDecision:
         channels: Channels of the campaign, by name.
         customer: The person as read for the decision.
         id_given: Whether the caller chose the decision id, so that it may be recorded already.
+        key: The idempotency key that the request came with.
+        hold: Whether the caller sends: the message is held until they say that it went out, or will not.
+        beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
     """
 
     decision: Decision
@@ -50,6 +55,9 @@ class RecordDecision:
     channels: Mapping[str, Channel]
     customer: Customer
     id_given: bool = False
+    key: IdempotencyKey | None = None
+    hold: bool = False
+    beside: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +189,13 @@ def record(conn: Connection, commands: Sequence[RecordDecision]) -> list[RecordO
     used = _lock_resources(conn, {claim.resource for each in wanted for claim in each})
     people = _lock_customers(conn, [command for command in commands if command.decision.action])
     known = _known_ids(conn, [command.decision.decision_id for command in commands if command.id_given])
+    answered = _answered_keys(conn, commands)
     outcomes: list[RecordOutcome] = []
     accepted: list[RecordDecision] = []
     reserved: list[tuple[Decision, Claim]] = []
     for command, needs in zip(commands, wanted, strict=True):
-        if command.decision.decision_id in known:
+        key = command.key and (command.key.caller, command.key.key)
+        if command.decision.decision_id in known or key in answered:
             outcomes.append(KNOWN)
             continue
         refused = _refusal(command, needs, used, people)
@@ -195,12 +205,22 @@ def record(conn: Connection, commands: Sequence[RecordDecision]) -> list[RecordO
         accepted.append(command)
         if command.id_given:
             known.add(command.decision.decision_id)
+        if key is not None:
+            answered.add(key)
         _count_contact(command, people)
         for claim in needs:
             used[claim.resource] += claim.amount
             reserved.append((command.decision, claim))
     _write(conn, accepted, reserved)
     return outcomes
+
+
+def _answered_keys(conn: Connection, commands: Sequence[RecordDecision]) -> set[tuple[str, str]]:
+    asked = [command for command in commands if command.key is not None]
+    if not asked:
+        return set()
+    now = max(command.decision.decided_at for command in asked)
+    return taken(conn, [command.key for command in asked if command.key is not None], now)
 
 
 def _known_ids(conn: Connection, decision_ids: Sequence[str]) -> set[str]:
@@ -322,7 +342,18 @@ def _write(
 ) -> None:
     if not accepted:
         return
-    conn.execute(insert(decisions), [decision_row(command.decision) for command in accepted])
+    conn.execute(
+        insert(decisions),
+        [decision_row(decision) for command in accepted for decision in (command.decision, *command.beside)],
+    )
+    remember(
+        conn,
+        [
+            (command.key, command.decision.decision_id, command.decision.decided_at)
+            for command in accepted
+            if command.key is not None
+        ],
+    )
     if reserved:
         total: dict[Resource, float] = {}
         for _, claim in reserved:
@@ -369,6 +400,6 @@ def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
         "content_kind": content[0],
         "send_at": action.send_at,
         "expires_at": action.expires_at,
-        "status": "pending",
+        "status": OutboxStatus.HELD if command.hold else OutboxStatus.PENDING,
         "due_at": action.send_at,
     }
