@@ -35,6 +35,7 @@ from serving.money import Currency
 from serving.reading import Degraded, FeatureSource, Reading, in_order, read_features
 from serving.snapshot import Model, Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
+from serving.store.idempotency import IdempotencyKey, decision_of
 from serving.store.record import KNOWN, RECORDED, RecordDecision, read_limits
 from serving.store.writer import DecisionWriter
 
@@ -66,6 +67,8 @@ class DecisionRequest:
         identity: Whom, by a contact point.
         dry_run: Decide, but record and send nothing.
         decision_id: The caller's own id: asking again gives the recorded decision.
+        key: Of a request that may be repeated: it gives the decision of the first time.
+        hold: The caller sends the message itself, and says what became of it.
     """
 
     campaign_id: str
@@ -73,6 +76,8 @@ class DecisionRequest:
     identity: IdentityRef | None = None
     dry_run: bool = False
     decision_id: str | None = None
+    key: IdempotencyKey | None = None
+    hold: bool = False
 
     def __post_init__(self) -> None:
         if (self.customer_id is None) == (self.identity is None):
@@ -200,6 +205,10 @@ class Decider:
                     raise ConflictError(f"decision_id {request.decision_id} is named twice")
                 if request.decision_id is not None:
                     named.add(request.decision_id)
+                earlier = None if request.key is None else decision_of(conn, request.key, now)
+                if earlier is not None:
+                    docket.answers[index] = load_decision(conn, earlier)
+                    continue
                 customer_id = _customer_id(conn, request)
                 before = _recorded_before(conn, request, customer_id)
                 if before is not None:
@@ -237,6 +246,8 @@ class Decider:
                 channels=snapshot.channels,
                 customer=docket.open[index].customer,
                 id_given=docket.requests[index].decision_id is not None,
+                key=docket.requests[index].key,
+                hold=docket.requests[index].hold,
             )
             for index, decision in sorted(decided.items())
             if not decision.dry_run
@@ -245,18 +256,22 @@ class Decider:
         written = dict(zip(commands, outcomes, strict=True))
         known = [index for index, outcome in written.items() if outcome == KNOWN]
         if known:
-            self._answer_known(docket, known)
+            self._answer_known(docket, known, now)
         for index, decision in decided.items():
             if decision.dry_run or written[index] == RECORDED:
                 docket.answers[index] = decision
                 del docket.open[index]
 
-    def _answer_known(self, docket: _Docket, known: Sequence[int]) -> None:
+    def _answer_known(self, docket: _Docket, known: Sequence[int], now: datetime) -> None:
         """Somebody recorded the caller's id a moment ago: that decision is the answer."""
         with reaching_the_store(), self._engine.connect() as conn:
             for index in known:
                 case = docket.open.pop(index)
                 try:
+                    earlier = None if case.request.key is None else decision_of(conn, case.request.key, now)
+                    if earlier is not None:
+                        docket.answers[index] = load_decision(conn, earlier)
+                        continue
                     before = _recorded_before(conn, case.request, case.customer.customer_id)
                     assert before is not None, "the writer saw it"
                     docket.answers[index] = before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
@@ -14,11 +14,18 @@ from serving.explain.catalogue import Language
 from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
 from serving.explain.told import Teller
+from serving.idempotency import SCOPE_EXECUTION
 from serving.problems import problem_of
 from serving.routes.examples import PROBLEMS, REQUESTS
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
 from serving.service import Service
+from serving.store.idempotency import Execution, IdempotencyKey
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(description="Your own word for this request: repeated within 24 hours it gives the same answer."),
+]
 
 
 def decision_routes(service: Service) -> APIRouter:
@@ -27,12 +34,14 @@ def decision_routes(service: Service) -> APIRouter:
     explainer = Explainer(service.engine, service.snapshots)
 
     @router.post("", openapi_extra=REQUESTS)
-    async def decide(request: DecisionIn) -> DecisionOut:
+    async def decide(
+        http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
+    ) -> DecisionOut:
         """Which offer, on which channel, at what time, or no contact, for one customer.
 
         The decision is recorded and its message queued before the answer is given.
         """
-        asked = request.to_request()
+        asked = request.to_request(await key_of(http, idempotency_key, request.dry_run))
         now = service.clock()
         return DecisionOut.of(await service.in_thread(lambda: service.decider.decide(asked, now)))
 
@@ -42,9 +51,11 @@ def decision_routes(service: Service) -> APIRouter:
         asked: list[DecisionRequest] = []
         at: list[int] = []
         outcomes = [OutcomeOut() for _ in batch.requests]
+        right: Execution | None = request.scope.get(SCOPE_EXECUTION)
         for index, one in enumerate(batch.requests):
+            derived = None if right is None or one.dry_run else right.derived_id(index)
             try:
-                asked.append(one.to_request())
+                asked.append(one.to_request(fallback_id=derived))
                 at.append(index)
             except NextchannelError as exc:
                 outcomes[index] = _outcome(exc, request.url.path)
@@ -74,6 +85,14 @@ def decision_routes(service: Service) -> APIRouter:
         return await service.in_thread(look_up)
 
     return router
+
+
+async def key_of(request: Request, key: str | None, dry_run: bool) -> IdempotencyKey | None:
+    """The key of a request for one decision; a dry run creates nothing, so it has none."""
+    if key is None or dry_run:
+        return None
+    credential = request.headers.get("authorization", "")
+    return IdempotencyKey.of(key, credential, b"POST", request.url.path.encode(), await request.body())
 
 
 def _outcome(answer: Decision | NextchannelError, instance: str) -> OutcomeOut:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from models.domain.experiment import Arm
 from serving.decide import DecisionRequest, IdentityRef
 from serving.problems import Problem
 from serving.routes.fields import LongText, Name
+from serving.store.idempotency import IdempotencyKey
 
 LARGEST_BATCH = 1_000
 
@@ -44,9 +45,22 @@ class DecisionIn(BaseModel):
     decision_id: UUID | None = Field(
         default=None, description="Your own id: asking again with it gives the recorded decision."
     )
+    send: Literal["service", "caller"] = Field(
+        default="service",
+        description=(
+            "Who sends. `caller`: the message is held for you; say `activate` once you have sent it, or `cancel`."
+        ),
+    )
 
-    def to_request(self) -> DecisionRequest:
-        """The same for the decider."""
+    def to_request(
+        self, key: IdempotencyKey | None = None, fallback_id: str | None = None
+    ) -> DecisionRequest:
+        """The same for the decider.
+
+        Args:
+            key: The idempotency key that came with it.
+            fallback_id: The decision id to use where the caller gave none.
+        """
         return DecisionRequest(
             campaign_id=self.campaign_id,
             customer_id=self.customer_id,
@@ -54,7 +68,9 @@ class DecisionIn(BaseModel):
             if self.identity is None
             else IdentityRef(kind=self.identity.kind, value=self.identity.value),
             dry_run=self.dry_run,
-            decision_id=None if self.decision_id is None else str(self.decision_id),
+            decision_id=fallback_id if self.decision_id is None else str(self.decision_id),
+            key=key,
+            hold=self.send == "caller",
         )
 
 
