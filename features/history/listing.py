@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, or_, select
 
 from features.history.tables import decisions, outbox
 
@@ -65,7 +65,6 @@ def list_decisions(
         limit: At most this many.
     """
     columns = [column for column in decisions.c if column is not decisions.c.document]
-    key = tuple_(decisions.c.decided_at, decisions.c.decision_id)
     query = (
         select(*columns, outbox.c.status.label("message_status"))
         .outerjoin_from(decisions, outbox, outbox.c.decision_id == decisions.c.decision_id)
@@ -84,5 +83,8 @@ def list_decisions(
     if wanted.until is not None:
         query = query.where(decisions.c.decided_at < wanted.until)
     if after is not None:
-        query = query.where(key < tuple_(after.decided_at, after.decision_id))
+        at = after.decided_at
+        earlier = or_(decisions.c.decided_at < at, decisions.c.decision_id < after.decision_id)
+        # The first condition is what an index can be entered by.
+        query = query.where(decisions.c.decided_at <= at, earlier)
     return list(conn.execute(query))
