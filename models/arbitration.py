@@ -15,7 +15,7 @@ left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ def _chance(proposals: Sequence[Proposal], values: Sequence[FloatArray], k: int)
 
 
 def draw_again(
-    distributions: Sequence[dict[int, float]], p_silence: float, draw: float
+    distributions: Sequence[Mapping[int, float]], p_silence: float, draw: float
 ) -> tuple[int, int, float]:
     """The choice that a draw gives, from what was recorded.
 

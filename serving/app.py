@@ -21,6 +21,7 @@ from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.report import report_routes
+from serving.routes.simulate import simulation_routes
 from serving.routes.tracking import tracking_router
 from serving.service import Service
 
@@ -49,6 +50,7 @@ def create_app(service: Service) -> FastAPI:
         decision_routes(service),
         handover_routes(service),
         listing_routes(service),
+        simulation_routes(service),
         interaction_routes(service),
         campaign_routes(service),
         channel_routes(service),

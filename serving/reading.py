@@ -107,5 +107,9 @@ def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
     return ordered
 
 
+NO_FEATURES = Reading(names=(), values=np.empty((0, 0)), missing=np.empty(0, dtype=np.bool_))
+"""Of nobody."""
+
+
 def _nothing(n: int, trouble: Degraded) -> Reading:
     return Reading(names=(), values=np.empty((n, 0)), missing=np.ones(n, dtype=np.bool_), trouble=trouble)

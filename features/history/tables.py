@@ -60,11 +60,14 @@ class UtcMoment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database, in UTC."""
-        if value is None:
-            return None
-        if isinstance(value, datetime):
-            return value.astimezone(UTC)
-        return _EPOCH + timedelta(microseconds=value)
+        return None if value is None else moment_from(value)
+
+
+def moment_from(stored: datetime | int) -> datetime:
+    """A moment as the driver gives it, in UTC."""
+    if isinstance(stored, datetime):
+        return stored.astimezone(UTC)
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 Document = JSON().with_variant(postgresql.JSONB(), "postgresql")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 from uuid import UUID
 
@@ -42,8 +43,10 @@ def decision_routes(service: Service) -> APIRouter:
         The decision is recorded and its message queued before the answer is given.
         """
         asked = request.to_request(await key_of(http, idempotency_key, request.dry_run))
-        now = service.clock()
-        return DecisionOut.of(await service.in_thread(lambda: service.decider.decide(asked, now)))
+        (answer,) = await asyncio.wrap_future(service.decider.submit([asked], service.clock()))
+        if isinstance(answer, NextchannelError):
+            raise answer
+        return DecisionOut.of(answer)
 
     @router.post("/batch")
     async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
@@ -59,8 +62,7 @@ def decision_routes(service: Service) -> APIRouter:
                 at.append(index)
             except NextchannelError as exc:
                 outcomes[index] = _outcome(exc, request.url.path)
-        now = service.clock()
-        answers = await service.in_thread(lambda: service.decider.decide_many(asked, now))
+        answers = await service.in_thread(lambda: service.decider.decide_many(asked, service.clock()))
         for index, answer in zip(at, answers, strict=True):
             outcomes[index] = _outcome(answer, request.url.path)
         return BatchOut(outcomes=outcomes)

@@ -64,6 +64,41 @@ _CONTACT = {
     ),
     "parent_id": None,
     "dry_run": False,
+    "shadow": None,
+    "arbitration": None,
+    "decided_with": None,
+}
+_BID = {
+    "campaign_id": "spring",
+    "campaign_version": 1,
+    "decision_id": _CONTACT["decision_id"],
+    "arm": "treatment",
+    "policy": "bandit",
+    "policy_version": "2026-02-28.1",
+    "action": _ACTION,
+    "net_value_minor": 32.9,
+    "p_wins": 0.91,
+    "won": True,
+}
+_ARBITRATED = _CONTACT | {
+    "arbitration": {
+        "propensity": 0.87,
+        "p_silence": 0.02,
+        "bids": [
+            _BID,
+            _BID
+            | {
+                "campaign_id": "members",
+                "campaign_version": 4,
+                "decision_id": "7c1f0a52-31d4-5a8e-9f0a-3d8f6a1f2a10",
+                "action": _ACTION | {"offer": "double_points"},
+                "net_value_minor": 12.4,
+                "p_wins": 0.07,
+                "won": False,
+            },
+        ],
+        "left_out": [],
+    }
 }
 _HOLDOUT = _CONTACT | {
     "action": None,
@@ -129,6 +164,28 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         "contact": {"summary": "Contact", "value": _CONTACT},
         "no_contact": {"summary": "No contact: holdout", "value": _HOLDOUT},
         "excluded": {"summary": "No contact: every channel is excluded", "value": _EXCLUDED},
+        "arbitrated": {"summary": "Contact by one of two campaigns", "value": _ARBITRATED},
+    },
+    "/v1/decisions/simulate": {
+        "what_if": {
+            "summary": "Without SMS, e-mail",
+            "value": {
+                "base": _CONTACT
+                | {"dry_run": True, "action": _ACTION | {"channel": "sms"}, "expected": _EXPECTED},
+                "what_if": _CONTACT | {"dry_run": True},
+                "changed": ["action", "expected", "exclusions", "explanation"],
+                "net_value_change_minor": -4.1,
+            },
+        },
+        "no_contact": {
+            "summary": "At that price, silence",
+            "value": {
+                "base": _CONTACT | {"dry_run": True},
+                "what_if": _EXCLUDED | {"dry_run": True},
+                "changed": ["action", "expected"],
+                "net_value_change_minor": -32.9,
+            },
+        },
     },
     "/v1/decisions/batch": {
         "mixed": {
@@ -283,6 +340,24 @@ REQUESTS = _body(
             "identity": {"kind": "email", "value": "ada@example.com"},
             "campaign_id": "spring",
             "dry_run": True,
+        },
+        "several_campaigns": {"customer_id": "c-1001", "campaigns": ["spring", "members"]},
+        "caller_sends": {"customer_id": "c-1001", "campaign_id": "spring", "send": "caller"},
+    }
+)
+SIMULATIONS = _body(
+    {
+        "channel_off": {
+            "request": {"customer_id": "c-1001", "campaign_id": "spring"},
+            "overrides": {"channels": {"sms": {"enabled": False}}},
+        },
+        "dearer_and_later": {
+            "request": {"customer_id": "c-1001", "campaigns": ["spring", "members"]},
+            "overrides": {
+                "now": "2026-03-03T10:00:00Z",
+                "channels": {"email": {"cost_minor": 40}},
+                "campaigns": {"spring": {"margin_minor": {"spring_coats": 9000}, "budget_minor": None}},
+            },
         },
     }
 )

@@ -186,37 +186,28 @@ def decision_of(conn: Connection, key: IdempotencyKey, now: datetime) -> str | N
     return decision_id
 
 
-def taken(conn: Connection, wanted: Sequence[IdempotencyKey], now: datetime) -> set[tuple[str, str]]:
-    """Those of the keys, as (caller, key), that have an owner already."""
-    if not wanted:
-        return set()
-    _forget_expired(conn, wanted, now)
-    rows = conn.execute(select(keys.c.caller, keys.c.idempotency_key).where(_among(wanted)))
-    return {(caller, key) for caller, key in rows}
-
-
 def remember(conn: Connection, made: Sequence[tuple[IdempotencyKey, str, datetime]]) -> None:
-    """Write keys with the decisions that answer them and the moments at which they were taken.
+    """Write keys, at least one, with the decisions that answer them and the moments at which they were taken.
 
     Raises:
         sqlalchemy.exc.IntegrityError: somebody else wrote one of the keys a moment ago.
     """
-    if made:
-        conn.execute(
-            insert(keys),
-            [
-                {
-                    "caller": key.caller,
-                    "idempotency_key": key.key,
-                    "request": key.request,
-                    "execution": decision_id,
-                    "fencing_token": 1,
-                    "decision_id": decision_id,
-                    "expires_at": decided_at + LIFETIME,
-                }
-                for key, decision_id, decided_at in made
-            ],
-        )
+    _forget_expired(conn, [key for key, _, _ in made], min(at for _, _, at in made))
+    conn.execute(
+        insert(keys),
+        [
+            {
+                "caller": key.caller,
+                "idempotency_key": key.key,
+                "request": key.request,
+                "execution": decision_id,
+                "fencing_token": 1,
+                "decision_id": decision_id,
+                "expires_at": decided_at + LIFETIME,
+            }
+            for key, decision_id, decided_at in made
+        ],
+    )
 
 
 def forget_expired(engine: Engine, now: datetime) -> int:
