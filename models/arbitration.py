@@ -122,8 +122,8 @@ def draw_again(
     Returns:
         Index of the campaign and of its contact, -1 and -1 for no contact; and the probability.
     """
-    union = [(k, index, p) for k, each in enumerate(distributions) for index, p in sorted(each.items())] + [
-        (-1, -1, p_silence)
-    ]
+    union: list[tuple[int, int, float]] = [
+        (k, index, p) for k, each in enumerate(distributions) for index, p in sorted(each.items())
+    ] + [(-1, -1, p_silence)]
     (drawn,) = sample(np.array([[p for _, _, p in union]]), np.array([draw])).tolist()
     return union[drawn]

@@ -249,13 +249,14 @@ class Decider:
         with reaching_the_store(), self._engine.connect() as conn:
             return load_decision(conn, decision_id)
 
-    def what_if(self, request: DecisionRequest, now: datetime, snapshot: Snapshot) -> Decision:
+    def what_if(self, request: DecisionRequest, now: datetime, snapshot: Snapshot, seed: str) -> Decision:
         """Decide with another snapshot; nothing is recorded.
 
         Args:
-            request: Whom and what for; a dry run.
+            request: Whom and what for; a dry run without a decision id.
             now: Aware; the features are those of the present all the same.
             snapshot: Campaigns, channels, model and policies.
+            seed: The decision id that seeds the draw.
 
         Raises:
             NotFoundError: the customer, identity or campaign is unknown.
@@ -266,6 +267,7 @@ class Decider:
         docket = _Docket([request], now)
         with reaching_the_store():
             self.prepare([docket])
+            docket.cases[0].decision_id = seed
             with self._engine.connect() as conn:
                 self._settle(conn, [case for case in docket.cases if case.answer is None], snapshot)
         answer = _settled(docket.cases[0])
@@ -556,7 +558,7 @@ def _open(conn: Connection, case: _Case, ledger: Ledger, snapshot: Snapshot) -> 
         snapshot.campaign(campaign_id)
     if case.customer_id not in ledger.people:
         raise NotFoundError("customer_id", case.customer_id)
-    case.decision_id = request.decision_id or str(uuid_utils.uuid7())
+    case.decision_id = case.decision_id or request.decision_id or str(uuid_utils.uuid7())
 
 
 def _take(decided: Sequence[tuple[_Case, _Chosen]], ledger: Ledger, snapshot: Snapshot) -> None:

@@ -115,7 +115,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(_invalid_request(error.errors(), request.url.path))
+        return respond(invalid_request(error.errors(), request.url.path))
 
     @app.exception_handler(HTTPException)
     async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
@@ -169,7 +169,7 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
+def invalid_request(errors: Sequence[Any], instance: str) -> Problem:
     """From pydantic's list of errors; the field's path loses the leading `body`, `query` or `path`."""
     found = [
         FieldError(

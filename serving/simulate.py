@@ -74,24 +74,30 @@ _NOT_COMPARED = frozenset({"decision_id", "decided_at", "evidence", "dry_run"})
 
 
 def simulate(
-    decider: Decider, snapshot: Snapshot, request: DecisionRequest, overrides: Overrides, now: datetime
+    decider: Decider,
+    snapshot: Snapshot,
+    request: DecisionRequest,
+    overrides: Overrides,
+    now: datetime,
+    seed: str,
 ) -> Comparison:
     """Decide twice for one customer: as things are, and with the overrides.
 
     Args:
         decider: Decides.
         snapshot: As things are.
-        request: Whom and what for; a dry run with a decision id, which seeds both draws.
+        request: Whom and what for; a dry run without a decision id.
         overrides: What is different.
         now: Aware.
+        seed: The decision id that seeds both draws.
 
     Raises:
         NotFoundError: the customer, a campaign, channel or offer is unknown.
         InvalidInputError: an override breaks a bound.
     """
     other = _overridden(snapshot, request, overrides)
-    base = decider.what_if(request, now, snapshot)
-    what_if = decider.what_if(request, overrides.now or now, other)
+    base = decider.what_if(request, now, snapshot, seed)
+    what_if = decider.what_if(request, overrides.now or now, other, seed)
     changed = tuple(
         one.name
         for one in fields(Decision)

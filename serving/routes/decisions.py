@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 
-from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.decide import DecisionRequest
 from serving.explain.catalogue import Language
@@ -16,9 +15,10 @@ from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
 from serving.explain.told import Teller
 from serving.idempotency import SCOPE_EXECUTION
-from serving.problems import problem_of
-from serving.routes.examples import PROBLEMS, REQUESTS
+from serving.replay import replay
+from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
+from serving.routes.ndjson import streaming_route
 from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
 from serving.service import Service
 from serving.store.idempotency import Execution, IdempotencyKey
@@ -48,9 +48,12 @@ def decision_routes(service: Service) -> APIRouter:
             raise answer
         return DecisionOut.of(answer)
 
-    @router.post("/batch")
     async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
-        """The same for up to 1,000 customers; each has its own decision or problem."""
+        """The same for up to 1,000 customers; each has its own decision or problem.
+
+        As `application/x-ndjson`, one request a line, it is a stream of up to 100,000: outcomes come back a line
+        each, in the order of the requests, while these are still being read.
+        """
         asked: list[DecisionRequest] = []
         at: list[int] = []
         outcomes = [OutcomeOut() for _ in batch.requests]
@@ -61,11 +64,19 @@ def decision_routes(service: Service) -> APIRouter:
                 asked.append(one.to_request(fallback_id=derived))
                 at.append(index)
             except NextchannelError as exc:
-                outcomes[index] = _outcome(exc, request.url.path)
+                outcomes[index] = OutcomeOut.of(exc, request.url.path)
         answers = await service.in_thread(lambda: service.decider.decide_many(asked, service.clock()))
         for index, answer in zip(at, answers, strict=True):
-            outcomes[index] = _outcome(answer, request.url.path)
+            outcomes[index] = OutcomeOut.of(answer, request.url.path)
         return BatchOut(outcomes=outcomes)
+
+    router.add_api_route(
+        "/batch",
+        decide_batch,
+        methods=["POST"],
+        openapi_extra=STREAMED,
+        route_class_override=streaming_route(service),
+    )
 
     @router.get("/{decision_id}")
     async def recorded(
@@ -82,7 +93,9 @@ def decision_routes(service: Service) -> APIRouter:
             decision = service.decider.recorded(str(decision_id))
             explanation = explainer.explain(decision)
             told = Teller(CATALOGUES[language], service.currency).tell(decision, explanation)
-            return RecordedDecisionOut.explained(decision, explanation, told)
+            return RecordedDecisionOut.explained(
+                decision, explanation, told, replay(service.engine, decision)
+            )
 
         return await service.in_thread(look_up)
 
@@ -95,9 +108,3 @@ async def key_of(request: Request, key: str | None, dry_run: bool) -> Idempotenc
         return None
     credential = request.headers.get("authorization", "")
     return IdempotencyKey.of(key, credential, b"POST", request.url.path.encode(), await request.body())
-
-
-def _outcome(answer: Decision | NextchannelError, instance: str) -> OutcomeOut:
-    if isinstance(answer, Decision):
-        return OutcomeOut(decision=DecisionOut.of(answer))
-    return OutcomeOut(problem=problem_of(answer, instance))

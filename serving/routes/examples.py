@@ -345,6 +345,30 @@ REQUESTS = _body(
         "caller_sends": {"customer_id": "c-1001", "campaign_id": "spring", "send": "caller"},
     }
 )
+STREAMED: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One request a line, as in `requests`."},
+                "examples": {
+                    "two": {
+                        "value": '{"customer_id": "c-1001", "campaign_id": "spring"}\n'
+                        '{"customer_id": "c-1002", "campaign_id": "spring"}\n'
+                    }
+                },
+            }
+        }
+    },
+    "responses": {
+        "200": {
+            "content": {
+                "application/x-ndjson": {
+                    "schema": {"type": "string", "description": "One outcome a line, as in `outcomes`."}
+                }
+            }
+        }
+    },
+}
 SIMULATIONS = _body(
     {
         "channel_off": {

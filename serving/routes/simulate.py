@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import time
 from typing import Annotated
-from uuid import UUID
 
 import uuid_utils
 from fastapi import APIRouter
@@ -125,13 +124,13 @@ def simulation_routes(service: Service) -> APIRouter:
 
         Nothing is recorded. Give a `decision_id` to draw with the seed of a decision that you know.
         """
-        seed = posted.request.decision_id or UUID(str(uuid_utils.uuid7()))
-        request = posted.request.model_copy(update={"dry_run": True, "decision_id": seed}).to_request()
+        seed = str(posted.request.decision_id or uuid_utils.uuid7())
+        request = posted.request.model_copy(update={"dry_run": True, "decision_id": None}).to_request()
         overrides = posted.overrides.to_overrides()
         now = service.clock()
         return await service.in_thread(
             lambda: SimulationOut.of(
-                simulate(service.decider, service.snapshots.current, request, overrides, now)
+                simulate(service.decider, service.snapshots.current, request, overrides, now, seed)
             )
         )
 
