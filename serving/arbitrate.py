@@ -14,6 +14,7 @@ from models.choose import Choices
 from models.domain.decision import Arbitration, Bid, Decision
 from models.domain.experiment import uniform
 from serving.answer import Setting, action_of, version_of
+from serving.explain.summary import chosen_among, outbid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,18 @@ def combine(
         left_out=left_out,
     )
     main = replace(decisions[answered], arbitration=arbitration)
+    lost_to = None
+    if winner >= 0:
+        lost_to = main.campaign_id
+        if len(decisions) > 1:
+            main = replace(main, explanation=main.explanation + chosen_among(len(decisions)))
     others = tuple(
-        replace(decision, decided_with=main.decision_id)
+        replace(
+            decision,
+            decided_with=main.decision_id,
+            lost_to=lost_to,
+            explanation=decision.explanation if lost_to is None else outbid(lost_to),
+        )
         for k, decision in enumerate(decisions)
         if k != answered
     )

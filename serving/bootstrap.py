@@ -23,6 +23,8 @@ from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
 from serving.service import Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
+from serving.store.handover import expire_held
+from serving.store.idempotency import forget_expired
 from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter
 
+# How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
+_EXPIRY_SECONDS = 30.0
+_CLEANING_SECONDS = 3_600.0
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
 
 
@@ -108,7 +113,11 @@ def build(config: ServiceConfig) -> Service:
         refresher=FeatureRefresher(FeatureWriter(workspace)),
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        background=(Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),),
+        background=(
+            Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
+            Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
+        ),
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
     )
 

@@ -144,6 +144,7 @@ class Decision:
         shadow: What the optimiser would have done; None where it decided.
         arbitration: How the campaigns compared, where several were asked; None on those that made no contact.
         decided_with: The decision that was answered, on those of the other campaigns that were asked with it.
+        lost_to: On these, the campaign that makes the contact; None where nobody does.
     """
 
     decision_id: str
@@ -168,3 +169,4 @@ class Decision:
     shadow: Shadow | None = None
     arbitration: Arbitration | None = None
     decided_with: str | None = None
+    lost_to: str | None = None

@@ -67,6 +67,7 @@ _CONTACT = {
     "shadow": None,
     "arbitration": None,
     "decided_with": None,
+    "lost_to": None,
 }
 _BID = {
     "campaign_id": "spring",
@@ -81,6 +82,7 @@ _BID = {
     "won": True,
 }
 _ARBITRATED = _CONTACT | {
+    "explanation": f"{_CONTACT['explanation']} It was chosen among the messages of 2 campaigns.",
     "arbitration": {
         "propensity": 0.87,
         "p_silence": 0.02,
@@ -98,7 +100,7 @@ _ARBITRATED = _CONTACT | {
             },
         ],
         "left_out": [],
-    }
+    },
 }
 _HOLDOUT = _CONTACT | {
     "action": None,
@@ -303,6 +305,17 @@ LISTED = {
 }
 
 
+# `POST /v1/decisions` declares the header itself; a simulation creates nothing.
+_KEYLESS = frozenset({"/v1/decisions", "/v1/decisions/simulate"})
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Your own word for this request: repeated within 24 hours it gives the same answer.",
+}
+
+
 def describe_answers(app: FastAPI) -> None:
     """Put the examples of answers into the description, and the media type of problems right.
 
@@ -317,8 +330,10 @@ def describe_answers(app: FastAPI) -> None:
             for path, examples in _ANSWERS.items():
                 answer = described["paths"][path]["post"]["responses"]["200"]
                 answer["content"]["application/json"]["examples"] = examples
-            for operations in described["paths"].values():
-                for operation in operations.values():
+            for path, operations in described["paths"].items():
+                for method, operation in operations.items():
+                    if method == "post" and path.startswith("/v1/") and path not in _KEYLESS:
+                        operation.setdefault("parameters", []).append(_KEY)
                     for answer in operation["responses"].values():
                         if _PROBLEM_MEDIA in answer.get("content", {}):
                             answer["content"].pop("application/json", None)

@@ -207,6 +207,7 @@ class DecisionOut(BaseModel):
     decided_with: str | None = Field(
         description="The decision that was answered, on that of another campaign that was asked with it."
     )
+    lost_to: str | None = Field(description="On these, the campaign that makes the contact.")
 
     @classmethod
     def of(cls, decision: Decision) -> DecisionOut:

@@ -72,6 +72,11 @@ def test_every_campaign_has_its_decision_and_the_customer_one_message(market, ca
     assert rows[0].decision_id == str(uuid5(UUID(decision.decision_id), "first"))
     loser = service.decider.recorded(rows[0].decision_id)
     assert loser.decided_with == decision.decision_id
+    assert loser.lost_to == "second"
+    assert loser.explanation.startswith(
+        "No contact by this campaign: the customer gets the message of second"
+    )
+    assert decision.explanation.endswith("It was chosen among the messages of 3 campaigns.")
     assert loser.alternatives[0].action.channel == "sms"
     assert loser.alternatives[0].propensity == 0.0
 
@@ -160,12 +165,20 @@ def test_what_somebody_else_used_up_is_arbitrated_again(market, campaigns):
 def test_decisions_of_campaigns_that_explore_are_replayed_bit_for_bit(market):
     people = [f"c{i}" for i in range(30)]
     market.customers(*people)
-    for name, policy in (("first", "bandit"), ("second", "uniform"), ("third", "uniform")):
+    for name, policy in (("first", "uniform"), ("second", "uniform"), ("third", "bandit")):
         market.campaign(name, policy=PolicyName(policy))
     service = market.service(start=False)
     with TestClient(create_app(service)) as api:
         market.opened.remove(service)
-        body = {"requests": [{"customer_id": p, "campaigns": ["first", "second", "third"]} for p in people]}
+        asked = [
+            {
+                "customer_id": person,
+                "campaigns": ["first", "second"] if number % 2 else ["first", "second", "third"],
+                "decision_id": str(UUID(int=number, version=4)),
+            }
+            for number, person in enumerate(people)
+        ]
+        body = {"requests": asked}
         answers = [one["decision"] for one in api.post("/v1/decisions/batch", json=body).json()["outcomes"]]
         assert len({answer["campaign_id"] for answer in answers}) > 1, "exploration reaches several campaigns"
         for answer in answers:

@@ -16,6 +16,8 @@ from serving.app import create_app
 from serving.background import Repeating
 from serving.decide import DecisionRequest
 
+# What is refused, or differs, before the database is asked.
+BEFORE_THE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 ASK = {"customer_id": "ada", "campaign_id": "spring"}
 
 
@@ -107,6 +109,7 @@ def test_wrong_types_and_broken_bounds_are_told_together(api):
     assert fields(answer) == {"campaign.policy", "campaign.fixed_slot", "campaign.caps.contacts"}
 
 
+@BEFORE_THE_DATABASE
 @pytest.mark.parametrize(
     ("change", "field", "bound"),
     [
@@ -174,6 +177,7 @@ def test_a_price_in_major_units_is_refused_until_it_is_confirmed(api):
     assert [one["field"] for one in far.json()["warnings"]] == ["cost_minor"]
 
 
+@BEFORE_THE_DATABASE
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -26,6 +26,8 @@ from serving.store.idempotency import (
     forget_expired,
 )
 
+# What is refused, or differs, before the database is asked.
+BEFORE_THE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 ASK = {"customer_id": "ada", "campaign_id": "spring"}
 
 
@@ -147,6 +149,7 @@ def test_a_refused_request_frees_its_key(api):
     assert post(api, "/v1/decisions", ASK, "j").status_code == 200
 
 
+@BEFORE_THE_DATABASE
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
 @pytest.mark.parametrize("path", ["/v1/decisions", "/v1/decisions/batch"])
 def test_a_key_that_is_none_is_refused_by_name(api, key, path):
@@ -194,3 +197,14 @@ def test_expired_keys_are_cleaned_up(api, market):
     assert forget_expired(market.engine, market.now) == 0
     assert forget_expired(market.engine, market.now + LIFETIME) == 1
     assert n_rows(market, idempotency_keys) == 0
+
+
+def test_the_benchmark_of_a_key_counts_what_it_says(engine):
+    from tests.benchmarks.idempotency import measure
+
+    figures = measure(engine, 4)
+    assert figures["n"] == 4
+    assert figures["difference_ms"] == pytest.approx(figures["with_key_ms"] - figures["without_ms"], abs=2e-3)
+    with engine.connect() as conn:
+        assert conn.execute(select(func.count()).select_from(decisions)).scalar_one() == 8
+        assert conn.execute(select(func.count()).select_from(idempotency_keys)).scalar_one() == 4

@@ -20,6 +20,8 @@ from models.domain.campaign import Caps, PolicyName
 from serving.app import create_app
 from serving.routes import ndjson
 
+# What is refused, or differs, before the database is asked.
+BEFORE_THE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 ASK = {"customer_id": "ada", "campaign_id": "spring"}
 STREAM = {"Content-Type": "application/x-ndjson"}
 
@@ -171,6 +173,7 @@ def test_without_overrides_nothing_changes(api):
     assert (same["changed"], same["net_value_change_minor"]) == ([], 0.0)
 
 
+@BEFORE_THE_DATABASE
 @pytest.mark.parametrize(
     ("overrides", "channel", "offer"),
     [
@@ -207,6 +210,7 @@ def test_several_campaigns_can_be_simulated_and_one_of_them_made_to_win(api, mar
     assert (answer["base"]["campaign_id"], answer["what_if"]["campaign_id"]) == ("spring", "winter")
 
 
+@BEFORE_THE_DATABASE
 @pytest.mark.parametrize(
     ("overrides", "status", "field"),
     [

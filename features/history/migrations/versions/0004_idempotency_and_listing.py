@@ -48,7 +48,7 @@ def upgrade() -> None:
             "status",
             existing_type=sa.String(length=16),
             existing_nullable=False,
-            comment="held, pending, claimed, or a settled state",
+            comment="pending, claimed, or a settled state",
         )
 
 
