@@ -125,5 +125,5 @@ def draw_again(
     union: list[tuple[int, int, float]] = [
         (k, index, p) for k, each in enumerate(distributions) for index, p in sorted(each.items())
     ] + [(-1, -1, p_silence)]
-    (drawn,) = sample(np.array([[p for _, _, p in union]]), np.array([draw])).tolist()
-    return union[drawn]
+    (drawn,) = sample(np.array([[p for _, _, p in union]]), np.array([draw]))
+    return union[int(drawn)]

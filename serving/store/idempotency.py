@@ -22,16 +22,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4, uuid5
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.prepared import Prepared
 from features.history.tables import idempotency_keys as keys
+from features.history.tables import moment_from
 from models.domain.errors import InProgressError, KeyReusedError, require
 
 LIFETIME = timedelta(hours=24)
 # Longer than any request takes; after a crash the same key waits this long.
 LEASE = timedelta(seconds=60)
 LONGEST_KEY = 255
+
+# What every decision with a key runs.
+_KNOWN = Prepared(
+    select(keys.c.request, keys.c.decision_id, keys.c.expires_at).where(
+        keys.c.caller == bindparam("caller"), keys.c.idempotency_key == bindparam("word")
+    )
+)
+_REMEMBER = Prepared(
+    insert(keys),
+    (
+        "caller",
+        "idempotency_key",
+        "request",
+        "execution",
+        "fencing_token",
+        "decision_id",
+        "expires_at",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +129,7 @@ def claim(conn: Connection, key: IdempotencyKey, now: datetime) -> Execution | K
         InProgressError: somebody is executing it at this moment.
     """
     into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    _forget_expired(conn, [key], now)
+    _forget_expired(conn, key, now)
     fresh = Execution(str(uuid4()), 1)
     statement = into(keys).values(
         caller=key.caller,
@@ -171,30 +192,29 @@ def give_up(
 
 
 def decision_of(conn: Connection, key: IdempotencyKey, now: datetime) -> str | None:
-    """The decision that answers the key, or None where there is none.
+    """The decision that answers the key, or None where there is none; a key whose day is over is forgotten.
 
     Raises:
         KeyReusedError: the key belongs to another request.
     """
-    row = conn.execute(
-        select(keys.c.request, keys.c.decision_id).where(_is(key), keys.c.expires_at > now)
-    ).one_or_none()
-    if row is None:
-        return None
-    _same_request(row.request, key)
-    decision_id: str | None = row.decision_id
-    return decision_id
+    for request, decision_id, expires_at in _KNOWN.rows(conn, caller=key.caller, word=key.key):
+        if moment_from(expires_at) <= now:
+            _forget_expired(conn, key, now)
+            return None
+        _same_request(request, key)
+        known: str | None = decision_id
+        return known
+    return None
 
 
 def remember(conn: Connection, made: Sequence[tuple[IdempotencyKey, str, datetime]]) -> None:
-    """Write keys, at least one, with the decisions that answer them and the moments at which they were taken.
+    """Write keys with the decisions that answer them and the moments at which these were taken.
 
     Raises:
         sqlalchemy.exc.IntegrityError: somebody else wrote one of the keys a moment ago.
     """
-    _forget_expired(conn, [key for key, _, _ in made], min(at for _, _, at in made))
-    conn.execute(
-        insert(keys),
+    _REMEMBER.run_all(
+        conn,
         [
             {
                 "caller": key.caller,
@@ -216,8 +236,8 @@ def forget_expired(engine: Engine, now: datetime) -> int:
         return conn.execute(delete(keys).where(keys.c.expires_at <= now)).rowcount
 
 
-def _forget_expired(conn: Connection, wanted: Sequence[IdempotencyKey], now: datetime) -> None:
-    conn.execute(delete(keys).where(_among(wanted), keys.c.expires_at <= now))
+def _forget_expired(conn: Connection, key: IdempotencyKey, now: datetime) -> None:
+    conn.execute(delete(keys).where(_is(key), keys.c.expires_at <= now))
 
 
 def _same_request(request: str, key: IdempotencyKey) -> None:
@@ -229,9 +249,3 @@ def _same_request(request: str, key: IdempotencyKey) -> None:
 
 def _is(key: IdempotencyKey) -> ColumnElement[bool]:
     return and_(keys.c.caller == key.caller, keys.c.idempotency_key == key.key)
-
-
-def _among(wanted: Sequence[IdempotencyKey]) -> ColumnElement[bool]:
-    if len(wanted) == 1:
-        return _is(wanted[0])
-    return tuple_(keys.c.caller, keys.c.idempotency_key).in_([(one.caller, one.key) for one in wanted])

@@ -363,13 +363,13 @@ def _write(
         conn,
         [decision_row(decision) for command in accepted for decision in (command.decision, *command.beside)],
     )
-    keyed = [
+    made = [
         (command.key, command.decision.decision_id, command.decision.decided_at)
         for command in accepted
         if command.key is not None
     ]
-    if keyed:
-        remember(conn, keyed)
+    if made:
+        remember(conn, made)
     total: dict[str, float] = {}
     for _, claim in reserved:
         name = claim.resource.name

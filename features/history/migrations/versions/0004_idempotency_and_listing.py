@@ -43,22 +43,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_idempotency_keys_expires_at", "idempotency_keys", ["expires_at"])
     op.create_index("ix_decisions_decided_at_decision_id", "decisions", ["decided_at", "decision_id"])
-    with op.batch_alter_table("outbox") as outbox:
-        outbox.alter_column(
-            "status",
-            existing_type=sa.String(length=16),
-            existing_nullable=False,
-            comment="pending, claimed, or a settled state",
-        )
 
 
 def downgrade() -> None:
     op.drop_index("ix_decisions_decided_at_decision_id", "decisions")
     op.drop_table("idempotency_keys")
-    with op.batch_alter_table("outbox") as outbox:
-        outbox.alter_column(
-            "status",
-            existing_type=sa.String(length=16),
-            existing_nullable=False,
-            comment="pending, claimed, or a settled state",
-        )
