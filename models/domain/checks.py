@@ -17,6 +17,8 @@ from models.domain.customer import MessageClass
 from models.domain.eligibility import content_reason
 from models.domain.errors import InvalidInputError
 
+# Of the columns that hold names.
+LONGEST_NAME = 128
 # A price this many times off the list price is no discount.
 _FAR_OFF = 30.0
 # A price that comes this near to the list price once it is read in major units was given in major units.
@@ -61,6 +63,7 @@ def check_campaign(campaign: Campaign, channels: Mapping[str, Channel], now: dat
     """
     known = [channels[name] for name in campaign.channels if name in channels]
     return (
+        *_names(campaign),
         *_window(campaign, now),
         *(
             Finding(
@@ -141,6 +144,18 @@ def check_channel(
     return tuple(found)
 
 
+def _names(campaign: Campaign) -> Iterator[Finding]:
+    named = [("campaign_id", campaign.campaign_id)]
+    named += [(f"offers.{index}.offer_id", offer.offer_id) for index, offer in enumerate(campaign.offers)]
+    for field, name in named:
+        if len(name) > LONGEST_NAME or any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in name):
+            yield Finding(
+                field=field,
+                value=name,
+                bound=f"must be at most {LONGEST_NAME} characters, none of them a control character",
+            )
+
+
 def _window(campaign: Campaign, now: datetime) -> Iterator[Finding]:
     ends_at = campaign.send_window.ends_at
     if ends_at.tzinfo is not None and campaign.send_window.closes_at <= now:
@@ -149,6 +164,9 @@ def _window(campaign: Campaign, now: datetime) -> Iterator[Finding]:
             value=campaign.send_window.ends_at.isoformat(),
             bound=f"must be after now, {now.isoformat()}",
         )
+    quiet = campaign.quiet_hours
+    if any(moment.tzinfo is not None for moment in (*campaign.slots, quiet.start, quiet.end)):
+        return  # told already: local times have no zone
     if campaign.slots and all(campaign.quiet_at(slot) for slot in campaign.slots):
         yield Finding(
             field="slots",

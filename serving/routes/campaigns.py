@@ -30,12 +30,13 @@ from models.domain.errors import (
 )
 from serving.problems import shown
 from serving.routes.examples import CAMPAIGNS, PROBLEMS
-from serving.routes.fields import Name
+from serving.routes.fields import NO_NUL, Name, nul_in
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
 
 _PREFIX = "campaign."
+_LARGEST_VERSION = 2**31 - 1
 # Writers that take the same version number at the same moment; more of them is a standstill.
 _MOST_ATTEMPTS = 5
 
@@ -51,6 +52,7 @@ class CampaignIn(BaseModel):
     expected_version: int | None = Field(
         default=None,
         ge=0,
+        le=_LARGEST_VERSION,
         description="The version that you changed (0 for a new campaign): another latest one is a conflict.",
     )
     _found: list[InvalidInputError] = PrivateAttr(default_factory=list)
@@ -169,7 +171,9 @@ def campaign_routes(service: Service) -> APIRouter:
     @router.get("/{campaign_id}")
     async def one(
         campaign_id: CampaignId,
-        version: Annotated[int | None, Query(ge=1, description="Default: the latest.")] = None,
+        version: Annotated[
+            int | None, Query(ge=1, le=_LARGEST_VERSION, description="Default: the latest.")
+        ] = None,
     ) -> CampaignOut:
         """A campaign in one version, and what is remarkable about it now."""
 
@@ -209,6 +213,7 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
             with reaching_the_store(), service.engine.begin() as conn:
                 findings = check_campaign(posted.campaign, load_channels(conn), now)
                 wrong = [each.as_error(_PREFIX) for each in findings if each.severity is Severity.ERROR]
+                wrong += [InvalidInputError("campaign", place, NO_NUL) for place in nul_in(posted.campaign)]
                 if posted.found or wrong:
                     raise InvalidInputsError([*posted.found, *wrong])
                 latest = latest_campaigns(conn, [posted.campaign.campaign_id])

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from features.history.query import list_campaigns, load_channels, lock_channel, save_channel
 from models.domain.channel import DEFAULT_CHANNELS, Channel
 from models.domain.checks import Severity, check_channel
-from models.domain.errors import InvalidInputsError, NotFoundError, require
+from models.domain.errors import InvalidInputError, InvalidInputsError, NotFoundError, require
 from serving.routes.campaigns import FindingOut
 from serving.routes.examples import CHANNEL_CHANGES, PROBLEMS
-from serving.routes.fields import LongText, ShortName
+from serving.routes.fields import NO_NUL, LongText, ShortName, nul_in
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
@@ -174,8 +174,9 @@ def _checked(
         list_price_minor=_LIST_PRICES.get(channel.name) if currency.code == _LIST_CURRENCY else None,
         minor_per_major=10**currency.digits,
     )
-    wrong = [each.as_error(prefix) for each in findings if each.severity is Severity.ERROR]
-    if wrong and not confirmed:
+    wrong = [each.as_error(prefix) for each in findings if each.severity is Severity.ERROR and not confirmed]
+    wrong += [InvalidInputError("channel", place, NO_NUL) for place in nul_in(channel)]
+    if wrong:
         raise InvalidInputsError(wrong)
     return ChannelOut(channel=channel, warnings=[FindingOut.of(each, prefix) for each in findings])
 

@@ -144,20 +144,57 @@ _NOT_FOUND = {
 }
 
 
-def _problem(words: str, example: dict[str, Any] | None = None) -> dict[str, Any]:
+def _conflict(kind: str, title: str, detail: str, path: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind}",
+        "title": title,
+        "status": 409,
+        "detail": detail,
+        "instance": path,
+        "errors": [],
+    }
+
+
+_KEY_REUSED = _conflict(
+    "idempotency-key-reused",
+    "The key belongs to another request",
+    "the key 'basket-4711' belongs to another request: use a new key for a new request",
+    "/v1/decisions",
+)
+_IN_PROGRESS = _conflict(
+    "request-in-progress",
+    "The same request is being executed",
+    "the request with the key 'basket-4711' is being executed; ask again",
+    "/v1/decisions/batch",
+)
+_INVALID = {
+    "type": "/problems/invalid-input",
+    "title": "A value breaks its bound",
+    "status": 422,
+    "detail": "customer_id == None, must be given, or else identity, and not both",
+    "instance": "/v1/decisions",
+    "errors": [
+        {"field": "customer_id", "value": "None", "bound": "must be given, or else identity, and not both"}
+    ],
+}
+
+
+def _problem(words: str, **examples: dict[str, Any]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     content: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        content["examples"] = {"problem": {"value": example}}
+    if examples:
+        content["examples"] = {name: {"value": example} for name, example in examples.items()}
     return {"description": words, "model": Problem, "content": {_PROBLEM_MEDIA: content}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    404: _problem("An id names nothing.", _NOT_FOUND),
+    404: _problem("An id names nothing.", not_found=_NOT_FOUND),
     409: _problem(
-        "The campaign has ended, the request contradicts what is recorded, or its idempotency key is taken."
+        "The campaign has ended, the request contradicts what is recorded, or its idempotency key is taken.",
+        key_reused=_KEY_REUSED,
+        in_progress=_IN_PROGRESS,
     ),
-    422: _problem("A field is wrong; `errors` names it."),
+    422: _problem("A field is wrong; `errors` names it.", invalid=_INVALID),
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
 
@@ -201,17 +238,6 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         }
     },
 }
-
-
-def _conflict(kind: str, title: str, detail: str, path: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{kind}",
-        "title": title,
-        "status": 409,
-        "detail": detail,
-        "instance": path,
-        "errors": [],
-    }
 
 
 _ID = _CONTACT["decision_id"]

@@ -15,6 +15,8 @@ from models.domain.errors import InvalidInputError
 LARGEST_PAGE = 200
 USUAL_PAGE = 50
 _LONGEST_CURSOR = 1_024
+# Of a number in a cursor: in microseconds since 1970 the year 2255.
+_LARGEST = 2**53
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ def from_cursor(cursor: str, *kinds: type[str] | type[int]) -> tuple[str | int, 
         key = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError):
         key = None
-    if not isinstance(key, list) or [type(part) for part in key] != list(kinds):
+    if not isinstance(key, list) or [type(part) for part in key] != list(kinds) or not all(map(_sane, key)):
         raise InvalidInputError("cursor", cursor, "must be the `next_cursor` of a page of this list")
     return tuple(key)
 
@@ -59,3 +61,8 @@ def page_of(rows: Sequence[T], limit: int, cursor_of: Callable[[T], str]) -> tup
     """
     page = list(rows[:limit])
     return page, cursor_of(page[-1]) if len(rows) > limit else None
+
+
+def _sane(part: str | int) -> bool:
+    """Whether a database can compare it."""
+    return "\0" not in part if isinstance(part, str) else 0 <= part < _LARGEST

@@ -15,6 +15,7 @@ from models.domain.campaign import Caps, PolicyName
 from serving.app import create_app
 from serving.background import Repeating
 from serving.decide import DecisionRequest
+from serving.routes.paging import to_cursor
 
 # What is refused, or differs, before the database is asked.
 BEFORE_THE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -102,6 +103,45 @@ def test_everything_that_is_wrong_with_a_campaign_is_told_at_once(api):
         assert one["value"], one
         assert "must" in one["bound"], one
     assert spring(api) == campaign, "nothing is stored"
+
+
+@BEFORE_THE_DATABASE
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"slots": ["09:00:00Z"]}, "campaign.slots"),
+        ({"slots": ["09:00:00Z", "10:00:00"]}, "campaign.slots"),
+        ({"quiet_hours": {"start": "21:00:00+02:00"}}, "campaign.quiet_hours.start"),
+        (
+            {"send_window": {"starts_at": "2026-03-01T00:00:00", "ends_at": "2026-04-01T00:00:00Z"}},
+            "campaign.send_window.starts_at",
+        ),
+        ({"purpose": "a\x00b"}, "campaign"),
+        ({"offers": []}, "campaign.offers"),
+        ({"slots": []}, "campaign.slots"),
+        ({"channels": []}, "campaign.channels"),
+        ({"pinned_channel": "sms", "channels": ["email"]}, "campaign.pinned_channel"),
+        ({"budget_minor": 0.001, "channels": ["sms"]}, "campaign.budget_minor"),
+        ({"touch_levels": ["high"]}, "campaign.touch_levels"),
+        ({"channels": ["whatsapp"]}, "campaign.channels.0"),
+    ],
+)
+def test_each_thing_that_cannot_work_is_refused_by_name(api, change, field):
+    assert field in fields(put(api, spring(api) | change))
+
+
+@BEFORE_THE_DATABASE
+def test_names_that_no_column_holds_are_refused(api):
+    campaign = spring(api)
+    long = campaign | {"campaign_id": "x" * 129}
+    assert fields(api.post("/v1/campaigns", json={"campaign": long})) == {"campaign.campaign_id"}
+    offers = [campaign["offers"][0] | {"offer_id": "a\x00"}]
+    assert "campaign.offers.0.offer_id" in fields(put(api, campaign | {"offers": offers}))
+    for cursor in (to_cursor("a\x00b"), to_cursor(3), to_cursor("a", "b")):
+        assert fields(api.get("/v1/campaigns", params={"cursor": cursor})) == {"cursor"}
+    for cursor in (to_cursor(2**60, "x"), to_cursor(-1, "x"), to_cursor(1)):
+        assert fields(api.get("/v1/decisions", params={"cursor": cursor})) == {"cursor"}
+    assert fields(api.get("/v1/campaigns/spring", params={"version": 2**31})) == {"version"}
 
 
 def test_wrong_types_and_broken_bounds_are_told_together(api):

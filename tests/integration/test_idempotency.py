@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from features.history.tables import campaigns, decisions, idempotency_keys, outbox
 from models.domain.campaign import PolicyName
@@ -189,6 +189,31 @@ def test_after_a_crash_the_lease_runs_out_and_the_execution_goes_on_under_its_ow
         assert not complete(conn, key, first, answer), "the one that was taken over is too late"
         assert complete(conn, key, second, answer)
         assert claim(conn, key, later) == answer
+
+
+def test_a_batch_whose_executor_died_before_its_answer_goes_on_under_the_same_ids(api, market):
+    dying = True
+
+    @event.listens_for(market.engine, "before_cursor_execute")
+    def crash(conn, cursor, statement, parameters, context, executemany):
+        if dying and statement.startswith("UPDATE idempotency_keys"):
+            raise MemoryError("the process dies here")
+
+    body = {"requests": [ASK, ASK | {"customer_id": "bob"}]}
+    with pytest.raises(MemoryError):
+        post(api, "/v1/decisions/batch", body, "k")
+    assert n_rows(market, decisions) == 2, "they were decided, and nobody was told"
+    dying = False
+    waiting = post(api, "/v1/decisions/batch", body, "k")
+    assert (waiting.status_code, waiting.json()["type"]) == (409, "/problems/request-in-progress")
+    market.now += LEASE
+    answer = post(api, "/v1/decisions/batch", body, "k")
+    assert answer.status_code == 200
+    with market.engine.connect() as conn:
+        recorded = set(conn.scalars(select(decisions.c.decision_id)))
+    assert {one["decision"]["decision_id"] for one in answer.json()["outcomes"]} == recorded
+    assert len(recorded) == 2
+    assert post(api, "/v1/decisions/batch", body, "k").content == answer.content
 
 
 def test_expired_keys_are_cleaned_up(api, market):
