@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
-from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.decide import DecisionRequest
 from serving.explain.catalogue import Language
 from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
 from serving.explain.told import Teller
-from serving.problems import problem_of
 from serving.routes.examples import PROBLEMS, REQUESTS
 from serving.routes.explained import RecordedDecisionOut
-from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
+from serving.routes.replies import batch_reply, decision_reply, outcome_document
+from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut
 from serving.service import Service
 
 
@@ -27,34 +25,31 @@ def decision_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
     explainer = Explainer(service.engine, service.snapshots)
 
-    @router.post("", openapi_extra=REQUESTS)
-    async def decide(request: DecisionIn) -> DecisionOut:
+    @router.post("", openapi_extra=REQUESTS, response_model=DecisionOut)
+    async def decide(request: DecisionIn) -> Response:
         """Which offer, on which channel, at what time, or no contact, for one customer.
 
         The decision is recorded and its message queued before the answer is given.
         """
-        asked = request.to_request()
-        (answer,) = await asyncio.wrap_future(service.decider.submit([asked], service.clock()))
-        if isinstance(answer, NextchannelError):
-            raise answer
-        return DecisionOut.of(answer)
+        decision = await service.decide(request.to_request())
+        return Response(decision_reply(decision), media_type="application/json")
 
-    @router.post("/batch")
-    async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
+    @router.post("/batch", response_model=BatchOut)
+    async def decide_batch(request: Request, batch: BatchIn) -> Response:
         """The same for up to 1,000 customers; each has its own decision or problem."""
         asked: list[DecisionRequest] = []
         at: list[int] = []
-        outcomes = [OutcomeOut() for _ in batch.requests]
+        path = request.url.path
+        outcomes: list[dict[str, object]] = [{}] * len(batch.requests)
         for index, one in enumerate(batch.requests):
             try:
                 asked.append(one.to_request())
                 at.append(index)
             except NextchannelError as exc:
-                outcomes[index] = _outcome(exc, request.url.path)
-        answers = await service.in_thread(lambda: service.decider.decide_many(asked, service.clock()))
-        for index, answer in zip(at, answers, strict=True):
-            outcomes[index] = _outcome(answer, request.url.path)
-        return BatchOut(outcomes=outcomes)
+                outcomes[index] = outcome_document(exc, path)
+        for index, answer in zip(at, await service.decide_many(asked), strict=True):
+            outcomes[index] = outcome_document(answer, path)
+        return Response(batch_reply(outcomes), media_type="application/json")
 
     @router.get("/{decision_id}")
     async def recorded(
@@ -76,9 +71,3 @@ def decision_routes(service: Service) -> APIRouter:
         return await service.in_thread(look_up)
 
     return router
-
-
-def _outcome(answer: Decision | NextchannelError, instance: str) -> OutcomeOut:
-    if isinstance(answer, Decision):
-        return OutcomeOut(decision=DecisionOut.of(answer))
-    return OutcomeOut(problem=problem_of(answer, instance))

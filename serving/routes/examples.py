@@ -119,6 +119,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: _problem("An id names nothing.", _NOT_FOUND),
     409: _problem("The campaign has ended, or the request contradicts what is recorded."),
     422: _problem("A field is wrong; `errors` names it."),
+    429: _problem("Too many requests are under way; try again after `Retry-After` seconds."),
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
 
