@@ -39,6 +39,8 @@ def service_config(settings: Settings) -> ServiceConfig:
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
         deadline_ms=settings.deadline_ms,
+        most_under_way=settings.most_under_way,
+        answer_within_ms=settings.answer_within_ms,
         currency=Currency(settings.currency, settings.currency_digits),
     )
 

@@ -15,13 +15,14 @@ from sqlalchemy import Engine
 
 from features.history.engine import connect, migrate
 from features.history.query import load_channels, seed_channels
+from serving.admission import Admission
 from serving.background import Repeating
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
 from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
-from serving.service import Service, utc_now
+from serving.service import MOST_UNDER_WAY, Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
 from serving.store.handover import expire_held
 from serving.store.idempotency import forget_expired
@@ -56,6 +57,8 @@ class ServiceConfig:
         unknown_outcome: What to do when a provider without idempotency key does not answer.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
+        most_under_way: Single decisions under way at the same time; one more gets 429.
+        answer_within_ms: How long a caller waits for a decision; then it gets 503.
         n_threads: Requests that wait for the database at the same time.
         title: Name of the service on its pages.
         currency: How money is written.
@@ -76,6 +79,8 @@ class ServiceConfig:
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     deadline_ms: float = 200.0
+    most_under_way: int = MOST_UNDER_WAY
+    answer_within_ms: float = 5_000.0
     n_threads: int = 10
     title: str = "nextchannel"
     currency: Currency = field(default_factory=Currency)
@@ -111,6 +116,8 @@ def build(config: ServiceConfig) -> Service:
         ),
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
+        admission=Admission(config.most_under_way),
+        answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
         background=(

@@ -6,8 +6,9 @@ always gets an answer: what is missing makes the decision simpler and is named i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -34,13 +35,15 @@ from models.domain.errors import (
 from serving.answer import LEARNED, Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
 from serving.money import Currency
-from serving.reading import NO_FEATURES, Degraded, FeatureSource, Reading, in_order, read_features
+from serving.reading import NO_FEATURES, Degraded, FeatureSource, PatientReader, Reading, in_order
 from serving.shadow import shadows
 from serving.snapshot import Model, Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
 from serving.store.idempotency import IdempotencyKey, decision_of
 from serving.store.record import RECORDED, Ledger, RecordDecision
 from serving.store.writer import LARGEST_GROUP, DecisionWriter
+
+logger = logging.getLogger(__name__)
 
 Answer = Decision | NextchannelError
 
@@ -180,19 +183,18 @@ class Decider:
     ) -> None:
         self._engine = read_only(engine)
         self._snapshots = snapshots
-        self._features = features
+        self._features = PatientReader(features, n_readers)
         self._writer = writer
         self._currency = currency
         self._deadline_seconds = deadline_seconds
-        self._readers = ThreadPoolExecutor(n_readers, thread_name_prefix="features")
 
     def warm(self, now: datetime) -> None:
         """Load what the first read of features loads, so that no request waits for it."""
-        read_features(self._features, self._readers, [_NOBODY], now, _WARM_SECONDS)
+        self._features.read([_NOBODY], now, _WARM_SECONDS)
 
     def close(self) -> None:
         """Let go of the threads that read features."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._features.close()
 
     def decide(self, request: DecisionRequest, now: datetime) -> Decision:
         """Decide for one customer, and wait for it.
@@ -284,9 +286,7 @@ class Decider:
         self._identify(cases)
         for together in _close_in_time(cases):
             open_cases = [case for case in together if case.answer is None]
-            reading = read_features(
-                self._features,
-                self._readers,
+            reading = self._features.read(
                 [case.customer_id for case in open_cases],
                 together[-1].now,
                 self._deadline_seconds * max(1.0, len(open_cases) / _CUSTOMERS_A_DEADLINE),
@@ -343,11 +343,31 @@ class Decider:
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
     ) -> list[_Chosen]:
         """Choose for cases that ask the same campaigns and all have features, or all have none."""
+        missing = bool(cases[0].reading.missing[cases[0].row])
+        model = None if missing else snapshot.model
+        degraded = _degraded(cases[0].reading.trouble, missing, snapshot.model)
+        try:
+            return self._choose_with(model, degraded, cases, ledger, snapshot, now)
+        except NextchannelError:
+            raise
+        except Exception:  # whatever a damaged model may raise costs its predictions, never the decision
+            if model is None:
+                raise
+            logger.exception("model %s fails; rules decide", model.version)
+            return self._choose_with(None, (*degraded, Degraded.MODEL_FAILED), cases, ledger, snapshot, now)
+
+    def _choose_with(
+        self,
+        model: Model | None,
+        degraded: tuple[Degraded, ...],
+        cases: Sequence[_Case],
+        ledger: Ledger,
+        snapshot: Snapshot,
+        now: datetime,
+    ) -> list[_Chosen]:
+        """Choose with this model, or by rules without one."""
         campaigns = [snapshot.campaign(name) for name in cases[0].request.campaign_ids]
         reading = cases[0].reading
-        missing = bool(reading.missing[cases[0].row])
-        model = None if missing else snapshot.model
-        degraded = _degraded(reading.trouble, missing, snapshot.model)
         names = reading.names if model is None else model.response.feature_names
         features: FloatArray = in_order(reading, names)[[case.row for case in cases]]
         people = [ledger.people[case.customer_id] for case in cases]

@@ -26,6 +26,7 @@ from models.domain.errors import (
     KeyReusedError,
     NextchannelError,
     NotFoundError,
+    OverloadedError,
     StateError,
     StoreUnavailableError,
 )
@@ -89,6 +90,8 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
             status, kind, title = 409, "state", "States only go forward"
         case ConflictError():
             status, kind, title = 409, "conflict", "The request contradicts what is recorded"
+        case OverloadedError():
+            status, kind, title = 429, "overloaded", "The service has as much to do as it can; try again"
         case StoreUnavailableError():
             status, kind, title = 503, "store-unavailable", "The database cannot be reached; try again"
         case _:
@@ -148,8 +151,8 @@ def install(app: FastAPI) -> None:
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that carries a problem document."""
     headers = headers or {}
-    if problem.status == 503 or problem.type == "/problems/request-in-progress":
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if problem.status in (429, 503) or problem.type == "/problems/request-in-progress":
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,

@@ -125,6 +125,18 @@ class StoreUnavailableError(NextchannelError):
     """The database cannot take or give data now; nothing was acknowledged, try again."""
 
 
+class OverloadedError(NextchannelError):
+    """As many requests as may be are under way; nothing was done, try again in a moment.
+
+    Args:
+        most: How many that is.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"{most} requests are under way already, which is the most; try again in a moment")
+
+
 class BundleError(NextchannelError):
     """A model bundle is damaged, incomplete or made for another version."""
 

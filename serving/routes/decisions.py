@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from models.domain.errors import NextchannelError
 from serving.decide import DecisionRequest
@@ -19,7 +18,8 @@ from serving.replay import replay
 from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.ndjson import streaming_route
-from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
+from serving.routes.replies import batch_reply, decision_reply, outcome_document
+from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut
 from serving.service import Service
 from serving.store.idempotency import Execution, IdempotencyKey
 
@@ -34,21 +34,19 @@ def decision_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
     explainer = Explainer(service.engine, service.snapshots)
 
-    @router.post("", openapi_extra=REQUESTS)
+    @router.post("", openapi_extra=REQUESTS, response_model=DecisionOut)
     async def decide(
         http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
-    ) -> DecisionOut:
+    ) -> Response:
         """Which offer, on which channel, at what time, or no contact, for one customer.
 
         The decision is recorded and its message queued before the answer is given.
         """
-        asked = request.to_request(await key_of(http, idempotency_key, request.dry_run))
-        (answer,) = await asyncio.wrap_future(service.decider.submit([asked], service.clock()))
-        if isinstance(answer, NextchannelError):
-            raise answer
-        return DecisionOut.of(answer)
+        key = await key_of(http, idempotency_key, request.dry_run)
+        decision = await service.decide(request.to_request(key))
+        return Response(decision_reply(decision), media_type="application/json")
 
-    async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
+    async def decide_batch(request: Request, batch: BatchIn) -> Response:
         """The same for up to 1,000 customers; each has its own decision or problem.
 
         As `application/x-ndjson`, one request a line, it is a stream of up to 100,000: outcomes come back a line
@@ -56,7 +54,8 @@ def decision_routes(service: Service) -> APIRouter:
         """
         asked: list[DecisionRequest] = []
         at: list[int] = []
-        outcomes = [OutcomeOut() for _ in batch.requests]
+        path = request.url.path
+        outcomes: list[dict[str, object]] = [{}] * len(batch.requests)
         right: Execution | None = request.scope.get(SCOPE_EXECUTION)
         for index, one in enumerate(batch.requests):
             derived = None if right is None or one.dry_run else right.derived_id(index)
@@ -64,16 +63,16 @@ def decision_routes(service: Service) -> APIRouter:
                 asked.append(one.to_request(fallback_id=derived))
                 at.append(index)
             except NextchannelError as exc:
-                outcomes[index] = OutcomeOut.of(exc, request.url.path)
-        answers = await service.in_thread(lambda: service.decider.decide_many(asked, service.clock()))
-        for index, answer in zip(at, answers, strict=True):
-            outcomes[index] = OutcomeOut.of(answer, request.url.path)
-        return BatchOut(outcomes=outcomes)
+                outcomes[index] = outcome_document(exc, path)
+        for index, answer in zip(at, await service.decide_many(asked), strict=True):
+            outcomes[index] = outcome_document(answer, path)
+        return Response(batch_reply(outcomes), media_type="application/json")
 
     router.add_api_route(
         "/batch",
         decide_batch,
         methods=["POST"],
+        response_model=BatchOut,
         openapi_extra=STREAMED,
         route_class_override=streaming_route(service),
     )

@@ -195,6 +195,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         in_progress=_IN_PROGRESS,
     ),
     422: _problem("A field is wrong; `errors` names it.", invalid=_INVALID),
+    429: _problem("Too many requests are under way; try again after `Retry-After` seconds."),
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
 

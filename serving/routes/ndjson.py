@@ -21,7 +21,8 @@ from models.domain.decision import Decision
 from models.domain.errors import InvalidInputError, NextchannelError, StoreUnavailableError
 from serving.decide import DecisionRequest
 from serving.problems import invalid_request
-from serving.routes.schemas import DecisionIn, OutcomeOut
+from serving.routes.replies import outcome_document, outcome_line
+from serving.routes.schemas import DecisionIn
 from serving.service import Service
 from serving.store.idempotency import IdempotencyKey
 from serving.store.writer import LARGEST_GROUP
@@ -72,6 +73,10 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Serve it."""
+        with self._service.batches.admitted():
+            await self._serve(send)
+
+    async def _serve(self, send: Send) -> None:
         spool = _Spool()
         deciding = asyncio.create_task(self._decide_all(spool))
         try:
@@ -103,7 +108,8 @@ class _Stream(Response):
             spool.end()
 
     async def _decide(self, lines: Sequence[bytes], first: int, spool: _Spool) -> None:
-        outcomes: list[OutcomeOut | None] = []
+        path = self._request.url.path
+        outcomes: list[dict[str, object] | None] = []
         asked: list[DecisionRequest] = []
         for number, line in enumerate(lines, start=first):
             try:
@@ -111,13 +117,13 @@ class _Stream(Response):
                 outcomes.append(None)
             except ValidationError as exc:
                 located = [{**one, "loc": ("line", *one["loc"])} for one in exc.errors()]
-                outcomes.append(OutcomeOut(problem=invalid_request(located, self._request.url.path)))
+                problem = invalid_request(located, path).model_dump(mode="json")
+                outcomes.append({"decision": None, "problem": problem})
             except NextchannelError as exc:
-                outcomes.append(OutcomeOut.of(exc, self._request.url.path))
+                outcomes.append(outcome_document(exc, path))
         answers = iter(await self._service.in_thread(lambda: self._answers(asked)))
         for outcome in outcomes:
-            told = outcome or OutcomeOut.of(next(answers), self._request.url.path)
-            spool.write(told.model_dump_json().encode() + b"\n")
+            spool.write(outcome_line(outcome or outcome_document(next(answers), path)))
 
     def _answers(self, asked: Sequence[DecisionRequest]) -> Sequence[Decision | NextchannelError]:
         if not asked:

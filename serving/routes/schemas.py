@@ -12,10 +12,9 @@ from models.domain.action import ReasonCode
 from models.domain.campaign import Mode
 from models.domain.channel import IdentityKind
 from models.domain.decision import Decision
-from models.domain.errors import NextchannelError
 from models.domain.experiment import Arm
 from serving.decide import DecisionRequest, IdentityRef
-from serving.problems import Problem, problem_of
+from serving.problems import Problem
 from serving.routes.fields import LongText, Name
 from serving.store.idempotency import IdempotencyKey
 
@@ -236,18 +235,6 @@ class OutcomeOut(BaseModel):
 
     decision: DecisionOut | None = None
     problem: Problem | None = None
-
-    @classmethod
-    def of(cls, answer: Decision | NextchannelError, instance: str) -> OutcomeOut:
-        """From the decider.
-
-        Args:
-            answer: What it answered.
-            instance: Path of the request.
-        """
-        if isinstance(answer, Decision):
-            return cls(decision=DecisionOut.of(answer))
-        return cls(problem=problem_of(answer, instance))
 
 
 class BatchOut(BaseModel):

@@ -260,7 +260,10 @@ class Ledger:
         """How much of each is used so far; a resource that nobody counted yet is counted."""
         if not resources:
             return
-        self._used |= _used(self._conn, resources)
+        known = _used(self._conn, resources)
+        self._used |= known
+        if not _locks_rows(self._conn):
+            self._sure |= known.keys()
         for resource in set(resources) - self._used.keys():
             self._used[resource] = float(self._conn.execute(_used_so_far(resource)).scalar_one())
 

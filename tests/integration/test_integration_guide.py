@@ -111,6 +111,7 @@ def test_the_reference_names_every_call_and_every_problem(market):
         errors.KeyReusedError("no"),
         errors.InProgressError("no"),
         errors.StateError("1", "sent", "cancelled"),
+        errors.OverloadedError("no"),
         errors.StoreUnavailableError("no"),
         errors.NextchannelError("no"),
     ]
