@@ -163,7 +163,7 @@ def test_what_somebody_else_used_up_is_arbitrated_again(market, campaigns):
 
 
 def test_decisions_of_campaigns_that_explore_are_replayed_bit_for_bit(market):
-    people = [f"c{i}" for i in range(30)]
+    people = [f"c{i}" for i in range(12)]
     market.customers(*people)
     for name, policy in (("first", "uniform"), ("second", "uniform"), ("third", "bandit")):
         market.campaign(name, policy=PolicyName(policy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -128,27 +129,41 @@ def test_outcomes_come_while_the_requests_are_still_being_sent(served):
     assert heard.count(b'"problem":null') == ndjson.LARGEST_GROUP + 1
 
 
-def test_a_caller_that_reads_nothing_before_it_has_sent_everything_is_served_in_bounded_memory(served):
-    """httpx sends the whole body first; the outcomes are many times larger than what the sockets hold."""
-    n = 3_000
+@BEFORE_THE_DATABASE
+def test_a_caller_that_reads_nothing_before_it_has_sent_everything_is_served(served):
+    """httpx sends the whole body first; the outcomes are larger than what the sockets hold."""
+    n = 1_500
     one = lines(ASK | {"dry_run": True})
-    tracemalloc.start()
-    try:
-        with httpx.Client(timeout=120) as client:
-            heard = 0
-            with client.stream(
-                "POST", f"http://{served}/v1/decisions/batch", content=(one for _ in range(n)), headers=STREAM
-            ) as answer:
-                size = 0
-                for block in answer.iter_raw(65536):
-                    heard += block.count(b"\n")
-                    size += len(block)
+    n_lines = size = 0
+    with (
+        httpx.Client(timeout=120) as client,
+        client.stream(
+            "POST", f"http://{served}/v1/decisions/batch", content=(one for _ in range(n)), headers=STREAM
+        ) as answer,
+    ):
+        for block in answer.iter_raw(65536):
+            n_lines += block.count(b"\n")
+            size += len(block)
+    assert n_lines == n
+    assert size > 2_000_000
+
+
+def test_outcomes_that_nobody_reads_wait_on_disk():
+    async def fill_and_read() -> tuple[int, int, bytes]:
+        spool = ndjson._Spool()
+        tracemalloc.start()
+        for number in range(4_000):
+            spool.write(f"{number:04d}".encode() * 512)  # 8 MB in all
         _, peak = tracemalloc.get_traced_memory()
-    finally:
         tracemalloc.stop()
-    assert heard == n
-    assert size > 4_000_000
-    assert peak < 16_000_000, "the outcomes alone are larger than what is held"
+        spool.end()
+        heard = b"".join([block async for block in spool.blocks()])
+        spool.close()
+        return peak, len(heard), heard[-4:]
+
+    peak, n_bytes, end = asyncio.run(fill_and_read())
+    assert (n_bytes, end) == (4_000 * 2_048, b"3999")
+    assert peak < 4_000_000
 
 
 def simulate(api, overrides: dict, status: int = 200, **request: object) -> dict:
