@@ -180,10 +180,10 @@ def _alternatives(
     else:  # without predictions: the likelier first, the rest in the order of the grid
         rank = -choices.probabilities[row, candidates]
     found: list[Alternative] = []
-    seen: set[tuple[int, int] | None] = set()
+    seen: set[int] = set()
+    n_slots = len(choices.grid.slots)
     for index in candidates[np.argsort(rank, kind="stable")].tolist():
-        axes = choices.grid.unravel(index)
-        pair = None if axes is None else axes[:2]
+        pair = index // n_slots  # of offer and channel; no contact is the last
         if index == chosen or pair in seen:
             continue
         seen.add(pair)

@@ -115,6 +115,7 @@ class _Case:
     Attributes:
         customer_id: Whom it turned out to mean.
         reading: Features of several customers, this one's in row `row`.
+        error: Why it cannot be decided, as far as that shows before the transaction.
         answer: None until it is settled.
         chosen_again: Whether a first choice was refused.
     """
@@ -125,6 +126,7 @@ class _Case:
     decision_id: str = ""
     reading: Reading = NO_FEATURES
     row: int = 0
+    error: NextchannelError | None = None
     answer: Answer | None = None
     chosen_again: bool = False
 
@@ -285,7 +287,7 @@ class Decider:
         cases = [case for docket in dockets for case in docket.cases]
         self._identify(cases)
         for together in _close_in_time(cases):
-            open_cases = [case for case in together if case.answer is None]
+            open_cases = [case for case in together if case.error is None]
             reading = self._features.read(
                 [case.customer_id for case in open_cases],
                 together[-1].now,
@@ -298,6 +300,8 @@ class Decider:
         """Decide and record in the transaction of `conn`: what `DecisionWriter` calls."""
         snapshot = self._snapshots.current
         cases = [case for docket in dockets for case in docket.cases]
+        for case in cases:  # what an attempt that was rolled back has answered was never recorded
+            case.answer, case.chosen_again = case.error, False
         while later := [case for case in cases if case.answer is None]:
             for together in _close_in_time(_of_different_ids(later)):
                 self._settle(conn, together, snapshot)
@@ -462,7 +466,7 @@ class Decider:
         for case in cases:
             if case.request.customer_id is not None:
                 case.customer_id = case.request.customer_id
-            elif case.answer is None:
+            elif case.error is None:
                 named.append(case)
         if not named:
             return
@@ -472,7 +476,7 @@ class Decider:
                 assert identity is not None, "a request names the customer or an identity"
                 found = find_customer_id(conn, identity.kind, identity.value)
                 if found is None:
-                    case.answer = NotFoundError("identity", f"{identity.kind}:{identity.value}")
+                    case.error = NotFoundError("identity", f"{identity.kind}:{identity.value}")
                 else:
                     case.customer_id = found
 
@@ -521,7 +525,7 @@ def _refuse_repeated_ids(cases: Sequence[_Case]) -> None:
     for case in cases:
         given = case.request.decision_id
         if given in named:
-            case.answer = ConflictError(f"decision_id {given} is named twice")
+            case.error = ConflictError(f"decision_id {given} is named twice")
         elif given is not None:
             named.add(given)
 

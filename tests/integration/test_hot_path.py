@@ -97,9 +97,11 @@ def test_who_waits_too_long_is_told_and_what_was_not_begun_is_never_written(mark
     service = replace(market.service(), answer_within_seconds=0.2)
 
     async def both() -> list[Decision | BaseException]:
-        return await asyncio.gather(
-            service.decide(ask("ada")), service.decide(ask("bob")), return_exceptions=True
-        )
+        first = asyncio.create_task(service.decide(ask("ada")))
+        await asyncio.sleep(0)
+        while service.writer.n_waiting:
+            await asyncio.sleep(0.001)
+        return await asyncio.gather(first, service.decide(ask("bob")), return_exceptions=True)
 
     with (
         market.engine.begin()
