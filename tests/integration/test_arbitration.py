@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from features.history.contested import contested
 from features.history.tables import decisions, outbox
 from models.domain.campaign import Caps, Mode, Offer, PolicyName, SendWindow
 from models.domain.experiment import Arm, Experiment
@@ -221,6 +222,23 @@ def test_asking_again_with_the_same_id_or_key_gives_the_same_arbitration(market,
         unknown = api.post("/v1/decisions", json={"customer_id": "ada", "campaigns": ["first", "winter"]})
         assert unknown.status_code == 404
     assert n_messages(market) == 2
+
+
+def test_decisions_between_campaigns_are_told_apart_from_those_of_one_campaign(market, campaigns):
+    """What a uniform policy draws is blind to the customer's features only where no values decide afterwards."""
+    decider = market.service().decider
+    decider.decide(DecisionRequest(customer_id="ada", campaign_id="first"), market.now)
+    decider.decide(ask(["first"]), market.now)
+    decider.decide(ask(campaigns), market.now)
+    with market.engine.connect() as conn:
+        found = conn.execute(
+            select(decisions.c.campaign_id, contested()).order_by(
+                decisions.c.decided_at, decisions.c.campaign_id
+            )
+        ).all()
+    assert sorted((name, bool(between)) for name, between in found) == [
+        ("first", False), ("first", False), ("first", True), ("second", True), ("third", True),
+    ]  # fmt: skip
 
 
 def test_shadow_mode_sends_by_the_control_policy_and_logs_what_the_optimiser_would_have_done(market):
