@@ -15,6 +15,7 @@ from sqlalchemy import event, func, select
 from features.history.tables import campaigns, decisions, idempotency_keys, outbox
 from models.domain.campaign import PolicyName
 from serving.app import create_app
+from serving.decide import DecisionRequest
 from serving.store.idempotency import (
     LEASE,
     LIFETIME,
@@ -233,3 +234,22 @@ def test_the_benchmark_of_a_key_counts_what_it_says(engine):
     with engine.connect() as conn:
         assert conn.execute(select(func.count()).select_from(decisions)).scalar_one() == 8
         assert conn.execute(select(func.count()).select_from(idempotency_keys)).scalar_one() == 4
+
+
+def test_two_replicas_that_get_the_same_key_at_once_give_the_same_decision(market):
+    market.customers("ada")
+    market.campaign()
+    replicas = [market.service(), market.service()]
+    gate = threading.Barrier(2)
+
+    def ask(replica: int, key: IdempotencyKey) -> str:
+        gate.wait()
+        request = DecisionRequest(customer_id="ada", campaign_id="spring", key=key)
+        return replicas[replica].decider.decide(request, market.now).decision_id
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(12):
+            key = IdempotencyKey.of(f"k-{number}", "", b"body")
+            first, second = (pool.submit(ask, replica, key) for replica in range(2))
+            assert first.result() == second.result()
+    assert n_rows(market, decisions) == n_rows(market, outbox) == 12
