@@ -47,6 +47,8 @@ def service_config(settings: Settings) -> ServiceConfig:
             https=settings.public_url.startswith("https://"),
             docs=settings.docs,
         ),
+        most_under_way=settings.most_under_way,
+        answer_within_ms=settings.answer_within_ms,
         currency=Currency(settings.currency, settings.currency_digits),
     )
 

@@ -6,9 +6,10 @@ always gets an answer: what is missing makes the decision simpler and is named i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import uuid_utils
@@ -18,11 +19,13 @@ from features.history.decisions import load_decision
 from features.history.engine import read_only
 from features.history.query import find_customer_id
 from models.choice import FloatArray, Policy
-from models.choose import choose
+from models.choose import Choices, choose
 from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import IdentityKind
-from models.domain.decision import Decision
+from models.domain.customer import Customer
+from models.domain.decision import Decision, Shadow
 from models.domain.errors import (
+    CampaignExpiredError,
     ConflictError,
     InvalidInputError,
     NextchannelError,
@@ -30,14 +33,19 @@ from models.domain.errors import (
     StoreUnavailableError,
 )
 from serving.answer import LEARNED, Setting, to_decision
+from serving.arbitrate import combine, hold_contest, ids_of
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.observability.redact import HIDDEN
-from serving.reading import NO_FEATURES, Degraded, FeatureSource, Reading, in_order, read_features
+from serving.reading import NO_FEATURES, Degraded, FeatureSource, PatientReader, Reading, in_order
+from serving.shadow import shadows
 from serving.snapshot import Model, Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
+from serving.store.idempotency import IdempotencyKey, decision_of
 from serving.store.record import RECORDED, Ledger, RecordDecision
 from serving.store.writer import LARGEST_GROUP, DecisionWriter
+
+logger = logging.getLogger(__name__)
 
 Answer = Decision | NextchannelError
 
@@ -64,24 +72,42 @@ class DecisionRequest:
     """Ask what to do for one customer.
 
     Attributes:
-        campaign_id: For which campaign.
+        campaign_id: For which campaign; or else `campaigns`.
+        campaigns: For which of several campaigns, at most one of which makes a contact; at equal value the one that
+            is named first.
         customer_id: Whom; or else `identity`.
         identity: Whom, by a contact point.
         dry_run: Decide, but record and send nothing.
         decision_id: The caller's own id: asking again gives the recorded decision.
+        key: Of a request that may be repeated: it gives the decision of the first time.
+        hold: The caller sends the message itself, and says what became of it.
     """
 
-    campaign_id: str
+    campaign_id: str | None = None
+    campaigns: tuple[str, ...] = ()
     customer_id: str | None = None
     identity: IdentityRef | None = None
     dry_run: bool = False
     decision_id: str | None = None
+    key: IdempotencyKey | None = None
+    hold: bool = False
 
     def __post_init__(self) -> None:
+        if (self.campaign_id is None) == (not self.campaigns):
+            raise InvalidInputError(
+                "campaign_id", self.campaign_id, "must be given, or else campaigns, and not both"
+            )
+        if len(set(self.campaigns)) != len(self.campaigns):
+            raise InvalidInputError("campaigns", list(self.campaigns), "must not repeat")
         if (self.customer_id is None) == (self.identity is None):
             raise InvalidInputError(
                 "customer_id", self.customer_id, "must be given, or else identity, and not both"
             )
+
+    @property
+    def campaign_ids(self) -> tuple[str, ...]:
+        """Every campaign that is asked, in order."""
+        return self.campaigns if self.campaign_id is None else (self.campaign_id,)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +117,7 @@ class _Case:
     Attributes:
         customer_id: Whom it turned out to mean.
         reading: Features of several customers, this one's in row `row`.
+        error: Why it cannot be decided, as far as that shows before the transaction.
         answer: None until it is settled.
         chosen_again: Whether a first choice was refused.
     """
@@ -101,8 +128,26 @@ class _Case:
     decision_id: str = ""
     reading: Reading = NO_FEATURES
     row: int = 0
+    error: NextchannelError | None = None
     answer: Answer | None = None
     chosen_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The decision that is answered, and those of the other campaigns that were asked."""
+
+    decision: Decision
+    beside: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """What one campaign chose for several customers."""
+
+    setting: Setting
+    choices: Choices
+    shadows: Mapping[int, Shadow]
 
 
 @dataclass(slots=True, eq=False)
@@ -145,19 +190,18 @@ class Decider:
         self._metrics = Metrics() if metrics is None else metrics
         self._engine = read_only(engine)
         self._snapshots = snapshots
-        self._features = features
+        self._features = PatientReader(features, n_readers)
         self._writer = writer
         self._currency = currency
         self._deadline_seconds = deadline_seconds
-        self._readers = ThreadPoolExecutor(n_readers, thread_name_prefix="features")
 
     def warm(self, now: datetime) -> None:
         """Load what the first read of features loads, so that no request waits for it."""
-        read_features(self._features, self._readers, [_NOBODY], now, _WARM_SECONDS)
+        self._features.read([_NOBODY], now, _WARM_SECONDS)
 
     def close(self) -> None:
         """Let go of the threads that read features."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._features.close()
 
     def decide(self, request: DecisionRequest, now: datetime) -> Decision:
         """Decide for one customer, and wait for it.
@@ -214,6 +258,32 @@ class Decider:
         with reaching_the_store(), self._engine.connect() as conn:
             return load_decision(conn, decision_id)
 
+    def what_if(self, request: DecisionRequest, now: datetime, snapshot: Snapshot, seed: str) -> Decision:
+        """Decide with another snapshot; nothing is recorded.
+
+        Args:
+            request: Whom and what for; a dry run without a decision id.
+            now: Aware; the features are those of the present all the same.
+            snapshot: Campaigns, channels, model and policies.
+            seed: The decision id that seeds the draw.
+
+        Raises:
+            NotFoundError: the customer, identity or campaign is unknown.
+            CampaignExpiredError: the campaign's send window has closed.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        assert request.dry_run, "what might have been is not recorded"
+        docket = _Docket([request], now)
+        with reaching_the_store():
+            self.prepare([docket])
+            docket.cases[0].decision_id = seed
+            with self._engine.connect() as conn:
+                self._settle(conn, [case for case in docket.cases if case.answer is None], snapshot)
+        answer = _settled(docket.cases[0])
+        if isinstance(answer, NextchannelError):
+            raise answer
+        return answer
+
     def prepare(self, dockets: Sequence[_Docket]) -> None:
         """Find out who is meant, and read their features: what `DecisionWriter` calls before the transaction."""
         for docket in dockets:
@@ -222,11 +292,9 @@ class Decider:
         cases = [case for docket in dockets for case in docket.cases]
         self._identify(cases)
         for together in _close_in_time(cases):
-            open_cases = [case for case in together if case.answer is None]
+            open_cases = [case for case in together if case.error is None]
             with self._metrics.stage("features"):
-                reading = read_features(
-                    self._features,
-                    self._readers,
+                reading = self._features.read(
                     [case.customer_id for case in open_cases],
                     together[-1].now,
                     self._deadline_seconds * max(1.0, len(open_cases) / _CUSTOMERS_A_DEADLINE),
@@ -238,6 +306,8 @@ class Decider:
         """Decide and record in the transaction of `conn`: what `DecisionWriter` calls."""
         snapshot = self._snapshots.current
         cases = [case for docket in dockets for case in docket.cases]
+        for case in cases:  # what an attempt that was rolled back has answered was never recorded
+            case.answer, case.chosen_again = case.error, False
         with self._metrics.stage("transaction"):
             while later := [case for case in cases if case.answer is None]:
                 for together in _close_in_time(_of_different_ids(later)):
@@ -247,7 +317,9 @@ class Decider:
         return answers
 
     def _settle(self, conn: Connection, cases: Sequence[_Case], snapshot: Snapshot) -> None:
-        """Settle cases that are all of nearly one time and name no decision id twice."""
+        """Settle cases that are all of nearly one time and name no decision id or key twice."""
+        if not cases:
+            return
         now = cases[-1].now
         ledger = Ledger(conn, {case.customer_id for case in cases}, now)
         for case in cases:
@@ -264,46 +336,124 @@ class Decider:
 
     def _choose(
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
-    ) -> dict[_Case, Decision]:
-        """A decision for every case; a case whose campaign has closed gets its error."""
-        alike: dict[tuple[str, int, bool], list[_Case]] = {}
+    ) -> dict[_Case, _Chosen]:
+        """A decision for every case; a case whose campaigns have closed gets its error."""
+        alike: dict[tuple[tuple[str, ...], int, bool], list[_Case]] = {}
         for case in cases:
-            key = case.request.campaign_id, id(case.reading), bool(case.reading.missing[case.row])
+            key = case.request.campaign_ids, id(case.reading), bool(case.reading.missing[case.row])
             alike.setdefault(key, []).append(case)
-        decided: dict[_Case, Decision] = {}
+        decided: dict[_Case, _Chosen] = {}
         for together in alike.values():
             try:
-                decisions = self._choose_alike(together, ledger, snapshot, now)
+                chosen = self._choose_alike(together, ledger, snapshot, now)
             except InvalidInputError as exc:
                 for case in together:
                     case.answer = exc
                 continue
-            decided |= zip(together, decisions, strict=True)
+            decided |= zip(together, chosen, strict=True)
         return decided
 
     def _choose_alike(
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
-    ) -> list[Decision]:
-        """Choose for cases of one campaign that all have features, or all have none."""
-        campaign = snapshot.campaign(cases[0].request.campaign_id)
-        reading = cases[0].reading
-        missing = bool(reading.missing[cases[0].row])
+    ) -> list[_Chosen]:
+        """Choose for cases that ask the same campaigns and all have features, or all have none."""
+        missing = bool(cases[0].reading.missing[cases[0].row])
         model = None if missing else snapshot.model
-        degraded = _degraded(reading.trouble, missing, snapshot.model)
+        degraded = _degraded(cases[0].reading.trouble, missing, snapshot.model)
+        try:
+            return self._choose_with(model, degraded, cases, ledger, snapshot, now)
+        except NextchannelError:
+            raise
+        except Exception:  # whatever a damaged model may raise costs its predictions, never the decision
+            if model is None:
+                raise
+            logger.exception("model %s fails; rules decide", model.version)
+            return self._choose_with(None, (*degraded, Degraded.MODEL_FAILED), cases, ledger, snapshot, now)
+
+    def _choose_with(
+        self,
+        model: Model | None,
+        degraded: tuple[Degraded, ...],
+        cases: Sequence[_Case],
+        ledger: Ledger,
+        snapshot: Snapshot,
+        now: datetime,
+    ) -> list[_Chosen]:
+        """Choose with this model, or by rules without one."""
+        campaigns = [snapshot.campaign(name) for name in cases[0].request.campaign_ids]
+        reading = cases[0].reading
         names = reading.names if model is None else model.response.feature_names
         features: FloatArray = in_order(reading, names)[[case.row for case in cases]]
         people = [ledger.people[case.customer_id] for case in cases]
-        days = [(now.astimezone(UTC) + timedelta(days=d)).date() for d in range(_DAYS_AHEAD)]
-        choices = choose(
-            campaign,
-            snapshot.channels,
-            people,
-            features,
-            None if model is None else model.response,
-            usable_policies(campaign, snapshot.policies[campaign.campaign_id], model),
+        turns: list[_Turn] = []
+        closed: list[CampaignExpiredError] = []
+        for campaign in campaigns:
+            try:
+                turns.append(
+                    self._choose_for(campaign, cases, people, features, names, model, ledger, snapshot, now)
+                )
+            except CampaignExpiredError as exc:
+                closed.append(exc)
+        if not turns:
+            raise closed[0]
+
+        def decision_of_row(turn: _Turn, choices: Choices, row: int, decision_id: str) -> Decision:
+            case = cases[row]
+            decision = to_decision(
+                choices,
+                row,
+                turn.setting,
+                decision_id=decision_id,
+                customer=people[row],
+                features=features[row],
+                degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
+                dry_run=case.request.dry_run,
+            )
+            return replace(decision, shadow=turn.shadows[row]) if row in turn.shadows else decision
+
+        if len(campaigns) == 1:
+            (turn,) = turns
+            return [
+                _Chosen(decision_of_row(turn, turn.choices, row, case.decision_id))
+                for row, case in enumerate(cases)
+            ]
+        contest = hold_contest(
+            [turn.setting for turn in turns],
+            [turn.choices for turn in turns],
             [case.decision_id for case in cases],
-            now,
-            ledger.limits(campaign, snapshot.channels, days),
+        )
+        left_out = tuple(str(exc.value) for exc in closed)
+        chosen = []
+        for row, case in enumerate(cases):
+            decisions = [
+                decision_of_row(turn, choices, row, decision_id)
+                for turn, choices, decision_id in zip(
+                    turns, contest.choices, ids_of(contest, row, case.decision_id), strict=True
+                )
+            ]
+            chosen.append(_Chosen(*combine(contest, row, decisions, left_out)))
+        return chosen
+
+    def _choose_for(
+        self,
+        campaign: Campaign,
+        cases: Sequence[_Case],
+        people: Sequence[Customer],
+        features: FloatArray,
+        names: Sequence[str],
+        model: Model | None,
+        ledger: Ledger,
+        snapshot: Snapshot,
+        now: datetime,
+    ) -> _Turn:
+        """What one campaign would do by itself."""
+        days = [(now.astimezone(UTC) + timedelta(days=d)).date() for d in range(_DAYS_AHEAD)]
+        response = None if model is None else model.response
+        policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
+        decision_ids = [case.decision_id for case in cases]
+        limits = ledger.limits(campaign, snapshot.channels, days)
+        choices = choose(
+            campaign, snapshot.channels, people, features, response, policies, decision_ids, now, limits
         )
         setting = Setting(
             campaign=campaign,
@@ -313,26 +463,20 @@ class Decider:
             currency=self._currency,
             now=now,
         )
-        return [
-            to_decision(
-                choices,
-                row,
-                setting,
-                decision_id=case.decision_id,
-                customer=people[row],
-                features=features[row],
-                degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
-                dry_run=case.request.dry_run,
-            )
-            for row, case in enumerate(cases)
-        ]
+        return _Turn(
+            setting=setting,
+            choices=choices,
+            shadows=shadows(
+                choices, setting, people, features, response, policies, decision_ids, now, limits
+            ),
+        )
 
     def _identify(self, cases: Sequence[_Case]) -> None:
         named = []
         for case in cases:
             if case.request.customer_id is not None:
                 case.customer_id = case.request.customer_id
-            elif case.answer is None:
+            elif case.error is None:
                 named.append(case)
         if not named:
             return
@@ -342,7 +486,7 @@ class Decider:
                 assert identity is not None, "a request names the customer or an identity"
                 found = find_customer_id(conn, identity.kind, identity.value)
                 if found is None:
-                    case.answer = NotFoundError("identity", f"{identity.kind}:{HIDDEN}")
+                    case.error = NotFoundError("identity", f"{identity.kind}:{HIDDEN}")
                 else:
                     case.customer_id = found
 
@@ -391,7 +535,7 @@ def _refuse_repeated_ids(cases: Sequence[_Case]) -> None:
     for case in cases:
         given = case.request.decision_id
         if given in named:
-            case.answer = ConflictError(f"decision_id {given} is named twice")
+            case.error = ConflictError(f"decision_id {given} is named twice")
         elif given is not None:
             named.add(given)
 
@@ -408,54 +552,72 @@ def _close_in_time(cases: Sequence[_Case]) -> list[list[_Case]]:
 
 
 def _of_different_ids(cases: Sequence[_Case]) -> list[_Case]:
-    """The first case of every decision id; the others find what it wrote."""
-    first: dict[str, _Case] = {}
+    """The first case of every decision id and every key; the others find what it wrote."""
+    first: dict[tuple[str, str], _Case] = {}
     for case in cases:
-        if case.request.decision_id is not None:
-            first.setdefault(case.request.decision_id, case)
-    return [
-        case for case in cases if case.request.decision_id is None or first[case.request.decision_id] is case
-    ]
+        for name in _names(case.request):
+            first.setdefault(name, case)
+    return [case for case in cases if all(first[name] is case for name in _names(case.request))]
+
+
+def _names(request: DecisionRequest) -> list[tuple[str, str]]:
+    """What no two decisions have in common."""
+    names = []
+    if request.decision_id is not None:
+        names.append(("decision_id", request.decision_id))
+    if request.key is not None:
+        names.append((request.key.caller, request.key.key))
+    return names
 
 
 def _open(conn: Connection, case: _Case, ledger: Ledger, snapshot: Snapshot) -> None:
-    """Find the decision that the caller's own id names already, or what it takes to make one.
+    """Find the decision that the caller's own id or key names already, or what it takes to make one.
 
     Raises:
+        KeyReusedError: the key belongs to another request.
         ConflictError: the id names another customer's or campaign's decision.
         NotFoundError: the customer or the campaign is unknown.
     """
     request = case.request
+    if request.key is not None:
+        earlier = decision_of(conn, request.key, case.now)
+        if earlier is not None:
+            case.answer = load_decision(conn, earlier)
+            return
     if request.decision_id is not None:
         case.answer = _recorded_before(conn, request, case.customer_id)
         if case.answer is not None:
             return
-    snapshot.campaign(request.campaign_id)
+    for campaign_id in request.campaign_ids:
+        snapshot.campaign(campaign_id)
     if case.customer_id not in ledger.people:
         raise NotFoundError("customer_id", case.customer_id)
-    case.decision_id = request.decision_id or str(uuid_utils.uuid7())
+    case.decision_id = case.decision_id or request.decision_id or str(uuid_utils.uuid7())
 
 
-def _take(decided: Sequence[tuple[_Case, Decision]], ledger: Ledger, snapshot: Snapshot) -> None:
+def _take(decided: Sequence[tuple[_Case, _Chosen]], ledger: Ledger, snapshot: Snapshot) -> None:
     """Answer what the ledger accepts; the others choose again, from what is left."""
-    real = [(case, decision) for case, decision in decided if not decision.dry_run]
+    real = [(case, chosen) for case, chosen in decided if not case.request.dry_run]
     commands = [
         RecordDecision(
-            decision=decision,
-            campaign=snapshot.campaigns[decision.campaign_id],
+            decision=chosen.decision,
+            campaign=snapshot.campaigns[chosen.decision.campaign_id],
             channels=snapshot.channels,
-            customer=ledger.people[decision.customer_id],
+            customer=ledger.people[chosen.decision.customer_id],
+            key=case.request.key,
+            hold=case.request.hold,
+            beside=chosen.beside,
         )
-        for _, decision in real
+        for case, chosen in real
     ]
     refused = {
         case for (case, _), outcome in zip(real, ledger.take(commands), strict=True) if outcome != RECORDED
     }
-    for case, decision in decided:
+    for case, chosen in decided:
         if case in refused:
             case.chosen_again = True
         else:
-            case.answer = decision
+            case.answer = chosen.decision
 
 
 def _settled(case: _Case) -> Answer:
@@ -475,6 +637,13 @@ def _recorded_before(conn: Connection, request: DecisionRequest, customer_id: st
         before = load_decision(conn, request.decision_id)
     except NotFoundError:
         return None
-    if (before.customer_id, before.campaign_id) != (customer_id, request.campaign_id):
+    if (before.customer_id, asked_of(before)) != (customer_id, set(request.campaign_ids)):
         raise ConflictError(f"decision_id {request.decision_id} was taken for another customer or campaign")
     return before
+
+
+def asked_of(decision: Decision) -> set[str]:
+    """The campaigns that a decision was asked of."""
+    if decision.arbitration is None:
+        return {decision.campaign_id}
+    return {*(bid.campaign_id for bid in decision.arbitration.bids), *decision.arbitration.left_out}

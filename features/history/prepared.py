@@ -60,23 +60,26 @@ class _Compiled:
         # Lists that are constants of the statement, such as the kinds that a condition names, become part of its text.
         expanded = compiled.construct_expanded_state(given)
         self.text: str = expanded.statement
-        self._by_name = expanded.positiontup is None
-        # Name, constant, converter.
-        self._layout: list[tuple[str, Any, Callable[[Any], Any] | None]] = []
-        for name in expanded.parameters if self._by_name else expanded.positiontup:
+        self._order: tuple[str, ...] | None = (
+            None if expanded.positiontup is None else tuple(expanded.positiontup)
+        )
+        self._constants: dict[str, Any] = {}
+        self._given: list[tuple[str, Callable[[Any], Any] | None]] = []
+        for name, constant in expanded.parameters.items():
             bind = compiled.binds.get(name)
             convert = None if bind is None else bind.type.dialect_impl(dialect).bind_processor(dialect)
-            self._layout.append((name, expanded.parameters[name], convert))
+            if name in given:
+                self._given.append((name, convert))
+            else:
+                self._constants[name] = constant if convert is None else convert(constant)
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """As the driver wants them: in order, or by name."""
-        laid_out = []
-        for name, constant, convert in self._layout:
-            value = values.get(name, constant)
-            laid_out.append(value if convert is None else convert(value))
-        if self._by_name:
-            return dict(zip((name for name, _, _ in self._layout), laid_out, strict=True))
-        return tuple(laid_out)
+        found = self._constants.copy()
+        for name, convert in self._given:
+            value = values[name]
+            found[name] = value if convert is None else convert(value)
+        return found if self._order is None else tuple([found[name] for name in self._order])
 
 
 class TextList(TypeDecorator[Sequence[str]]):

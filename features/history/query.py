@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -193,11 +193,25 @@ def load_channels(conn: Connection) -> dict[str, Channel]:
 
 
 def save_channel(conn: Connection, channel: Channel, now: datetime) -> None:
-    """Add the channel, or replace the one of its name."""
-    values = {"document": to_document(channel), "updated_at": now}
-    changed = conn.execute(update(channels).where(channels.c.name == channel.name).values(values))
-    if changed.rowcount == 0:
-        conn.execute(insert(channels).values(name=channel.name, **values))
+    """Add the channel, or replace the one of its name; `updated_at` grows, whatever the clock says."""
+    before: datetime | None = conn.scalar(
+        select(channels.c.updated_at).where(channels.c.name == channel.name).with_for_update()
+    )
+    if before is None:
+        conn.execute(
+            insert(channels).values(name=channel.name, document=to_document(channel), updated_at=now)
+        )
+        return
+    conn.execute(
+        update(channels)
+        .where(channels.c.name == channel.name)
+        .values(document=to_document(channel), updated_at=max(now, before + timedelta(microseconds=1)))
+    )
+
+
+def lock_channel(conn: Connection, name: str) -> None:
+    """Keep others from changing the channel until the transaction ends; SQLite has one writer anyway."""
+    conn.execute(select(channels.c.name).where(channels.c.name == name).with_for_update())
 
 
 def seed_channels(conn: Connection, now: datetime) -> None:

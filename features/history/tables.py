@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -182,6 +183,7 @@ decisions = Table(
     Column("parent_id", String(64)),
     Index(None, "customer_id", "decided_at"),
     Index(None, "campaign_id", "decided_at"),
+    Index(None, "decided_at", "decision_id"),
 )
 
 resource_usage = Table(
@@ -252,4 +254,20 @@ api_keys = Table(
     Column("expires_at", UtcMoment),
     Column("revoked_at", UtcMoment),
     Column("last_used_at", UtcMoment, comment="to the minute"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", String(64), primary_key=True, comment="digest of the credential; empty without one"),
+    Column("idempotency_key", String(255), primary_key=True),
+    Column("request", String(64), nullable=False, comment="digest of method, path and body"),
+    Column("execution", String(36), nullable=False, comment="decision ids of the request derive from it"),
+    Column("fencing_token", BigInteger, nullable=False, comment="grows with every claim"),
+    Column("lease_until", UtcMoment, comment="null once there is an answer"),
+    Column("decision_id", String(64), comment="the decision that is the answer"),
+    Column("status", Integer, comment="of the HTTP answer"),
+    Column("content_type", String(128)),
+    Column("answer", LargeBinary, comment="its body, compressed by zlib"),
+    Column("expires_at", UtcMoment, nullable=False, index=True),
 )

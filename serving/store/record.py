@@ -28,6 +28,8 @@ from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
+from serving.store.idempotency import IdempotencyKey, remember
+from serving.store.outbox import OutboxStatus
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
 _ROUNDING_MINOR = 1e-7
@@ -82,12 +84,18 @@ class RecordDecision:
         campaign: The version that it was decided for.
         channels: Channels of the campaign, by name.
         customer: The person as read for the decision.
+        key: The idempotency key that the request came with.
+        hold: Whether the caller sends: the message is held until they say that it went out, or will not.
+        beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
     """
 
     decision: Decision
     campaign: Campaign
     channels: Mapping[str, Channel]
     customer: Customer
+    key: IdempotencyKey | None = None
+    hold: bool = False
+    beside: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +260,10 @@ class Ledger:
         """How much of each is used so far; a resource that nobody counted yet is counted."""
         if not resources:
             return
-        self._used |= _used(self._conn, resources)
+        known = _used(self._conn, resources)
+        self._used |= known
+        if not _locks_rows(self._conn):
+            self._sure |= known.keys()
         for resource in set(resources) - self._used.keys():
             self._used[resource] = float(self._conn.execute(_used_so_far(resource)).scalar_one())
 
@@ -351,7 +362,17 @@ def _used_so_far(resource: Resource) -> Select[Any]:
 def _write(
     conn: Connection, accepted: Sequence[RecordDecision], reserved: Sequence[tuple[Decision, Claim]]
 ) -> None:
-    _ADD_DECISION.run_all(conn, [decision_row(command.decision) for command in accepted])
+    _ADD_DECISION.run_all(
+        conn,
+        [decision_row(decision) for command in accepted for decision in (command.decision, *command.beside)],
+    )
+    made = [
+        (command.key, command.decision.decision_id, command.decision.decided_at)
+        for command in accepted
+        if command.key is not None
+    ]
+    if made:
+        remember(conn, made)
     total: dict[str, float] = {}
     for _, claim in reserved:
         name = claim.resource.name
@@ -391,7 +412,7 @@ def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
         "content_kind": content[0],
         "send_at": action.send_at,
         "expires_at": action.expires_at,
-        "status": "pending",
+        "status": OutboxStatus.HELD if command.hold else OutboxStatus.PENDING,
         "attempts": 0,
         "due_at": action.send_at,
         "fencing_token": 0,

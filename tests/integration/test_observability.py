@@ -100,10 +100,10 @@ def test_problems_are_counted_by_type_and_failures_too(api, market):
     decide(api, "")
     api.get("/v1/nothing")
     api.delete("/v1/decisions")
-    api.service.snapshots._current = None
-    api.service.snapshots._registry = None
-    api.service.snapshots._engine = None
-    assert api.get("/v1/campaigns").status_code == 500
+    writer, api.service.decider._writer = api.service.decider._writer, None
+    answer = api.post("/v1/decisions", json={"customer_id": "ada", "campaign_id": "spring"})
+    api.service.decider._writer = writer
+    assert answer.status_code == 500
     value = api.service.metrics.registry.get_sample_value
     for problem in ("not-found", "invalid-request", "method-not-allowed", "internal"):
         assert value("nextchannel_problems_total", {"problem": problem}) >= 1, problem

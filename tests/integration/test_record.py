@@ -197,7 +197,7 @@ def test_what_was_spent_before_there_was_a_budget_counts(market):
     assert channels == ["sms", "push"]
 
 
-def test_32_clients_never_overspend_a_budget_nor_a_capacity(market):
+def test_64_clients_never_overspend_a_budget_nor_a_capacity(market):
     people = [f"c{i}" for i in range(64)]
     market.customers(*people)
     sms, push = (next(c for c in DEFAULT_CHANNELS if c.name == name) for name in ("sms", "push"))
@@ -209,7 +209,7 @@ def test_32_clients_never_overspend_a_budget_nor_a_capacity(market):
     def one(i: int) -> Decision:
         return services[i % 2].decider.decide(ask(people[i]), market.now)
 
-    with ThreadPoolExecutor(32) as pool:
+    with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(one, range(64)))
     spent = sum(answer.expected.cost_minor for answer in answers)
     by_sms = sum(answer.action is not None and answer.action.channel == "sms" for answer in answers)
@@ -230,12 +230,12 @@ def test_32_clients_never_overspend_a_budget_nor_a_capacity(market):
     assert ReasonCode.BUDGET_EXHAUSTED in {e.reason for answer in silent for e in answer.exclusions}
 
 
-def test_one_customer_hammered_by_32_clients_gets_no_more_than_the_cap(market):
+def test_one_customer_hammered_by_64_clients_gets_no_more_than_the_cap(market):
     market.customers("ada")
     market.campaign(caps=Caps(contacts=3))
     services = [market.service(), market.service()]
-    with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda i: services[i % 2].decider.decide(ask(), market.now), range(32)))
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda i: services[i % 2].decider.decide(ask(), market.now), range(64)))
     assert sum(answer.action is not None for answer in answers) == 3
 
 
