@@ -15,6 +15,7 @@ from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Alternative, Decision, Evidence, Expected
+from models.domain.eligibility import Eligibility
 from serving.explain.summary import Grounds, explain
 from serving.money import Currency
 
@@ -66,11 +67,12 @@ def to_decision(
     """
     campaign = setting.campaign
     chosen = int(choices.action[row])
-    action = action_of(choices, row, chosen, campaign)
+    verdict = choices.eligibility[row]
+    action = _action_at(choices, verdict, chosen, campaign)
     expected = expected_of(choices, row, chosen, setting)
     candidates = np.flatnonzero(choices.mask[row])
-    alternatives = _alternatives(choices, row, candidates, chosen, setting)
-    exclusions = choices.eligibility[row].exclusions(campaign)
+    alternatives = _alternatives(choices, row, verdict, candidates, chosen, setting)
+    exclusions = verdict.exclusions(campaign)
     name, version = version_of(choices.policies[row], setting.model_version)
     propensity = float(choices.propensity[row])
     return Decision(
@@ -119,11 +121,15 @@ def version_of(policy: Policy | None, model_version: str | None) -> tuple[str, s
 
 def action_of(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
     """The action of an index of the grid; None is no contact."""
+    return _action_at(choices, choices.eligibility[row], index, campaign)
+
+
+def _action_at(choices: Choices, verdict: Eligibility, index: int, campaign: Campaign) -> Action | None:
     axes = choices.grid.unravel(index)
     if axes is None:
         return None
     offer, channel, slot = axes
-    send_at = choices.eligibility[row].send_at[slot]
+    send_at = verdict.send_at[slot]
     return Action(
         offer=choices.grid.offers[offer],
         channel=choices.grid.channels[channel],
@@ -170,6 +176,7 @@ def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Exp
 def _alternatives(
     choices: Choices,
     row: int,
+    verdict: Eligibility,
     candidates: np.ndarray[tuple[int], np.dtype[np.intp]],
     chosen: int,
     setting: Setting,
@@ -189,7 +196,7 @@ def _alternatives(
         seen.add(pair)
         found.append(
             Alternative(
-                action=action_of(choices, row, index, setting.campaign),
+                action=_action_at(choices, verdict, index, setting.campaign),
                 propensity=float(choices.probabilities[row, index]),
                 expected=expected_of(choices, row, index, setting),
             )
