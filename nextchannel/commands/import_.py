@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 
 _File = Annotated[Path, typer.Argument(help="A .csv or .parquet file; columns: docs/reference/import.md.")]
+_INTERRUPTED = 130  # as shells have it for SIGINT
 _Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any row is bad.")]
 
 
@@ -42,8 +43,12 @@ def _import(kind: str, file: Path, strict: bool) -> None:
     from training.imports import ImportKind, import_file
 
     engine = open_history(Settings())
-    with progress_bar(f"importing {kind}") as progress:
-        done = import_file(engine, ImportKind(kind), file, datetime.now(UTC), progress)
+    try:
+        with progress_bar(f"importing {kind}") as progress:
+            done = import_file(engine, ImportKind(kind), file, datetime.now(UTC), progress)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: what is committed stays; import {file} again to finish it", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     typer.echo(f"{kind}: {done.n_new:,} new, {done.n_repeated:,} already there, {done.n_rejected:,} rejected")
     if done.rejected:
         typer.echo(f"rejected rows with their reasons: {done.rejected}", err=True)
