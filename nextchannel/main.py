@@ -7,7 +7,7 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, import_, models
+from nextchannel.commands import campaign, channels, import_, models, segment
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
@@ -28,6 +28,7 @@ cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(import_.app, name="import")
+cli.add_typer(segment.app, name="segment")
 cli.command()(materialize)
 cli.command()(train)
 cli.add_typer(models.app, name="models")

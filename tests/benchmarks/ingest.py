@@ -246,7 +246,7 @@ def _fingerprint(conn: Connection) -> list[Any]:
     )
     query = (
         f"SELECT count(*), sum({moments}), sum(value_minor), count(machine_rule), count(DISTINCT customer_id) "
-        "FROM interactions"
+        "FROM interactions"  # noqa: S608
     )
     people = conn.scalar(text("SELECT count(*) FROM customers"))
     return [*conn.execute(text(query)).one(), people]
@@ -259,7 +259,7 @@ def _http_adds(engine: Engine, deliveries: Sequence[bytes]) -> float:
         engine=engine,
         clock=lambda: RECEIVED_AT,
         in_thread=to_thread,
-        refresher=SimpleNamespace(request=lambda customer_ids: None),
+        refresher=SimpleNamespace(request=lambda _: None),
     )
     app = FastAPI()
     app.include_router(interaction_routes(service))  # type: ignore[arg-type]
