@@ -32,7 +32,7 @@ from models.policy.registry import build_policies
 from training.datasets import in_order
 from training.import_files import RowFile, open_rows
 from training.opened import OpenedBundle, open_bundle
-from features.spreadsheet import safe_cell
+from training.spreadsheet import safe_cell
 
 _CHUNK_CUSTOMERS = 2_000
 _NEED_PREDICTIONS = (PolicyName.BANDIT, PolicyName.GREEDY)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from features.spreadsheet import safe_cell
+from training.spreadsheet import safe_cell
 
 
 @dataclass(frozen=True, slots=True)

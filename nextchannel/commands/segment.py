@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Engine
+
     from features.feature_list import FeatureList
 
 app = typer.Typer(help="Define segments, count and export their members, tag customers.", no_args_is_help=True)
@@ -38,7 +40,7 @@ def put(file: Annotated[Path, typer.Argument(help="One segment as JSON: docs/how
     segment = parse_segment(document)
     engine = open_history(Settings())
     if feature_names(segment.condition):
-        check_features(segment, _features())
+        check_features(segment, _features(engine))
     with engine.begin() as conn:
         stored = save_segment(conn, segment, _now())
     typer.echo(f"segment {stored.name}: version {stored.version}")
@@ -47,11 +49,12 @@ def put(file: Annotated[Path, typer.Argument(help="One segment as JSON: docs/how
 @app.command("list")
 def list_() -> None:
     """Every segment, in order of name."""
+    from features.history.engine import read_only
     from features.segments.store import list_segments
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
 
-    with open_history(Settings()).connect() as conn:
+    with read_only(open_history(Settings())).connect() as conn:
         for segment in list_segments(conn):
             typer.echo(f"{segment.name:<24} version {segment.version}  {segment.description}".rstrip())
 
@@ -70,7 +73,7 @@ def export(
     """Write the members to a CSV file that is safe to open in a spreadsheet."""
     import csv
 
-    from features.spreadsheet import safe_cell
+    from training.spreadsheet import safe_cell
 
     found = _members(name)
     written = out.with_name(f"{out.name}.tmp")
@@ -112,21 +115,23 @@ def tag(
 
 
 def _members(name: str) -> list[str]:
+    from features.history.engine import read_only
     from features.segments.everybody import members
     from features.segments.store import load_segment
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
 
-    with open_history(Settings()).connect() as conn:
-        return members(conn, load_segment(conn, name), _now(), _features())
+    engine = open_history(Settings())
+    features = _features(engine)
+    with read_only(engine).connect() as conn:
+        return members(conn, load_segment(conn, name), _now(), features)
 
 
-def _features() -> FeatureList | None:
-    from nextchannel.commands.installation import open_features, open_history
+def _features(engine: Engine) -> FeatureList | None:
+    from nextchannel.commands.installation import open_features
     from nextchannel.settings import Settings
 
-    settings = Settings()
-    workspace = open_features(settings, open_history(settings))
+    workspace = open_features(Settings(), engine)
     return workspace.features if workspace.defined else None
 
 

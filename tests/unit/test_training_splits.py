@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.domain.errors import InvalidInputError
 from training.splits import split_by_time
-from features.spreadsheet import safe_cell
+from training.spreadsheet import safe_cell
 
 
 @given(st.lists(st.integers(0, 20), min_size=3, max_size=60), st.integers(0, 5))
