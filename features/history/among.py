@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 import orjson
 from sqlalchemy import ColumnElement, Connection, String, any_, column, func, literal, select
 from sqlalchemy.dialects import postgresql

@@ -73,7 +73,9 @@ def check_features(segment: Segment, features: FeatureList | None) -> None:
     known = () if features is None else features.names
     for name in feature_names(segment.condition):
         if name not in known:
-            bound = "must be a feature of the list" if known else "needs the list of features; materialize first"
+            bound = (
+                "must be a feature of the list" if known else "needs the list of features; materialize first"
+            )
             raise InvalidInputError("feature", name, bound)
 
 
@@ -109,7 +111,9 @@ class _Everybody:
                 return self._compared(condition)
             case OfInteractions():
                 counts = self._number(self._count(condition.interactions))
-                return np.array([condition.interactions.enough(n) for n in range(counts.max(initial=0) + 1)])[counts]
+                return np.array([condition.interactions.enough(n) for n in range(counts.max(initial=0) + 1)])[
+                    counts
+                ]
             case OfAttribute():
                 return self._attribute(condition)
             case OfTag():

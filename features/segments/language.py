@@ -262,7 +262,9 @@ def parse_segment(document: object) -> Segment:
     Raises:
         InvalidInputError: names the first part that is wrong.
     """
-    if _is_deeper(document, 2 * DEEPEST + 2):  # a condition inside another is an object in a list in an object
+    if _is_deeper(
+        document, 2 * DEEPEST + 2
+    ):  # a condition inside another is an object in a list in an object
         raise InvalidInputError("condition", "...", f"must not nest deeper than {DEEPEST} conditions")
     try:
         return Segment.model_validate(document)

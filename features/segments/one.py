@@ -111,10 +111,7 @@ def _counts(facts: Facts, fact: Row[Any], person: _Person) -> bool:
     hours = facts.local_hours
     return (
         fact.kind in facts.kinds
-        and (
-            facts.within_days is None
-            or fact.occurred_at >= person.now - timedelta(days=facts.within_days)
-        )
+        and (facts.within_days is None or fact.occurred_at >= person.now - timedelta(days=facts.within_days))
         and (facts.since is None or fact.occurred_at >= facts.since)
         and (facts.until is None or fact.occurred_at < facts.until)
         and facts.channel in (None, fact.channel)

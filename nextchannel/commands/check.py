@@ -41,7 +41,9 @@ def check(
         except ValueError as exc:
             raise InvalidInputError("as_of", as_of, "must be an ISO 8601 moment") from exc
         if now.tzinfo is None:
-            raise InvalidInputError("as_of", as_of, "must carry a time zone, for example 2026-01-31T09:00:00Z")
+            raise InvalidInputError(
+                "as_of", as_of, "must carry a time zone, for example 2026-01-31T09:00:00Z"
+            )
     with read_only(open_history(Settings())).connect() as conn:
         window = of_days(conn, now.astimezone(UTC), days, reference_days, source)
     report(window, log)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from features.feature_list import FeatureList
 
-app = typer.Typer(help="Define segments, count and export their members, tag customers.", no_args_is_help=True)
+app = typer.Typer(
+    help="Define segments, count and export their members, tag customers.", no_args_is_help=True
+)
 
 _Name = Annotated[str, typer.Argument(help="Name of the segment.")]
 

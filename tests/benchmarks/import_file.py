@@ -78,7 +78,9 @@ def measure(engine: Engine, folder: Path, n_rows: int) -> dict[str, Any]:
     reasons = Counter(row["column"] for row in rejects)
     right_reasons = all(_BREAKS[row["column"]][1] in row["reason"] for row in rejects)
     n_good = n_rows - sum(broken.values())
-    expected = f"interactions: {n_good - before:,} new, {before:,} already there, {sum(broken.values()):,} rejected"
+    expected = (
+        f"interactions: {n_good - before:,} new, {before:,} already there, {sum(broken.values()):,} rejected"
+    )
     third = max(1, len(memory_kb) // 3)
     early, late = max(memory_kb[third : 2 * third] or memory_kb), max(memory_kb)
     return {

@@ -245,8 +245,8 @@ def _fingerprint(conn: Connection) -> list[Any]:
         "CAST(occurred_at AS REAL)" if conn.dialect.name == "sqlite" else "extract(epoch FROM occurred_at)"
     )
     query = (
-        f"SELECT count(*), sum({moments}), sum(value_minor), count(machine_rule), count(DISTINCT customer_id) "
-        "FROM interactions"  # noqa: S608
+        f"SELECT count(*), sum({moments}), sum(value_minor), count(machine_rule), "  # noqa: S608
+        "count(DISTINCT customer_id) FROM interactions"
     )
     people = conn.scalar(text("SELECT count(*) FROM customers"))
     return [*conn.execute(text(query)).one(), people]

@@ -53,9 +53,7 @@ _fact = st.fixed_dictionaries(
         "attributes": st.sampled_from([{}, {"device": "ios"}, {"device": "a b's", "page": "/x"}]),
     }
 )
-_said = st.tuples(
-    _person, st.sampled_from([*CHANNELS, "*"]), st.sampled_from(list(ConsentStatus)), _moment
-)
+_said = st.tuples(_person, st.sampled_from([*CHANNELS, "*"]), st.sampled_from(list(ConsentStatus)), _moment)
 _tagged = st.tuples(_person, st.sampled_from(["vip", "new"]), st.booleans(), _moment)
 _linked = st.tuples(_person, st.sampled_from([IdentityKind.DEVICE, IdentityKind.EMAIL]), _moment)
 _register = st.lists(
@@ -137,7 +135,10 @@ def write(engine: Engine, history: dict[str, Any]) -> None:
             conn,
             [
                 CustomerRecord(
-                    customer_id=who, time_zone=zone, created_at=NOW - timedelta(days=90), attributes=attributes
+                    customer_id=who,
+                    time_zone=zone,
+                    created_at=NOW - timedelta(days=90),
+                    attributes=attributes,
                 )
                 for who, (zone, attributes) in zip(PEOPLE, history["register"], strict=True)
             ],
@@ -150,7 +151,9 @@ def write(engine: Engine, history: dict[str, Any]) -> None:
         append_consents(
             conn,
             [
-                Consent(customer_id=who, channel=channel, purpose="marketing", status=status, since=at, source="s")
+                Consent(
+                    customer_id=who, channel=channel, purpose="marketing", status=status, since=at, source="s"
+                )
                 for who, channel, status, at in history["said"]
             ],
         )
@@ -210,7 +213,11 @@ def test_conditions_on_features_agree_too(
 ) -> None:
     write(sqlite_engine, history)
     recent = {"feature": "days_since_purchase", "op": "<=", "value": 7}
-    agree(sqlite_engine, {"any": [recent, {"all": [{"feature": "carts_30d", "op": ">", "value": 0}, other]}]}, FEATURES)
+    agree(
+        sqlite_engine,
+        {"any": [recent, {"all": [{"feature": "carts_30d", "op": ">", "value": 0}, other]}]},
+        FEATURES,
+    )
 
 
 @settings(max_examples=20, **_SETTINGS)
@@ -219,9 +226,7 @@ def test_a_condition_and_its_opposite_share_everybody_out(
     sqlite_engine: Engine, history: dict[str, Any], condition: dict[str, Any]
 ) -> None:
     write(sqlite_engine, history)
-    inside, outside = (
-        members_of(sqlite_engine, each) for each in (condition, {"not": condition})
-    )
+    inside, outside = (members_of(sqlite_engine, each) for each in (condition, {"not": condition}))
     assert inside.isdisjoint(outside)
     assert inside | outside == set(PEOPLE)
 
@@ -267,7 +272,7 @@ def story(engine: Engine) -> Engine:
         ({"tag": "vip"}, ["ada"]),
         ({"identity": "device"}, ["ada"]),
         ({"all": [{"attribute": "age", "op": ">=", "value": 40}, {"not": {"tag": "vip"}}]}, ["Bob", "c-1", "Érik", "雅"]),
-        ({"all": []}, list(sorted(PEOPLE))),
+        ({"all": []}, sorted(PEOPLE)),
         ({"any": []}, []),
     ],
 )  # fmt: skip
