@@ -21,9 +21,6 @@ from serving.routes.fields import LongText, Moment, Name, ShortName
 
 # What a fact that leaves a field out says, in the order of the columns.
 _UNSAID: dict[str, Any] = dict.fromkeys(FactRow.__annotations__) | {"machine_made": False, "attributes": {}}
-# Looking a member's word up beats asking the member.
-_WORDS: dict[str | None, str | None] = {member: member.value for member in (*InteractionKind, *Place)}
-_WORDS[None] = None
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -114,8 +111,9 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
     rows: list[FactRow] = []
     for position, fact in enumerate(posted):
         row: dict[str, Any] = unsaid | fact
-        row["kind"] = _WORDS[row["kind"]]
-        row["place"] = _WORDS[row["place"]]
+        row["kind"] = fact["kind"]._value_  # a third of what `.value` costs
+        if row["place"] is not None:
+            row["place"] = row["place"].value
         row.pop("identity", None)
         if position in points:
             row["customer_id"] = _owner(position, points[position], owners, row["customer_id"])

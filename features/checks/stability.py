@@ -44,4 +44,5 @@ def bin_edges(values: FloatArray, n_bins: int = 10) -> FloatArray:
 
 def _shares(counts: list[int]) -> FloatArray:
     numbers = np.array(counts, dtype=float)
-    return np.maximum(numbers / numbers.sum(), _SMALLEST_SHARE)
+    shares: FloatArray = np.maximum(numbers / numbers.sum(), _SMALLEST_SHARE)
+    return shares

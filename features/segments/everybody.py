@@ -31,7 +31,7 @@ from features.segments.language import (
     compares,
     feature_names,
 )
-from models.choice import BoolArray
+from models.choice import BoolArray, FloatArray
 from models.domain.customer import EVERY_CHANNEL, ConsentStatus
 from models.domain.eligibility import REFUSALS
 from models.domain.errors import InvalidInputError
@@ -100,20 +100,24 @@ class _Everybody:
     def who(self, condition: Condition) -> BoolArray:
         match condition:
             case All():
-                inner = [self.who(part) for part in condition.all]
-                return np.logical_and.reduce(inner) if inner else np.ones(len(self._people), bool)
+                every = np.ones(len(self._people), dtype=bool)
+                for part in condition.all:
+                    every &= self.who(part)
+                return every
             case AnyOf():
-                inner = [self.who(part) for part in condition.any]
-                return np.logical_or.reduce(inner) if inner else np.zeros(len(self._people), bool)
+                some = np.zeros(len(self._people), dtype=bool)
+                for part in condition.any:
+                    some |= self.who(part)
+                return some
             case Not():
                 return ~self.who(condition.negated)
             case OfFeature():
                 return self._compared(condition)
             case OfInteractions():
                 counts = self._number(self._count(condition.interactions))
-                return np.array([condition.interactions.enough(n) for n in range(counts.max(initial=0) + 1)])[
-                    counts
-                ]
+                enough = [condition.interactions.enough(n) for n in range(counts.max(initial=0) + 1)]
+                verdicts: BoolArray = np.array(enough, dtype=bool)[counts]
+                return verdicts
             case OfAttribute():
                 return self._attribute(condition)
             case OfTag():
@@ -224,11 +228,11 @@ class _Everybody:
         return np.array([customer_id in holds for customer_id in self._people["customer_id"]], dtype=bool)
 
     def _compared(self, condition: OfFeature) -> BoolArray:
-        values = self._values[condition.feature].to_numpy()
-        known = ~np.isnan(values)
+        values: FloatArray = self._values[condition.feature].to_numpy()
+        known: BoolArray = ~np.isnan(values)
         wanted = condition.value
         if isinstance(wanted, tuple):
-            return known & np.isin(values, wanted)
+            return np.logical_and(known, np.isin(values, wanted))
         compared = {
             "<": np.less,
             "<=": np.less_equal,
@@ -237,7 +241,7 @@ class _Everybody:
             "==": np.equal,
             "!=": np.not_equal,
         }[condition.op]
-        return known & compared(values, wanted)
+        return np.logical_and(known, compared(values, wanted))
 
 
 def _feature_values(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from features.compute import POINTS, compute, load_known
 from features.feature_list import FeatureList
@@ -44,7 +44,7 @@ class _Person:
     now: datetime
     time_zone: str
     attributes: Mapping[str, float | str]
-    facts: Sequence[Row[Any]]
+    facts: Sequence[Any]
     tags: Mapping[str, bool]
     statuses: Mapping[tuple[str, str], str]
     accounts: frozenset[str]
@@ -106,7 +106,7 @@ def _holds(condition: Condition, person: _Person) -> bool:
             return condition.identity.value in person.accounts
 
 
-def _counts(facts: Facts, fact: Row[Any], person: _Person) -> bool:
+def _counts(facts: Facts, fact: Any, person: _Person) -> bool:
     local = fact.occurred_at.astimezone(zone(person.time_zone))
     hours = facts.local_hours
     return (

@@ -89,7 +89,9 @@ def kill(engine: Engine, n_kills: int, seed: int = 1) -> dict[str, Any]:
         # One delivery further back than needed: what was acknowledged arrives twice.
         first = max(acknowledged)
     with engine.connect() as conn:
-        rows = conn.execute(select(interactions.c.event_id, func.count().label("n")).group_by(interactions.c.event_id))
+        rows = conn.execute(
+            select(interactions.c.event_id, func.count().label("n")).group_by(interactions.c.event_id)
+        )
         held = {row.event_id: row.n for row in rows}
     promised = {f"{number}-{position}" for number in acknowledged for position in range(FACTS_A_DELIVERY)}
     sizes: dict[str, int] = {}
