@@ -111,6 +111,7 @@ class Service:
         """
         with self.batches.admitted():
             return await self.in_thread(lambda: self.decider.decide_many(requests, self.clock()))
+
     feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
