@@ -7,7 +7,8 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, import_, keys, models
+from nextchannel.commands import campaign, channels, import_, keys, models, segment
+from nextchannel.commands.check import check
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
@@ -29,6 +30,8 @@ cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(import_.app, name="import")
 cli.add_typer(keys.app, name="keys")
+cli.add_typer(segment.app, name="segment")
+cli.command()(check)
 cli.command()(materialize)
 cli.command()(train)
 cli.add_typer(models.app, name="models")

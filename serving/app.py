@@ -26,6 +26,7 @@ from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.report import report_routes
+from serving.routes.segments import segment_routes
 from serving.routes.simulate import simulation_routes
 from serving.routes.tracking import tracking_router
 from serving.security.described import describe_keys
@@ -70,6 +71,7 @@ def create_app(service: Service) -> FastAPI:
         interaction_routes(service),
         campaign_routes(service),
         channel_routes(service),
+        segment_routes(service),
         report_routes(service),
         health_routes(service),
         metrics_routes(service),

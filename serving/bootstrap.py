@@ -139,6 +139,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
         ),
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
+        feature_list=lambda: workspace.features if workspace.defined else None,
     )
 
 

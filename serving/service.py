@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
+from features.feature_list import FeatureList
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
@@ -72,6 +73,7 @@ class Service:
         admission: Of single decisions.
         batches: Of batches.
         answer_within_seconds: How long a caller waits for a decision before it is told to come again.
+        feature_list: The list of features that was defined last; None before the first.
     """
 
     title: str
@@ -126,6 +128,8 @@ class Service:
         """
         with self.batches.admitted():
             return await self.in_thread(lambda: self.decider.decide_many(requests, self.clock()))
+
+    feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work without holding up the event loop; its log lines name the request."""

@@ -7,23 +7,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, select
 
 from features.history.decisions import decision_row
+from features.history.facts import DEFAULT_MACHINE_RULES, FactRow, flag_machine_made, mark_agents
+from features.history.insert import insert_into, insert_new
 from features.history.query import latest_campaigns
 from features.history.tables import consents, customers, decisions, identities, interactions
 from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identity, zone
 from models.domain.decision import Decision
 from models.domain.errors import require
 from models.domain.interaction import Interaction, InteractionKind
+from models.domain.machine_made import MachineRules
 
 DEFAULT_PURPOSE = "marketing"
-_ROWS_A_STATEMENT = 10_000
-_REFUSALS = {
-    InteractionKind.UNSUBSCRIBED: ConsentStatus.UNSUBSCRIBED,
-    InteractionKind.COMPLAINED: ConsentStatus.COMPLAINED,
+_FOLLOWS = {InteractionKind.FOLLOWED.value, InteractionKind.UNFOLLOWED.value}
+_STATEMENTS = {
+    InteractionKind.UNSUBSCRIBED.value: ConsentStatus.UNSUBSCRIBED,
+    InteractionKind.COMPLAINED.value: ConsentStatus.COMPLAINED,
+    InteractionKind.FOLLOWED.value: ConsentStatus.GRANTED,
+    InteractionKind.UNFOLLOWED.value: ConsentStatus.WITHDRAWN,
 }
 
 
@@ -76,9 +79,9 @@ def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> App
         }
         for record in records
     }
-    n_new = _insert_new(conn, customers, list(rows.values()))
+    n_new = insert_new(conn, customers, list(rows.values()))
     if n_new < len(rows):
-        statement = _insert(conn, customers)
+        statement = insert_into(conn, customers)
         given = statement.excluded
         conn.execute(
             statement.on_conflict_do_update(
@@ -130,36 +133,59 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
 
     A refusal (unsubscribed, complained) is also recorded as a consent, for the purpose of the campaign that it
     answers, else for marketing. One that neither names a channel nor answers a decision speaks of every channel.
-    A refusal of somebody unknown makes them known, so that it is not lost.
+    To follow an account grants its channel for every purpose of a campaign, to unfollow it withdraws it: whoever
+    is no friend cannot be reached. A statement of somebody unknown makes them known, so that it is not lost.
+
+    Opens and clicks that machines made are flagged, with the rule (`models.domain.machine_made`).
 
     Args:
         conn: In the caller's transaction.
         facts: Any number, of any customers.
         received_at: When they arrived, aware.
     """
-    rows = [
-        {
-            "source": fact.source,
-            "event_id": fact.event_id,
-            "customer_id": fact.customer_id,
-            "kind": fact.kind,
-            "occurred_at": fact.occurred_at,
-            "received_at": received_at,
-            "channel": fact.channel,
-            "campaign_id": fact.campaign_id,
-            "offer_id": fact.offer_id,
-            "decision_id": fact.decision_id,
-            "value_minor": fact.value_minor,
-            "machine_made": fact.machine_made,
-            "attributes": dict(fact.attributes),
-        }
-        for fact in facts
-    ]
-    appended = _append(conn, interactions, rows)
-    refusals = [fact for fact in facts if fact.kind in _REFUSALS]
-    if refusals:
-        _record_refusals(conn, refusals)
-    return appended
+    return append_fact_rows(
+        conn,
+        [
+            {
+                "source": fact.source,
+                "event_id": fact.event_id,
+                "customer_id": fact.customer_id,
+                "kind": fact.kind.value,
+                "occurred_at": fact.occurred_at,
+                "received_at": received_at,
+                "channel": fact.channel,
+                "campaign_id": fact.campaign_id,
+                "offer_id": fact.offer_id,
+                "decision_id": fact.decision_id,
+                "value_minor": fact.value_minor,
+                "place": fact.place,
+                "machine_made": fact.machine_made,
+                "machine_rule": fact.machine_rule,
+                "attributes": fact.attributes,
+            }
+            for fact in facts
+        ],
+    )
+
+
+def append_fact_rows(
+    conn: Connection, rows: Sequence[FactRow], rules: MachineRules = DEFAULT_MACHINE_RULES
+) -> Appended:
+    """Add facts that are rows already and have been checked; all else is as in `append_interactions`.
+
+    Args:
+        conn: In the caller's transaction.
+        rows: Each with every key of `FactRow`; rows that a machine rule applies to are marked in place.
+        rules: Tell machines from people.
+    """
+    mark_agents(rows, rules)
+    n_new = insert_new(conn, interactions, rows)
+    if n_new:
+        flag_machine_made(conn, rows, rules)
+    said = [row for row in rows if row["kind"] in _STATEMENTS]
+    if said:
+        _record_statements(conn, said)
+    return Appended(n_new, len(rows) - n_new)
 
 
 def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
@@ -171,18 +197,18 @@ def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
     return _append(conn, decisions, [decision_row(decision) for decision in made])
 
 
-def _record_refusals(conn: Connection, refusals: Sequence[Interaction]) -> None:
+def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
     unknown = [
         {
-            "customer_id": fact.customer_id,
+            "customer_id": fact["customer_id"],
             "time_zone": "UTC",
-            "created_at": fact.occurred_at,
+            "created_at": fact["occurred_at"],
             "attributes": {},
         }
-        for fact in refusals
+        for fact in said
     ]
-    _insert_new(conn, customers, unknown)
-    decision_ids = {fact.decision_id for fact in refusals if fact.decision_id}
+    insert_new(conn, customers, unknown)
+    decision_ids = {fact["decision_id"] for fact in said if fact["decision_id"]}
     made = conn.execute(
         select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.channel).where(
             decisions.c.decision_id.in_(sorted(decision_ids))
@@ -190,70 +216,34 @@ def _record_refusals(conn: Connection, refusals: Sequence[Interaction]) -> None:
     ).all()
     campaign_of = {row.decision_id: row.campaign_id for row in made}
     channel_of = {row.decision_id: row.channel for row in made}
-    answered = [campaign_of.get(fact.decision_id or "", fact.campaign_id) for fact in refusals]
-    purposes = {
-        campaign.campaign_id: campaign.purpose
-        for campaign in latest_campaigns(conn, sorted({name for name in answered if name}))
-    }
-    append_consents(
-        conn,
-        [
+    answered_by = [campaign_of.get(fact["decision_id"] or "", fact["campaign_id"]) for fact in said]
+    follows = any(fact["kind"] in _FOLLOWS for fact in said)
+    campaigns = latest_campaigns(conn, None if follows else sorted({name for name in answered_by if name}))
+    purposes = {campaign.campaign_id: campaign.purpose for campaign in campaigns}
+    every_purpose = {DEFAULT_PURPOSE, *purposes.values()}
+    stated: list[Consent] = []
+    for fact, campaign_id in zip(said, answered_by, strict=True):
+        channel = fact["channel"] or channel_of.get(fact["decision_id"] or "")
+        if fact["kind"] in _FOLLOWS:
+            if channel is None:
+                continue  # of which account is not known
+            concerned = every_purpose
+        else:
+            concerned = {purposes.get(campaign_id or "", DEFAULT_PURPOSE)}
+        stated += [
             Consent(
-                customer_id=fact.customer_id,
-                channel=fact.channel or channel_of.get(fact.decision_id or "") or EVERY_CHANNEL,
-                purpose=purposes.get(campaign_id or "", DEFAULT_PURPOSE),
-                status=_REFUSALS[fact.kind],
-                since=fact.occurred_at,
-                source=fact.source,
+                customer_id=fact["customer_id"],
+                channel=channel or EVERY_CHANNEL,
+                purpose=purpose,
+                status=_STATEMENTS[fact["kind"]],
+                since=fact["occurred_at"],
+                source=fact["source"],
             )
-            for fact, campaign_id in zip(refusals, answered, strict=True)
-        ],
-    )
+            for purpose in sorted(concerned)
+        ]
+    append_consents(conn, stated)
 
 
 def _append(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> Appended:
-    n_new = _insert_new(conn, table, rows)
+    n_new = insert_new(conn, table, rows)
     return Appended(n_new, len(rows) - n_new)
-
-
-def _insert_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
-    """Insert the rows that break no unique constraint, in bulk; the number inserted."""
-    if not rows:
-        return 0
-    if conn.dialect.name != "postgresql":
-        single = sqlite.insert(table).on_conflict_do_nothing()
-        return conn.execute(single, rows, execution_options={"preserve_rowcount": True}).rowcount
-    # One parameter for ten thousand rows: measured 6 times faster than one parameter a value.
-    names = list(rows[0])
-    columns = [column(name, table.c[name].type) for name in names]
-    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(
-        *columns, name="given"
-    )
-    statement = (
-        postgresql.insert(table)
-        .from_select(names, select(*given.render_derived(with_types=True).c), include_defaults=False)
-        .on_conflict_do_nothing()
-        .execution_options(preserve_rowcount=True)
-    )
-    chunks = (rows[start : start + _ROWS_A_STATEMENT] for start in range(0, len(rows), _ROWS_A_STATEMENT))
-    n_new = sum(conn.execute(statement, {"rows": _to_json(chunk)}).rowcount for chunk in chunks)
-    if n_new >= _ROWS_A_STATEMENT:
-        # Without statistics PostgreSQL takes the table for empty, and joins it by loops that never end.
-        conn.execute(text(f"ANALYZE {table.name}"))
-    return n_new
-
-
-def _to_json(rows: Sequence[dict[str, Any]]) -> str:
-    return orjson.dumps(rows, default=_moment_to_json, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
-
-
-def _moment_to_json(value: object) -> str:
-    if not isinstance(value, datetime):
-        raise TypeError(f"{type(value).__name__} is no type of a column")
-    if value.tzinfo is None:
-        raise ValueError(f"{value.isoformat()} has no time zone")
-    return value.isoformat()
-
-
-def _insert(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)

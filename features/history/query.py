@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from features.history.among import among
 from features.history.documents import from_document, to_document
 from features.history.prepared import Prepared, one_of
 from features.history.reached import reached
@@ -183,6 +184,24 @@ def find_customer_id(conn: Connection, kind: IdentityKind, value: str) -> str | 
         select(identities.c.customer_id).where(identities.c.kind == kind, identities.c.value == value)
     )
     return owner
+
+
+def find_customer_ids(
+    conn: Connection, points: Iterable[tuple[IdentityKind, str]]
+) -> dict[tuple[IdentityKind, str], str]:
+    """Whose contact points they are, by (kind, value); those that nobody has are absent."""
+    by_kind: defaultdict[IdentityKind, list[str]] = defaultdict(list)
+    for kind, value in dict.fromkeys(points):
+        by_kind[kind].append(value)
+    found: dict[tuple[IdentityKind, str], str] = {}
+    for kind, values in by_kind.items():
+        owners = conn.execute(
+            select(identities.c.value, identities.c.customer_id).where(
+                identities.c.kind == kind, among(conn, identities.c.value, values)
+            )
+        )
+        found |= {(kind, value): owner for value, owner in owners}
+    return found
 
 
 def load_channels(conn: Connection) -> dict[str, Channel]:

@@ -1,6 +1,6 @@
 """Every table, in one place.
 
-Facts (`interactions`, `consents`, `decisions`) are insert-only. Money is in minor currency units, moments
+Facts (`interactions`, `consents`, `tags`, `decisions`) are insert-only. Money is in minor currency units, moments
 are aware UTC.
 """
 
@@ -130,12 +130,44 @@ interactions = Table(
     Column("channel", String(64)),
     Column("campaign_id", String(128)),
     Column("offer_id", String(128)),
-    Column("decision_id", String(64), index=True),
+    Column("decision_id", String(64)),
     Column("value_minor", Float(53)),
+    Column("place", String(16), comment="models.domain.interaction.Place"),
     Column("machine_made", Boolean, nullable=False, default=False),
+    Column("machine_rule", String(32), comment="models.domain.machine_made.MachineRule; null: a person"),
     Column("attributes", Document, nullable=False, default=dict),
     UniqueConstraint("source", "event_id"),
     Index(None, "customer_id", "occurred_at"),
+)
+# Most facts answer no decision: leaving those out makes the index small, and adding them cheap.
+Index(
+    "ix_interactions_decision_id",
+    interactions.c.decision_id,
+    postgresql_where=interactions.c.decision_id.is_not(None),
+    sqlite_where=interactions.c.decision_id.is_not(None),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("tag_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", ForeignKey("customers.customer_id"), nullable=False),
+    Column("tag", String(64), nullable=False),
+    Column("present", Boolean, nullable=False, comment="false where the tag was taken off"),
+    Column("since", UtcMoment, nullable=False),
+    Column("source", String(64), nullable=False),
+    # The latest row by (since, tag_id) holds, as with consents.
+    UniqueConstraint("customer_id", "tag", "since", "present"),
+    Index(None, "tag"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Document, nullable=False, comment="features.segments.language.Segment"),
+    Column("created_at", UtcMoment, nullable=False),
 )
 
 channels = Table(

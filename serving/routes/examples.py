@@ -472,6 +472,22 @@ INTERACTIONS = _body(
                     "value_minor": 3990,
                 }
             ]
-        }
+        },
+        "by_cookie": {
+            "interactions": [
+                {
+                    "source": "site",
+                    "event_id": "view-4711",
+                    "identity": {"kind": "cookie", "value": "7f9c24e5"},
+                    "kind": "viewed",
+                    "occurred_at": "2026-03-02T10:09:12Z",
+                    "attributes": {
+                        "page": "/coats/spring",
+                        "utm_source": "search",
+                        "utm_term": "spring coat",
+                    },
+                }
+            ]
+        },
     }
 )

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from features.history.documents import to_document
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
-
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = datetime(2200, 1, 1, tzinfo=UTC)
-
-
-def _in_range(moment: datetime) -> datetime:
-    # Compared before it is converted: near the years 1 and 9999 a conversion to UTC overflows.
-    if not _FIRST <= moment < _LAST:
-        raise ValueError("must be from 1970 up to and without 2200")
-    return moment.astimezone(UTC)
+from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT, LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
 
 
 def _is_text(moment: object) -> object:
@@ -29,10 +20,14 @@ def _is_text(moment: object) -> object:
     return moment
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ShortName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Moment = Annotated[AwareDatetime, BeforeValidator(_is_text), AfterValidator(_in_range)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ShortName = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+LongText = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_text), Field(ge=FIRST_MOMENT, lt=LAST_MOMENT)]
 
 NO_NUL = "must not hold the character NUL: no database stores it"
 

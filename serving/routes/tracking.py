@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Engine
 
 from features.history.engine import read_only
+from models.domain.machine_made import MachineRules
 from serving.tracking import (
-    MachineRule,
     Signer,
     Token,
     TokenKind,
@@ -50,7 +50,7 @@ UserAgent = Annotated[str, Header(alias="user-agent")]
 
 
 def tracking_router(
-    engine: Engine, secret: str, clock: Callable[[], datetime], rule: MachineRule | None = None
+    engine: Engine, secret: str, clock: Callable[[], datetime], rules: MachineRules | None = None
 ) -> APIRouter:
     """The routes.
 
@@ -58,7 +58,7 @@ def tracking_router(
         engine: The history.
         secret: The key that signed the tokens.
         clock: Gives the moment of a fetch, aware UTC.
-        rule: Tells machines from people.
+        rules: Tell machines from people.
     """
     router = APIRouter(tags=["tracking"], include_in_schema=False)
     signer = Signer(secret)
@@ -78,7 +78,7 @@ def tracking_router(
 
     def record(token: Token, message: TrackedMessage, user_agent: str) -> None:
         with engine.begin() as conn:
-            record_fetch(conn, message, token, clock(), user_agent, rule)
+            record_fetch(conn, message, token, clock(), user_agent, rules)
 
     @router.get("/t/o/{text}.gif")
     def opened(text: str, user_agent: UserAgent = "") -> Response:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from features.checks.checks import CHECKS
 from models.domain.action import REASON_WORDS, ReasonCode
+from models.domain.interaction import InteractionKind, Place
+from models.domain.machine_made import MachineRule
 from models.explanation.flips import FlipKind
 from nextchannel.settings import Settings
 from serving.explain.catalogue import Absence, Language
@@ -35,6 +38,20 @@ def test_every_part_of_an_explanation_is_documented_in_every_language() -> None:
         assert f"`{name}`" in explanation
     for name in (*FlipKind, *Language, *RecordedDecisionOut.model_fields.keys() - DecisionOut.model_fields):
         assert f"`{name}`" in reference
+
+
+def test_every_kind_place_and_machine_rule_of_interactions_is_documented() -> None:
+    page = (DOCS / "reference" / "interactions.md").read_text()
+    for name in (*InteractionKind, *Place):
+        assert f"`{name}`" in page
+    for rule in MachineRule:
+        assert f"| `{rule}` |" in page
+
+
+def test_every_data_check_is_documented() -> None:
+    page = (DOCS / "how-to" / "checks.md").read_text()
+    for name in CHECKS:
+        assert f"`{name}`" in page
 
 
 def test_every_setting_is_documented_with_its_description() -> None:
