@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.definitions import FEATURES, LOOKBACK_DAYS
+from features.definitions import FEATURES
+from features.past import LOOKBACK_DAYS
 from features.feature_list import (
     MOST_VALUES,
     AttributeSpec,
@@ -41,10 +42,15 @@ def test_every_feature_says_what_it_is() -> None:
 
 
 def test_a_channel_that_reports_no_opens_has_no_feature_of_opens() -> None:
-    names = FeatureList(channels=(EMAIL, SMS), attributes=()).names[len(FEATURES) :]
+    names = FeatureList(channels=(EMAIL, SMS), attributes=()).names[len(FEATURES) + 2 :]
     assert names == (
-        "sends_90d_email", "opens_90d_email", "open_rate_90d_email", "clicks_90d_email", "click_rate_90d_email",
-        "sends_90d_sms", "clicks_90d_sms", "click_rate_90d_sms",
+        "sends_7d_email", "sends_30d_email", "sends_90d_email",
+        "opens_7d_email", "opens_30d_email", "opens_90d_email", "open_rate_90d_email",
+        "clicks_7d_email", "clicks_30d_email", "clicks_90d_email", "click_rate_90d_email",
+        "conversions_7d_email", "conversions_30d_email", "conversions_90d_email", "conversion_rate_90d_email",
+        "sends_7d_sms", "sends_30d_sms", "sends_90d_sms",
+        "clicks_7d_sms", "clicks_30d_sms", "clicks_90d_sms", "click_rate_90d_sms",
+        "conversions_7d_sms", "conversions_30d_sms", "conversions_90d_sms", "conversion_rate_90d_sms",
     )  # fmt: skip
 
 
@@ -62,7 +68,7 @@ def test_numbers_stay_numbers_and_texts_get_a_vocabulary() -> None:
         {"segment": "gold", "vip": 1},
     ]
     assert describe_attributes(people) == (AGE, SEGMENT, AttributeSpec(name="vip"))
-    assert FeatureList(channels=(), attributes=(AGE, SEGMENT)).names[len(FEATURES) :] == (
+    assert FeatureList(channels=(), attributes=(AGE, SEGMENT)).names[len(FEATURES) + 2 :] == (
         "attr_age",
         "attr_segment_is_gold",
         "attr_segment_is_silver",
