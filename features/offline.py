@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from features.workspace import FeatureWorkspace, as_vectors
 
 # Everybody's row is materialised once a day: a decision used a row that was no older.
 _SERVED_WITHIN = timedelta(days=1)
-_POINTS_A_CHUNK = 200_000
+# How many customers are computed at a time, so that memory is bounded by their facts and not by the history.
+_PEOPLE_A_CHUNK = 10_000
 # Each refresh leaves a small file; above this many they are joined into one.
 _MOST_SERVED_FILES = 32
 
@@ -38,9 +40,9 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
     """
     _join_served_files(workspace, now)
     wanted = points.select(POINTS.names()).cast(POINTS).unique(maintain_order=True)
-    wanted = wanted.sort("event_timestamp").join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
-    for start in range(0, len(wanted), _POINTS_A_CHUNK):
-        workspace.write_rows(workspace.compute(wanted[start : start + _POINTS_A_CHUNK]), "built", now)
+    wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
+    for some in _by_customers(wanted):
+        workspace.write_rows(workspace.compute(some), "built", now)
     return len(wanted)
 
 
@@ -63,7 +65,9 @@ def training_frame(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.Data
         entity_df=asked.to_pandas(),
         features=[f"{workspace.views.rows.name}:{name}" for name in features.names],
     )
-    joined = pl.DataFrame(job.to_arrow()).sort("point")
+    joined = pl.DataFrame(job.to_arrow())
+    if not joined["point"].is_sorted():
+        joined = joined.sort("point")
     # Some of Feast's stores silently drop points whose only rows lie in the future.
     if len(joined) != len(points):
         raise ValueError(f"Feast gave {len(joined)} rows for {len(points)} points")
@@ -89,8 +93,8 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
         return 0
     points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
     parts = []
-    for start in range(0, len(points), _POINTS_A_CHUNK):
-        rows = workspace.compute(points[start : start + _POINTS_A_CHUNK])
+    for some in _by_customers(points):
+        rows = workspace.compute(some)
         workspace.write_rows(rows, "served", now)
         workspace.write_online(rows)
         parts.append(
@@ -102,6 +106,13 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
     return len(points)
+
+
+def _by_customers(points: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The points in parts of whole customers, in order of customer."""
+    ordered = points.sort("customer_id", "event_timestamp")
+    chunk = ordered["customer_id"].rle_id() // _PEOPLE_A_CHUNK
+    yield from ordered.with_columns(chunk=chunk).partition_by("chunk", include_key=False, maintain_order=True)
 
 
 def _covered(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.DataFrame:

@@ -149,6 +149,14 @@ class FeatureWorkspace:
     @cached_property
     def store(self) -> FeatureStore:
         """Feast, configured by `features/repo/feature_store.yaml`."""
+        return self.open_feast()
+
+    def open_feast(self, **other: Mapping[str, object]) -> FeatureStore:
+        """Feast over the same registry.
+
+        Args:
+            other: Sections of the configuration to replace, for example `offline_store={"type": "duckdb"}`.
+        """
         import yaml  # type: ignore[import-untyped]
 
         from features.views import open_store
@@ -158,7 +166,7 @@ class FeatureWorkspace:
         config["project"] = self._project
         if self._online_store is not None:
             config["online_store"] = dict(self._online_store)
-        return open_store(config, _REPO)
+        return open_store(config | other, _REPO)
 
     def compute(self, points: pl.DataFrame) -> pl.DataFrame:
         """Features as of each point (`customer_id`, `event_timestamp`), in the order of the points."""
