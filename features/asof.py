@@ -8,7 +8,7 @@ other. Whatever this join does not cover is left to Feast's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import glob
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -54,7 +54,7 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
     ) -> RetrievalJob:
         """Join every point with the latest row of its customer that is no later; of equal ones the one made last."""
         covered = (
-            isinstance(entity_df, pd.DataFrame)
+            not isinstance(entity_df, str)
             and "event_timestamp" in entity_df
             and not full_feature_names
             and not filter_by_created_timestamp
@@ -62,7 +62,7 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
             and _is_plain(feature_views[0])
             and all(ref.startswith(f"{feature_views[0].name}:") for ref in feature_refs)
         )
-        if not covered:
+        if not covered or isinstance(entity_df, str):
             return DuckDBOfflineStore.get_historical_features(
                 config,
                 feature_views,
@@ -112,7 +112,7 @@ class _FrameJob(IbisRetrievalJob):  # type: ignore[misc]
 
     def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
         """Write the frame where Feast keeps data sets."""
-        import ibis
+        import ibis  # type: ignore[import-untyped]
 
         self.table = ibis.memtable(self._frame)
         super().persist(storage, allow_overwrite, timeout)
@@ -135,12 +135,17 @@ def _is_plain(view: FeatureView) -> bool:
 
 def _join(points: pd.DataFrame, view: FeatureView, names: Sequence[str]) -> pa.Table:
     source, key = view.batch_source, view.entity_columns[0].name
-    files = sorted(glob(source.path))
+    folder = Path(source.path)
+    files = sorted(folder.parent.glob(folder.name))
     asked = pl.DataFrame(
         {"key": pl.from_pandas(points[key]), "at": pl.from_pandas(points["event_timestamp"]).cast(MOMENT)}
     )
-    row = _latest_rows(asked, files, key, source.timestamp_field, source.created_timestamp_column)
     frame = pa.Table.from_pandas(points, preserve_index=False)
+    if not files:
+        for name in names:
+            frame = frame.append_column(name, pa.nulls(len(points), pa.float64()))
+        return frame
+    row = _latest_rows(asked, files, key, source.timestamp_field, source.created_timestamp_column)
     for start in range(0, len(names), _COLUMNS_A_READ):
         some = names[start : start + _COLUMNS_A_READ]
         columns = pl.read_parquet(files, columns=list(some)).select(pl.all().gather(row)).to_arrow()
@@ -149,7 +154,7 @@ def _join(points: pd.DataFrame, view: FeatureView, names: Sequence[str]) -> pa.T
     return frame
 
 
-def _latest_rows(asked: pl.DataFrame, files: Sequence[str], key: str, at: str, created: str) -> pl.Series:
+def _latest_rows(asked: pl.DataFrame, files: list[Path], key: str, at: str, created: str) -> pl.Series:
     """Position of the row that each point sees, over all files in their order; null for none."""
     rows = (
         pl.read_parquet(files, columns=[key, at, created])

@@ -75,9 +75,7 @@ class Feature:
 
 def these(*kinds: str, channel: str | None = None) -> These:
     """Facts of those kinds, on one channel or on any."""
-    return These(
-        tuple(sorted(str(kind) for kind in kinds)), channels=None if channel is None else (channel,)
-    )
+    return These(tuple(sorted(str(kind) for kind in kinds)), channels=None if channel is None else (channel,))
 
 
 def count(name: str, facts: These, days: int, why: str) -> Feature:
@@ -137,9 +135,7 @@ def measure(
 
 def whole(name: str, formula: Formula, unit: str, why: str) -> Feature:
     """A whole number without a window of its own."""
-    return Feature(
-        name=name, dtype="int64", unit=unit, window_days=None, default=0, why=why, formula=formula
-    )
+    return Feature(name=name, dtype="int64", unit=unit, window_days=None, default=0, why=why, formula=formula)
 
 
 def _recency(name: str, facts: These, why: str) -> Feature:

@@ -197,9 +197,7 @@ def _channel_features(channel: ChannelSpec) -> list[Feature]:
         found.append(rate(f"click_rate_90d_{name}", clicked, 90, PRIOR_CLICK_RATE, why, channel=name))
     found += counts("conversions", converted, _WINDOWS, f"Converts by {name}.", suffix)
     why = f"Converts on what comes by {name}."
-    found.append(
-        rate(f"conversion_rate_90d_{name}", converted, 90, PRIOR_CONVERSION_RATE, why, channel=name)
-    )
+    found.append(rate(f"conversion_rate_90d_{name}", converted, 90, PRIOR_CONVERSION_RATE, why, channel=name))
     return found
 
 

@@ -212,7 +212,8 @@ class Flag:
 
     def __call__(self, past: Past) -> NDArray[np.int64]:
         """0 or 1."""
-        return (past.register(self.column) == 1).astype(np.int64)
+        flags: NDArray[np.int64] = (past.register(self.column) == 1).astype(np.int64)
+        return flags
 
     def __str__(self) -> str:
         return f"column {self.column} is 1"

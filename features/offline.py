@@ -9,10 +9,12 @@ from pathlib import Path
 import polars as pl
 from sqlalchemy import select
 
+from features.changes import announce, announced_since, last_change
 from features.compute import POINTS
 from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.history.tables import customers
+from features.online import FeatureWriter
 from features.workspace import FeatureWorkspace, as_vectors
 
 # Everybody's row is materialised once a day: a decision used a row that was no older.
@@ -38,6 +40,7 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
     Returns:
         Number of rows computed.
     """
+    workspace.flush_served()
     _join_served_files(workspace, now)
     wanted = points.select(POINTS.names()).cast(POINTS).unique(maintain_order=True)
     wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
@@ -60,6 +63,7 @@ def training_frame(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.Data
         ValueError: points are without a row, or Feast returned another number of rows than it was asked for.
     """
     features = workspace.features
+    workspace.flush_served()
     asked = points.select(POINTS.names()).cast(POINTS).with_row_index("point")
     job = workspace.store.get_historical_features(
         entity_df=asked.to_pandas(),
@@ -89,6 +93,7 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     """
     with read_only(workspace.engine).connect() as conn:
         people = conn.scalars(select(customers.c.customer_id).order_by(customers.c.customer_id)).all()
+        change_id = last_change(conn)
     if not people:
         return 0
     points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
@@ -97,6 +102,7 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
         rows = workspace.compute(some)
         workspace.write_rows(rows, "served", now)
         workspace.write_online(rows)
+        _repeat_changed(workspace, some["customer_id"].to_list(), change_id)
         parts.append(
             rows.select(*POINTS.names()).with_columns(
                 vector=pl.Series(as_vectors(rows, workspace.features), dtype=pl.Array(pl.Float64, 1 + len(workspace.features.names))).cast(pl.List(pl.Float64))
@@ -105,7 +111,17 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     written = workspace.vectors_file.with_suffix(".tmp")
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
+    with workspace.engine.begin() as conn:
+        announce(conn, None, now)
     return len(points)
+
+
+def _repeat_changed(workspace: FeatureWorkspace, customer_ids: list[str], change_id: int) -> None:
+    """Refresh those whose row somebody replaced meanwhile: ours was older."""
+    with read_only(workspace.engine).connect() as conn:
+        changed = announced_since(conn, change_id, customer_ids)
+    if changed:
+        FeatureWriter(workspace).refresh(list(changed), max(changed.values()))
 
 
 def _by_customers(points: pl.DataFrame) -> Iterator[pl.DataFrame]:

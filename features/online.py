@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 import numpy as np
 import polars as pl
 
+from features.changes import announce, announced_since, prune
 from features.feature_list import FeatureList
+from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.row_cache import Row
 from features.workspace import FeatureWorkspace
 from models.choice import BoolArray, FloatArray
 from models.domain.errors import NotFoundError
 
+# Everybody's row is made anew every night: an older one means that this did not happen.
+STALE_AFTER = timedelta(hours=36)
 # Clocks of machines differ a little; a row from further in the future is not of this moment.
 _CLOCK_SKEW = timedelta(minutes=5)
 
@@ -29,12 +34,14 @@ class FeatureVectors:
         values: Shape (n, F); NaN where missing. A customer without a row has the features' defaults.
         missing: Customers without a row, shape (n,).
         as_of: Moment of each row, seconds since 1970, shape (n,); NaN without a row.
+        stale: Customers whose row is older than `STALE_AFTER`, shape (n,).
     """
 
     names: tuple[str, ...]
     values: FloatArray
     missing: BoolArray
     as_of: FloatArray
+    stale: BoolArray
 
 
 class FeatureReader:
@@ -76,8 +83,9 @@ class FeatureReader:
         rows = cache.get(customer_ids)
         absent = [customer_id for customer_id in dict.fromkeys(customer_ids) if customer_id not in rows]
         if absent:
+            read_at = monotonic()
             read = self._workspace.read_online(absent)
-            cache.put(read)
+            cache.put(read, read_at)
             rows |= read
         return self._vectors(features, rows, customer_ids, now)
 
@@ -100,7 +108,9 @@ class FeatureReader:
         if self._feature_names is not None and self._feature_names != names:
             values = values[:, _columns(features, self._feature_names)]
             names = self._feature_names
-        return FeatureVectors(names=names, values=values, missing=missing, as_of=table[:, 0])
+        as_of = table[:, 0]
+        stale = as_of < (now - STALE_AFTER).timestamp()
+        return FeatureVectors(names=names, values=values, missing=missing, as_of=as_of, stale=stale)
 
 
 class FeatureWriter:
@@ -112,17 +122,36 @@ class FeatureWriter:
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> int:
         """Compute those customers' rows as of now; write them to the online store and keep them for training.
 
+        Every process drops what it has cached of them. Of a customer whom another process refreshes at the same
+        time the row that stays has seen the facts of both.
+
         Returns:
             Number of customers.
         """
         people = list(dict.fromkeys(customer_ids))
-        if not people:
-            return 0
-        points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
-        rows = self._workspace.compute(points)
-        self._workspace.write_rows(rows, "served", now)
-        self._workspace.write_online(rows)
+        due = people
+        while due:
+            with self._workspace.engine.begin() as conn:
+                change_id = announce(conn, due, now)
+            points = pl.DataFrame({"customer_id": due}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
+            rows = self._workspace.compute(points)
+            self._workspace.keep_served(rows, now)
+            self._workspace.write_online(rows)
+            with read_only(self._workspace.engine).connect() as conn:
+                others = announced_since(conn, change_id, due)
+            due = list(others)
+            now = max([now, *others.values()])
         return len(people)
+
+    def tidy(self, now: datetime) -> None:
+        """What is not urgent: write served rows to a file, and forget old announcements."""
+        if self._workspace.flush_served(only_if_due=True):
+            with self._workspace.engine.begin() as conn:
+                prune(conn, now)
+
+    def close(self) -> None:
+        """Write what is left to write."""
+        self._workspace.flush_served()
 
 
 def _defaults(features: FeatureList) -> list[float]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from string import Template
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -34,6 +35,9 @@ _REPO = Path(__file__).parent / "repo"
 # SQLite takes 32,766 parameters in one statement.
 _KEYS_A_READ = 5_000
 _ROWS_A_WRITE = 5_000
+# Served rows wait in memory, so that a busy day does not leave a file a refresh.
+_MOST_SERVED_ROWS = 10_000
+_SERVED_SECONDS = 30.0
 
 
 class FeatureWorkspace:
@@ -66,6 +70,9 @@ class FeatureWorkspace:
         self._views: Views | None = None
         # Feast's SQLite store shares one connection between threads.
         self._online_lock = Lock()
+        self._served: list[pl.DataFrame] = []
+        self._served_at: float | None = None
+        self._served_lock = Lock()
 
     def define(self, channels: Iterable[Channel] | None = None) -> FeatureList:
         """Make the list of features from the history, keep it, and tell Feast.
@@ -182,11 +189,45 @@ class FeatureWorkspace:
             kind: `served` for rows that decisions may have used, `built` for rows made afterwards.
             now: When they were computed.
         """
+        return self._write_file(
+            rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")), kind
+        )
+
+    def _write_file(self, rows: pl.DataFrame, kind: str) -> Path:
         path = self.rows_dir / f"{kind}-{uuid4().hex}.parquet"
         written = path.with_suffix(".tmp")  # readers look for *.parquet and never find half a file
-        rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")).write_parquet(written)
+        rows.write_parquet(written)
         written.rename(path)
         return path
+
+    def keep_served(self, rows: pl.DataFrame, now: datetime) -> None:
+        """Keep rows that decisions may use, for training; they go to a file together with later ones.
+
+        A process that is killed loses those that were not yet written: training then computes them anew.
+        """
+        with self._served_lock:
+            self._served.append(rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")))
+            self._served_at = self._served_at or monotonic()
+            full = sum(map(len, self._served)) >= _MOST_SERVED_ROWS
+        if full:
+            self.flush_served()
+
+    def flush_served(self, *, only_if_due: bool = False) -> bool:
+        """Write the rows that `keep_served` keeps to a file; whether there were any to write.
+
+        Args:
+            only_if_due: Only where the oldest has waited for half a minute.
+        """
+        with self._served_lock:
+            waits = None if self._served_at is None else monotonic() - self._served_at
+            if waits is None or (only_if_due and waits < _SERVED_SECONDS):
+                return False
+            rows = pl.concat(self._served)
+            self._served, self._served_at = [], None
+        # The list may have changed since: such rows are of no use.
+        if set(self.features.names) <= set(rows.columns):
+            self._write_file(rows, "served")
+        return True
 
     def write_online(self, rows: pl.DataFrame) -> None:
         """Write the rows to the online store, and to the cache of this process."""

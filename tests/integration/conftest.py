@@ -69,6 +69,12 @@ class FeatureTable:
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> None:  # noqa: ARG002
         self.refreshed.extend(customer_ids)
 
+    def tidy(self, now: datetime) -> None:
+        """Nothing is left over in memory."""
+
+    def close(self) -> None:
+        """Nothing is left over in memory."""
+
 
 class RuleModel:
     """Response by channel: e-mail +0.004, push +0.010, SMS +0.012 over a base of 0.02; evenings are best."""

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from features.definitions import FEATURES
-from features.past import LOOKBACK_DAYS
 from features.feature_list import (
     MOST_VALUES,
     AttributeSpec,
@@ -19,6 +18,7 @@ from features.feature_list import (
     describe_attributes,
     describe_channels,
 )
+from features.past import LOOKBACK_DAYS
 from features.row_cache import RowCache
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
