@@ -80,6 +80,7 @@ def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) ->
         _content().label("content"),
     ).where(
         ~interactions.c.machine_made,
+        interactions.c.kind.in_(features.kinds),
         interactions.c.occurred_at < last,
         interactions.c.occurred_at >= first - timedelta(days=LOOKBACK_DAYS),
     )

@@ -21,7 +21,7 @@ from features.definitions import (
     rate,
     these,
 )
-from features.formulas import Flag, OfRegister
+from features.formulas import Flag, OfRegister, facts_of
 from features.past import These
 from models.domain.channel import Channel, Touch
 from models.domain.errors import NotFoundError
@@ -94,6 +94,12 @@ class FeatureList:
     def columns(self) -> tuple[str, ...]:
         """Columns of the customer register that features are computed from."""
         return tuple(column for attribute in self.attributes for column in attribute.columns)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of interactions that features are computed from; others need not be read."""
+        used = {kind for each in self.features for facts in facts_of(each.formula) for kind in facts.kinds}
+        return tuple(sorted(used & set(Kind)))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,14 @@ class Formula(Protocol):
     def __call__(self, past: Past) -> NDArray[np.float64] | NDArray[np.int64]:
         """The feature of every point, shape (n,); NaN where missing."""
         ...
+
+
+def facts_of(formula: Formula) -> tuple[These, ...]:
+    """The facts that a formula looks at."""
+    if not is_dataclass(formula):
+        return ()
+    values = (getattr(formula, field.name) for field in fields(formula))
+    return tuple(value for value in values if isinstance(value, These))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ _REPO = Path(__file__).parent / "repo"
 # SQLite takes 32,766 parameters in one statement.
 _KEYS_A_READ = 5_000
 _ROWS_A_WRITE = 5_000
+# Who has just done something is likely to be decided for; everybody's nightly rows would only displace others.
+_MOST_CACHED_ON_WRITE = 2_000
 # Served rows wait in memory, so that a busy day does not leave a file a refresh.
 _MOST_SERVED_ROWS = 10_000
 _SERVED_SECONDS = 30.0
@@ -230,7 +232,7 @@ class FeatureWorkspace:
         return True
 
     def write_online(self, rows: pl.DataFrame) -> None:
-        """Write the rows to the online store, and to the cache of this process."""
+        """Write the rows to the online store, and a few of them to the cache of this process too."""
         from feast.protos.feast.types.Value_pb2 import DoubleList
         from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 
@@ -246,7 +248,10 @@ class FeatureWorkspace:
             with self._online_lock:
                 chunk = data[start : start + _ROWS_A_WRITE]
                 provider.online_write_batch(self.store.config, self.views.vector, chunk, None)
-        self.cache.put(dict(zip(keys, vectors, strict=True)))
+        if len(keys) <= _MOST_CACHED_ON_WRITE:
+            self.cache.put({key: vector.copy() for key, vector in zip(keys, vectors, strict=True)})
+        else:
+            self.cache.forget(keys)
 
     def read_online(self, customer_ids: Sequence[str]) -> dict[str, Row | None]:
         """The stored vectors, `[as_of, *features]`, by customer; None for who has none."""
