@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Protocol
+from dataclasses import Field, dataclass, fields
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from features.past import AMOUNTS_A_MINOR_UNIT, DAY_US, LOOKBACK_DAYS, Past, The
 
 
 class Formula(Protocol):
-    """What computes one feature; its text says how, and changes whenever the values do."""
+    """A dataclass that computes one feature; its text says how, and changes whenever the values do."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
     def __call__(self, past: Past) -> NDArray[np.float64] | NDArray[np.int64]:
         """The feature of every point, shape (n,); NaN where missing."""
@@ -21,8 +23,6 @@ class Formula(Protocol):
 
 def facts_of(formula: Formula) -> tuple[These, ...]:
     """The facts that a formula looks at."""
-    if not is_dataclass(formula):
-        return ()
     values = (getattr(formula, field.name) for field in fields(formula))
     return tuple(value for value in values if isinstance(value, These))
 

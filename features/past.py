@@ -171,7 +171,10 @@ class Past:
     def count_after(self, these: These, event: These) -> IntArray:
         """How many happened after the latest `event`, or within `LOOKBACK_DAYS` where there was none."""
         at = self._latest(event)
-        return self._difference("count", these, np.where(at >= 0, at + 1, self._from(LOOKBACK_DAYS)))
+        since = self._from(LOOKBACK_DAYS).copy()
+        known = at >= 0
+        since[known] = np.searchsorted(self._keys, self._keys[at[known]], side="right")
+        return self._difference("count", these, since)
 
     def tenure_us(self) -> FloatArray:
         """Microseconds since the customer was created; NaN before that."""

@@ -82,12 +82,12 @@ def feast_frame(folder: Path, size: Size) -> int:
     return len(pl.DataFrame(job.to_arrow()).sort("point"))
 
 
-def everybody(folder: Path, size: Size) -> int:  # noqa: ARG001 - every step has the same form
+def everybody(folder: Path, size: Size) -> int:
     """Everybody's row, from the interactions into the online store."""
     return materialize(workspace_of(folder), END)
 
 
-def online_write(folder: Path, size: Size) -> int:  # noqa: ARG001
+def online_write(folder: Path, size: Size) -> int:
     """Everybody's row, lying ready as Feast's do, into the online store."""
     workspace = workspace_of(folder)
     n = 0
@@ -153,7 +153,7 @@ def _timed(step: Callable[[Path, Size], int], folder: Path, size: Size) -> Took:
     return Took(seconds=seconds, peak_mb=peak, n=n)
 
 
-def measure(folder: Path, size: Size, say: Callable[[str], None] = print) -> dict[str, object]:
+def measure(folder: Path, size: Size, say: Callable[[str], None]) -> dict[str, object]:
     """All figures."""
     before = time.perf_counter()
     engine = open_history(folder / "history.db")
@@ -211,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a twentieth of it")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), QUICK if asked.quick else WHOLE)
-    print(json.dumps(figures))
+        figures = measure(Path(folder), QUICK if asked.quick else WHOLE, print)
+    print(json.dumps(figures))  # noqa: T201
     kept = (
         figures["frame_time_over_feast"] <= FRAME_BAR
         and figures["peak_rss_mb"] <= RSS_BAR_MB
