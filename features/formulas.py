@@ -8,7 +8,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.past import AMOUNTS_A_MINOR_UNIT, DAY_US, LOOKBACK_DAYS, Past, These
+from features.past import AMOUNTS_A_MINOR_UNIT, DAY_US, HOUR_US, LOOKBACK_DAYS, Past, These
+
+_UNITS = {DAY_US: "days", HOUR_US: "hours"}
 
 
 class Formula(Protocol):
@@ -140,7 +142,7 @@ class Age:
 
     Attributes:
         these: Facts.
-        unit_us: What it is measured in, microseconds.
+        unit_us: What it is measured in: `DAY_US` or `HOUR_US`.
         unless: Missing too where one of these came later, or at the same moment.
     """
 
@@ -157,7 +159,7 @@ class Age:
 
     def __str__(self) -> str:
         unless = "" if self.unless is None else f" unless ({self.unless}) since"
-        return f"time since ({self.these}){unless}, in {self.unit_us} us"
+        return f"time since ({self.these}){unless}, in {_UNITS[self.unit_us]}"
 
 
 @dataclass(frozen=True, slots=True)

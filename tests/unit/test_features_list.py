@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from features.feature_list import (
     describe_channels,
 )
 from features.past import LOOKBACK_DAYS
+from features.reference import reference_page
 from features.row_cache import RowCache
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
@@ -123,3 +125,42 @@ def test_an_old_cached_row_is_read_again() -> None:
     cache = RowCache(keep_seconds=-1)
     cache.put({"a": None})
     assert cache.get(["a"]) == {}
+
+
+def test_a_row_is_not_kept_that_was_read_before_it_was_outdated() -> None:
+    cache = RowCache(trust_seconds=60)
+    old, new = np.array([10.0, 1.0]), np.array([20.0, 2.0])
+    began = monotonic()
+    cache.outdate({"a": 20.0})
+    cache.put({"a": old}, read_at=began)
+    assert cache.get(["a"]) == {}
+    cache.put({"a": new}, read_at=began)
+    assert cache.get(["a"])["a"] is new
+    cache.outdate({"a": 20.0})  # the announcement of the row that is there already
+    assert cache.get(["a"])["a"] is new
+    cache.outdate({"a": 20.5})
+    assert cache.get(["a"]) == {}
+
+
+def test_nothing_that_was_being_read_survives_clearing() -> None:
+    cache = RowCache(trust_seconds=60)
+    began = monotonic()
+    cache.clear()
+    cache.put({"a": None}, read_at=began)
+    assert cache.get(["a"]) == {}
+
+
+def test_without_word_from_the_others_only_young_rows_are_given() -> None:
+    cache = RowCache(keep_seconds=60, trust_seconds=-1)
+    cache.put({"a": None})
+    assert cache.get(["a"]) == {}
+    cache = RowCache(keep_seconds=60, trust_seconds=30)
+    cache.put({"a": None}, read_at=monotonic() - 40)
+    assert cache.get(["a"]) == {}
+    cache.confirm(monotonic())
+    assert cache.get(["a"]) == {"a": None}
+
+
+def test_the_reference_page_lists_every_feature_with_its_formula() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "features.md").read_text(encoding="utf-8")
+    assert page == reference_page()
