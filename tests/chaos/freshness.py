@@ -31,6 +31,7 @@ from features.offline import materialize
 from features.workspace import FeatureWorkspace
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
+from models.domain.experiment import Experiment
 from tests.benchmarks.bare import serving
 from tests.chaos.parity import redis_store, throwaway_postgres
 
@@ -61,6 +62,7 @@ def prepare(engine: Engine, home: Path) -> None:
                 offers=(Offer(offer_id="one", margin_minor=100.0, content={ContentKind.TEXT: text}),),
                 channels=("sms",),
                 policy=PolicyName.CHEAPEST_FIRST,
+                experiment=Experiment(experiment_id="spring"),
                 conversion_value_minor=100.0,
             ),
             now,
