@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -209,9 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of it")
+    parser.add_argument("--interactions", type=int, help="another length of the history")
     asked = parser.parse_args(arguments)
+    size = QUICK if asked.quick else WHOLE
+    size = replace(size, facts=asked.interactions or size.facts)
+    say = partial(print, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), QUICK if asked.quick else WHOLE, print)
+        figures = measure(Path(folder), size, say)
     print(json.dumps(figures))  # noqa: T201
     kept = (
         figures["frame_time_over_feast"] <= FRAME_BAR
