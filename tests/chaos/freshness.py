@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
@@ -32,12 +36,13 @@ from features.workspace import FeatureWorkspace
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
 from models.domain.experiment import Experiment
-from tests.benchmarks.bare import serving
 from tests.chaos.parity import redis_store, throwaway_postgres
 
 BAR_SECONDS = 1.0
 _CUSTOMERS = 100
 _PATIENCE_SECONDS = 30.0
+_START_SECONDS = 600.0
+_ROOT = Path(__file__).parents[2]
 
 
 def prepare(engine: Engine, home: Path) -> None:
@@ -70,6 +75,37 @@ def prepare(engine: Engine, home: Path) -> None:
     workspace = FeatureWorkspace(home, engine, redis_store())
     workspace.define()
     materialize(workspace, now)
+
+
+@contextmanager
+def replica(environment: Mapping[str, str]) -> Iterator[str]:
+    """An API process of its own until the block ends; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "nextchannel.service:create"]
+    command += ["--port", str(port), "--log-level", "warning"]
+    started = subprocess.Popen(
+        command, cwd=_ROOT, env=os.environ | {"PYTHONPATH": str(_ROOT)} | dict(environment)
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        started.terminate()
+        started.wait(60)
+
+
+def wait_for(address: str) -> None:
+    """Until the replica answers; its libraries take ten seconds of CPU to load."""
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        try:
+            httpx.get(f"{address}/healthz", timeout=5).raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"{address} does not answer within {_START_SECONDS} s")
 
 
 def seen_after(engine: Engine, here: httpx.Client, there: httpx.Client, customer_id: str, n: int) -> float:
@@ -116,10 +152,10 @@ def main(arguments: list[str]) -> int:
         }
         prepare(engine, folder)
         replicas = []
-        for _ in range(2):
-            server = stack.enter_context(serving("nextchannel.service:create", environment, "/healthz"))
-            client = httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60)
-            replicas.append(stack.enter_context(client))
+        addresses = [stack.enter_context(replica(environment)) for _ in range(2)]
+        for address in addresses:
+            wait_for(address)
+            replicas.append(stack.enter_context(httpx.Client(base_url=address, timeout=60)))
         for n in range(_CUSTOMERS):  # the other replica caches everybody
             body = {"campaign_id": "spring", "customer_id": f"c-{n}"}
             replicas[1].post("/v1/decisions", json=body).raise_for_status()
