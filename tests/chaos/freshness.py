@@ -152,7 +152,13 @@ def main(arguments: list[str]) -> int:
         }
         prepare(engine, folder)
         replicas = []
-        addresses = [stack.enter_context(replica(environment)) for _ in range(2)]
+        # Registries of their own: MLflow does not stand two processes that make its database at the same time.
+        addresses = [
+            stack.enter_context(
+                replica(environment | {"NEXTCHANNEL_MLFLOW": f"sqlite:///{folder}/mlflow-{name}.db"})
+            )
+            for name in "ab"
+        ]
         for address in addresses:
             wait_for(address)
             replicas.append(stack.enter_context(httpx.Client(base_url=address, timeout=60)))
