@@ -6,27 +6,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import duckdb
+import numpy as np
 import orjson
 import polars as pl
-from sqlalchemy import Connection, Select, select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
-from features.definitions import DAY_US, LOOKBACK_DAYS
+from features.definitions import Feature
 from features.feature_list import FeatureList
 from features.history.export import MOMENT, frame
 from features.history.query import in_chunks
-from features.history.tables import consents, customers, identities, interactions
+from features.history.tables import consents, customers, decisions, identities, interactions, outbox
+from features.past import (
+    ACCOUNT_LINKED,
+    AMOUNTS_A_MINOR_UNIT,
+    CONSENT_GIVEN,
+    CONSENT_LOST,
+    KINDS,
+    LARGEST_MINOR,
+    LOOKBACK_DAYS,
+    FactArrays,
+    Past,
+)
+from models.domain.customer import ConsentStatus
 from models.domain.interaction import InteractionKind as Kind
-
-# Beyond any amount in any currency; larger ones are cut to it, so that a broken fact cannot stop a build.
-_LARGEST_VALUE = 1e15
+from models.logged import IntArray
 
 POINTS = pl.Schema({"customer_id": pl.String(), "event_timestamp": MOMENT})
+
+# Columns of a fact that are texts from a small vocabulary.
+_CODED = ("channel", "place", "price", "content")
+_KIND = pl.Enum(KINDS)
+_MOST_PEOPLE = 16_384
+_UNKNOWN_ZONE = "UTC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The part of the history that features are computed from."""
+    """The part of the history that features are computed from.
+
+    Attributes:
+        interactions: `customer_id`, `kind`, `occurred_at`, `channel`, `value_minor`, and where they are known
+            `place` and `price` of a purchase and `content` (kind) of the message that was answered.
+        customers: `customer_id`, `time_zone`, `created_at` and one column an attribute feature.
+        identities: `customer_id`, `linked_at`.
+        consents: `customer_id`, `channel`, `purpose`, `status`, `since`, `consent_id`.
+    """
 
     interactions: pl.DataFrame
     customers: pl.DataFrame
@@ -48,10 +73,14 @@ def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) ->
         interactions.c.customer_id,
         interactions.c.kind,
         interactions.c.occurred_at,
-        interactions.c.channel,
+        _channel().label("channel"),
         interactions.c.value_minor,
+        _of_purchase("place"),
+        _of_purchase("price"),
+        _content().label("content"),
     ).where(
         ~interactions.c.machine_made,
+        interactions.c.kind.in_(features.kinds),
         interactions.c.occurred_at < last,
         interactions.c.occurred_at >= first - timedelta(days=LOOKBACK_DAYS),
     )
@@ -78,7 +107,7 @@ def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) ->
 def compute(features: FeatureList, points: pl.DataFrame, known: Known) -> pl.DataFrame:
     """Features as of each point, from what happened strictly before it.
 
-    Sums are taken over exact decimals, so that the result does not depend on the order of facts and a row is
+    Sums are taken over whole numbers, so that the result does not depend on the order of facts and a row is
     the same whichever other rows are computed with it.
 
     Args:
@@ -89,79 +118,137 @@ def compute(features: FeatureList, points: pl.DataFrame, known: Known) -> pl.Dat
     Returns:
         `customer_id`, `event_timestamp` and one column a feature, one row a point, in the order of the points.
     """
-    numbered = points.select(POINTS.names()).with_row_index("point")
-    with duckdb.connect(":memory:") as db:
-        for name, table in (
-            ("points", numbered),
-            ("interactions", known.interactions),
-            ("customers", known.customers),
-            ("identities", known.identities),
-            ("consents", known.consents),
-        ):
-            db.register(name, table.to_arrow())
-        rows = pl.DataFrame(db.sql(_query(features)).to_arrow_table())
-    if len(rows) != len(points):
-        raise AssertionError(f"{len(points)} points gave {len(rows)} rows")
-    return rows.with_columns(pl.col("event_timestamp").cast(MOMENT))
+    asked = points.select(POINTS.names()).cast(POINTS)
+    people = asked.select(pl.col("customer_id").unique(maintain_order=True)).with_row_index("person")
+    numbered = asked.join(people, on="customer_id", how="left", maintain_order="left")
+    persons = numbered["person"].to_numpy().astype(np.int64)
+    moments = numbered["event_timestamp"].to_physical().to_numpy()
+    register = people.join(known.customers, on="customer_id", how="left", maintain_order="left")
+    start = int(moments.min(initial=2**62)) - LOOKBACK_DAYS * _DAY_US
+    chunk = min(_MOST_PEOPLE, Past.most_people(max(int(moments.max(initial=start)) - start, 1)))
+    values = {each.name: np.empty(len(asked), dtype=each.dtype) for each in features.features}
+    for lowest in range(0, len(people), chunk):
+        some = register.slice(lowest, chunk)
+        at = np.flatnonzero((persons >= lowest) & (persons < lowest + chunk)) if len(people) > chunk else ...
+        of = persons[at] - lowest
+        past = Past(
+            _facts(known, some, lowest, start, int(moments[at].max())),
+            of,
+            moments[at],
+            {name: _numbers(some[name])[of] for name in features.columns},
+            _numbers(some["created_at"].to_physical())[of],
+        )
+        for each in features.features:
+            values[each.name][at] = each.formula(past)
+    return asked.with_columns(_column(each, values[each.name]) for each in features.features)
 
 
-def _query(features: FeatureList) -> str:
-    of_facts = ",\n".join(f'{each.sql} AS "{each.name}"' for each in features.features if each.of == "facts")
-    chosen = ",\n".join(
-        f'{"seen" if each.of == "facts" else "person"}."{each.name}"::{_DUCKDB_TYPES[each.dtype]} AS "{each.name}"'
-        for each in features.features
-    )
-    of_customer = "".join(
-        f', {each.sql} AS "{each.name}"' for each in features.features if each.of == "customer"
-    )
-    return f"""
-        WITH facts AS (
-            SELECT i.customer_id, i.kind, i.channel, epoch_us(i.occurred_at) AS at_us,
-                least(greatest(coalesce(i.value_minor, 0), -{_LARGEST_VALUE}), {_LARGEST_VALUE})
-                    ::DECIMAL(38, 6) AS value,
-                CASE WHEN i.kind IN ('{Kind.VISITED}', '{Kind.OPENED}', '{Kind.CLICKED}')
-                    THEN hour(timezone(coalesce(c.time_zone, 'UTC'), i.occurred_at)) END AS hour
-            FROM interactions i LEFT JOIN customers c USING (customer_id)
-        ),
-        moments AS (SELECT point, customer_id, event_timestamp, epoch_us(event_timestamp) AS at_us FROM points),
-        pairs AS (
-            SELECT m.point, f.kind, f.channel, m.at_us - f.at_us AS age_us, f.value, f.hour
-            FROM moments m LEFT JOIN facts f ON f.customer_id = m.customer_id
-                AND f.at_us < m.at_us AND f.at_us >= m.at_us - {LOOKBACK_DAYS * DAY_US}
-        ),
-        seen AS (SELECT point, {of_facts} FROM pairs GROUP BY point),
-        accounts AS (
-            SELECT m.point, count(*) AS n_identities
-            FROM moments m JOIN identities i ON i.customer_id = m.customer_id AND epoch_us(i.linked_at) < m.at_us
-            GROUP BY m.point
-        ),
-        permissions AS (
-            SELECT point, count(*) FILTER (WHERE status = 'granted') AS n_consents
-            FROM (
-                SELECT m.point, last(s.status ORDER BY s.since, s.consent_id) AS status
-                FROM moments m JOIN consents s ON s.customer_id = m.customer_id AND epoch_us(s.since) < m.at_us
-                GROUP BY m.point, s.channel, s.purpose
-            )
-            GROUP BY point
-        ),
-        register AS (
-            SELECT m.point, c.* EXCLUDE (customer_id),
-                CASE WHEN epoch_us(c.created_at) <= m.at_us THEN m.at_us - epoch_us(c.created_at) END AS tenure_us,
-                coalesce(a.n_identities, 0) AS n_identities, coalesce(p.n_consents, 0) AS n_consents
-            FROM moments m
-            LEFT JOIN customers c USING (customer_id)
-            LEFT JOIN accounts a USING (point)
-            LEFT JOIN permissions p USING (point)
-        ),
-        person AS (SELECT point{of_customer} FROM register)
-        SELECT m.customer_id, m.event_timestamp, {chosen}
-        FROM moments m JOIN seen USING (point) JOIN person USING (point)
-        ORDER BY m.point
-    """  # noqa: S608 - made of the list's own expressions
-
-
-_DUCKDB_TYPES = {"float64": "DOUBLE", "int64": "BIGINT"}
+_DAY_US = 86_400_000_000
 _EVERYBODY = 20_000
+
+
+def _channel() -> ColumnElement[str]:
+    """The channel of a fact; a conversion that names only its decision has that one's."""
+    decided = (
+        select(decisions.c.channel)
+        .where(decisions.c.decision_id == interactions.c.decision_id)
+        .scalar_subquery()
+    )
+    return case(
+        ((interactions.c.kind == Kind.CONVERTED) & interactions.c.channel.is_(None), decided),
+        else_=interactions.c.channel,
+    )
+
+
+def _of_purchase(attribute: str) -> ColumnElement[str]:
+    """An attribute of a purchase; nothing for other facts."""
+    said: ColumnElement[str] = interactions.c.attributes[attribute].as_string()
+    if attribute in interactions.c:
+        said = func.coalesce(interactions.c[attribute], said)
+    return case((interactions.c.kind == Kind.PURCHASED, said)).label(attribute)
+
+
+def _content() -> ColumnElement[str]:
+    """Content kind of the message that an open or click answers."""
+    sent = (
+        select(func.min(outbox.c.content_kind))
+        .where(outbox.c.decision_id == interactions.c.decision_id)
+        .scalar_subquery()
+    )
+    return case((interactions.c.kind.in_([Kind.OPENED, Kind.CLICKED]), sent))
+
+
+def _facts(known: Known, people: pl.DataFrame, lowest: int, start_us: int, end_us: int) -> FactArrays:
+    """Facts and steps of the register of some people, in order of customer and time."""
+    numbers = people.select("customer_id", "time_zone", person=pl.col("person").cast(pl.Int64) - lowest)
+    happened = (
+        known.interactions.lazy()
+        .filter(pl.col("occurred_at").to_physical().is_between(start_us, end_us, closed="left"))
+        .join(numbers.lazy(), on="customer_id", how="inner")
+        .collect()
+    )
+    absent = [pl.lit(None, pl.String()).alias(name) for name in _CODED if name not in happened.columns]
+    facts = _local(happened.with_columns(absent))
+    given = _permissions(known.consents.join(numbers, on="customer_id", how="inner"))
+    linked = known.identities.join(numbers, on="customer_id", how="inner").select(
+        "person", kind=pl.lit(ACCOUNT_LINKED).cast(_KIND), at_us=pl.col("linked_at").to_physical()
+    )
+    steps = pl.concat([given, linked]).filter(pl.col("at_us") < end_us)
+    whole = pl.concat([facts, steps], how="diagonal").sort("person", "at_us")
+    words = {name: tuple(whole[name].drop_nulls().unique().sort()) for name in _CODED}
+    codes = {name: whole[name].cast(pl.Enum(words[name])).to_physical() for name in _CODED}
+    return FactArrays(
+        person=whole["person"].to_numpy(),
+        at_us=whole["at_us"].to_numpy(),
+        kind=whole["kind"].to_physical().cast(pl.Int8).to_numpy(),
+        amount=whole["amount"].fill_null(0).to_numpy(),
+        hour=whole["hour"].fill_null(-1).to_numpy(),
+        weekday=whole["weekday"].fill_null(0).to_numpy(),
+        words=words,
+        **{name: each.cast(pl.Int32).fill_null(-1).to_numpy() for name, each in codes.items()},
+    )
+
+
+def _local(facts: pl.DataFrame) -> pl.DataFrame:
+    """Facts as columns of numbers, with hour and weekday where the customer lives."""
+    parts = [facts.clear().with_columns(hour=pl.lit(0, pl.Int8()), weekday=pl.lit(0, pl.Int8()))]
+    for (zone,), part in facts.partition_by("time_zone", as_dict=True).items():
+        local = pl.col("occurred_at").dt.convert_time_zone(str(zone or _UNKNOWN_ZONE))
+        parts.append(part.with_columns(hour=local.dt.hour(), weekday=local.dt.weekday()))
+    value = pl.col("value_minor").fill_null(0).clip(-LARGEST_MINOR, LARGEST_MINOR)
+    return pl.concat(parts).select(
+        "person",
+        pl.col("kind").cast(_KIND),
+        "hour",
+        "weekday",
+        *_CODED,
+        at_us=pl.col("occurred_at").to_physical(),
+        amount=(value * AMOUNTS_A_MINOR_UNIT).round().cast(pl.Int64),
+    )
+
+
+def _permissions(said: pl.DataFrame) -> pl.DataFrame:
+    """When a permission was given that was not there, and when one was lost that was there."""
+    granted = pl.col("status") == ConsentStatus.GRANTED.value
+    before = granted.shift(1, fill_value=False).over("person", "channel", "purpose")
+    return (
+        said.sort("since", "consent_id")
+        .with_columns(granted=granted, before=before)
+        .filter(pl.col("granted") != pl.col("before"))
+        .select(
+            "person",
+            kind=pl.when("granted").then(pl.lit(CONSENT_GIVEN)).otherwise(pl.lit(CONSENT_LOST)).cast(_KIND),
+            at_us=pl.col("since").to_physical(),
+        )
+    )
+
+
+def _numbers(values: pl.Series) -> NDArray[np.float64]:
+    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _column(feature: Feature, values: NDArray[np.float64] | IntArray) -> pl.Series:
+    return pl.Series(feature.name, values, nan_to_null=feature.dtype == "float64")
 
 
 def _of(conn: Connection, query: Select[tuple[object, ...]], people: Sequence[str]) -> pl.DataFrame:

@@ -1,34 +1,53 @@
-"""The one list of features that every workspace has: what each is, and the SQL that computes it.
+"""The one list of features that every workspace has: what each is, and the formula that computes it.
 
-`features.compute` evaluates the expressions, offline and online alike. An expression `of="facts"` is an aggregate
-over what the customer did before the moment, with the columns `kind`, `channel`, `age_us` (microseconds before the
-moment, > 0), `value` (exact decimal, minor units) and `hour` (of the day, local, 0 to 23, for visits, opens and
-clicks). One `of="customer"` is an expression over a single row with what is known of the person.
+`features.compute` evaluates the formulas, offline and online alike. Facts that a machine made (opens by privacy
+proxies, clicks by scanners) never count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from features.formulas import (
+    Age,
+    Amount,
+    Count,
+    CountAfter,
+    Formula,
+    MeanAmount,
+    Shrunk,
+    Stage,
+    Standing,
+    Tenure,
+)
+from features.past import ACCOUNT_LINKED, CONSENT_GIVEN, CONSENT_LOST, HOUR_US, These
 from models.domain.interaction import InteractionKind as Kind
-
-DAY_US = 86_400_000_000
-# No feature looks further back, so that a build need not read the whole history.
-LOOKBACK_DAYS = 730
 
 # A rate from n sends is shrunk as if there had been 10 more at the prior rate: with few sends it says little.
 PRIOR_SENDS = 10
 PRIOR_OPEN_RATE = 0.2
 PRIOR_CLICK_RATE = 0.03
-# A share of opens by part of the day, as if there had been 4 more opens, one in each.
-_PRIOR_OPENS = 4
-
+PRIOR_CONVERSION_RATE = 0.02
+# A share of opens by part of the day, as if there had been 4 more opens, one in each part.
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
 # Visits tell when people are awake to us, whenever we wrote: finer parts, from six in the morning on.
 VISIT_HOURS = 3
 _PRIOR_VISITS = 8
+_PRIOR_DAYS = 7
+_WEEKEND = 2 / 7
+# A discounted purchase is about one in four until we know better.
+_PRIOR_PURCHASES, _PRIOR_DISCOUNTED = 4, 0.25
+# Two answers out of four came to something richer than text.
+_PRIOR_ANSWERS, _PRIOR_RICH = 4, 0.5
+
+# What importers and shops call the place of a purchase, in its attribute `place`.
+ONLINE = ("web", "online", "app")
+SHOP = ("shop", "store")
+PHONE = ("phone", "call")
+DISCOUNTED = "discounted"
+RICH_CONTENT = ("html", "image", "video", "sticker", "card")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +61,7 @@ class Feature:
         window_days: How far back it looks; None where it looks at everything within `LOOKBACK_DAYS`.
         default: Value for a customer of whom nothing is known; None for missing (NaN).
         why: What a model can learn from it.
-        of: Whether `sql` aggregates facts or reads the customer's row.
-        sql: DuckDB expression.
+        formula: What computes it.
     """
 
     name: str
@@ -52,12 +70,16 @@ class Feature:
     window_days: int | None
     default: float | None
     why: str
-    of: Literal["facts", "customer"] = "facts"
-    sql: str
+    formula: Formula
 
 
-def count(name: str, kinds: Iterable[Kind], days: int, why: str, *, channel: str | None = None) -> Feature:
-    """How often one of the kinds happened within the window."""
+def these(*kinds: str, channel: str | None = None) -> These:
+    """Facts of those kinds, on one channel or on any."""
+    return These(tuple(sorted(str(kind) for kind in kinds)), channels=None if channel is None else (channel,))
+
+
+def count(name: str, facts: These, days: int, why: str) -> Feature:
+    """How often it happened within the window."""
     return Feature(
         name=name,
         dtype="int64",
@@ -65,16 +87,19 @@ def count(name: str, kinds: Iterable[Kind], days: int, why: str, *, channel: str
         window_days=days,
         default=0,
         why=why,
-        sql=_count(kinds, days, channel),
+        formula=Count(facts, days),
     )
 
 
+def counts(stem: str, facts: These, windows: Sequence[int], why: str, suffix: str = "") -> list[Feature]:
+    """The same count over several windows: `<stem>_<days>d<suffix>`."""
+    return [count(f"{stem}_{days}d{suffix}", facts, days, why) for days in windows]
+
+
 def rate(
-    name: str, kinds: Iterable[Kind], days: int, prior: float, why: str, *, channel: str | None = None
+    name: str, facts: These, days: int, prior: float, why: str, *, channel: str | None = None
 ) -> Feature:
-    """Kinds a send within the window, shrunk towards the prior rate."""
-    happened = _count(kinds, days, channel)
-    sent = _count([Kind.SENT], days, channel)
+    """Facts a send within the window, shrunk towards the prior rate: see `Shrunk`."""
     return Feature(
         name=name,
         dtype="float64",
@@ -82,130 +107,170 @@ def rate(
         window_days=days,
         default=prior,
         why=why,
-        sql=f"({happened} + {PRIOR_SENDS * prior!r}::DOUBLE) / ({sent} + {PRIOR_SENDS})",
+        formula=Shrunk(facts, these(Kind.SENT, channel=channel), days, prior, PRIOR_SENDS),
     )
 
 
-def _recency(name: str, kinds: Iterable[Kind], why: str) -> Feature:
+def share(name: str, part: These, whole: These, prior: float, weight: int, why: str) -> Feature:
+    """What share of some facts of a year is of a kind, shrunk towards the prior share: see `Shrunk`."""
     return Feature(
         name=name,
-        dtype="float64",
-        unit="days",
-        window_days=None,
-        default=None,
-        why=why,
-        sql=f"min(age_us) FILTER (WHERE {_among(kinds)}) / {DAY_US}::DOUBLE",
-    )
-
-
-def _spend(name: str, days: int, why: str) -> Feature:
-    purchased = f"kind = '{Kind.PURCHASED}' AND age_us <= {days * DAY_US}"
-    return Feature(
-        name=name,
-        dtype="float64",
-        unit="minor currency units",
-        window_days=days,
-        default=0.0,
-        why=why,
-        sql=f"coalesce(sum(value) FILTER (WHERE {purchased}), 0)::DOUBLE",
-    )
-
-
-def _open_share(part: int) -> Feature:
-    opened = f"{_among(_OPENS)} AND age_us <= {365 * DAY_US}"
-    return Feature(
-        name=f"open_share_{DAY_PARTS[part]}",
         dtype="float64",
         unit="share",
         window_days=365,
-        default=1 / len(DAY_PARTS),
-        why="When the customer answers, local time: the hours to send at.",
-        sql=f"(count(*) FILTER (WHERE {opened} AND hour // 6 = {part}) + 1)"
-        f" / (count(*) FILTER (WHERE {opened}) + {_PRIOR_OPENS})::DOUBLE",
-    )
-
-
-def _visit_share(first: int) -> Feature:
-    visited = f"kind = '{Kind.VISITED}' AND age_us <= {365 * DAY_US}"
-    return Feature(
-        name=f"visit_share_{first:02d}_{first + VISIT_HOURS:02d}",
-        dtype="float64",
-        unit="share",
-        window_days=365,
-        default=1 / _PRIOR_VISITS,
-        why="When the customer comes by unasked, local time: the hours to send at.",
-        sql=f"(count(*) FILTER (WHERE {visited} AND hour // {VISIT_HOURS} = {first // VISIT_HOURS}) + 1)"
-        f" / (count(*) FILTER (WHERE {visited}) + {_PRIOR_VISITS})::DOUBLE",
-    )
-
-
-def _known(name: str, dtype: Literal["float64", "int64"], unit: str, why: str, sql: str) -> Feature:
-    return Feature(
-        name=name,
-        dtype=dtype,
-        unit=unit,
-        window_days=None,
-        default=0 if dtype == "int64" else None,
+        default=prior,
         why=why,
-        of="customer",
-        sql=sql,
+        formula=Shrunk(part, whole, 365, prior, weight),
     )
 
 
-def _count(kinds: Iterable[Kind], days: int, channel: str | None) -> str:
-    on_channel = f" AND channel = '{channel}'" if channel else ""
-    return f"count(*) FILTER (WHERE {_among(kinds)} AND age_us <= {days * DAY_US}{on_channel})"
+def measure(
+    name: str, formula: Formula, unit: str, why: str, *, days: int | None = None, default: float | None = None
+) -> Feature:
+    """A number that is not a count."""
+    return Feature(
+        name=name, dtype="float64", unit=unit, window_days=days, default=default, why=why, formula=formula
+    )
 
 
-def _among(kinds: Iterable[Kind]) -> str:
-    named = ", ".join(f"'{kind}'" for kind in sorted(kinds))
-    return f"kind IN ({named})"
+def whole(name: str, formula: Formula, unit: str, why: str) -> Feature:
+    """A whole number without a window of its own."""
+    return Feature(name=name, dtype="int64", unit=unit, window_days=None, default=0, why=why, formula=formula)
 
 
-_OPENS = (Kind.OPENED, Kind.CLICKED)
+def _recency(name: str, facts: These, why: str) -> Feature:
+    return measure(name, Age(facts), "days", why)
+
+
+def _spend(name: str, facts: These, days: int, why: str) -> Feature:
+    return measure(name, Amount(facts, days), "minor currency units", why, days=days, default=0.0)
+
+
+def _of_hours(facts: These, first: int, last: int) -> These:
+    return These(facts.kinds, hours=(first, last))
+
+
+_PURCHASES = these(Kind.PURCHASED)
+_CARTS = these(Kind.CARTED)
+_VISITS = these(Kind.VISITED)
+_SENT = these(Kind.SENT)
+_OPENED = these(Kind.OPENED)
+_CLICKED = these(Kind.CLICKED)
+_ANSWERS = these(Kind.OPENED, Kind.CLICKED)
+_LEAVINGS = these(Kind.UNSUBSCRIBED, Kind.COMPLAINED)
+_CART_SETTLED = these(Kind.PURCHASED, Kind.CONVERTED)
+_GIVEN, _LOST = These((CONSENT_GIVEN,)), These((CONSENT_LOST,))
 
 FEATURES: tuple[Feature, ...] = (
-    _recency("days_since_purchase", [Kind.PURCHASED], "Recent buyers buy again, or have just bought."),
-    _recency("days_since_visit", [Kind.VISITED], "A recent visit shows present interest."),
-    _recency("days_since_cart", [Kind.CARTED], "A recent cart shows intent."),
-    _recency("days_since_contact", [Kind.SENT], "Fatigue fades with time."),
-    _recency("days_since_response", _OPENS, "Who answered lately still reads."),
-    _recency("days_since_conversion", [Kind.CONVERTED], "What has just converted need not be asked again."),
-    count("purchases_30d", [Kind.PURCHASED], 30, "Present buying pace."),
-    count("purchases_365d", [Kind.PURCHASED], 365, "Buying frequency."),
-    _spend("spend_90d", 90, "Present worth of the customer."),
-    _spend("spend_365d", 365, "Worth of the customer."),
-    Feature(
-        name="mean_purchase_365d",
-        dtype="float64",
-        unit="minor currency units",
-        window_days=365,
-        default=None,
-        why="Size of a basket, for the value of a conversion.",
-        sql=(
-            f"sum(value) FILTER (WHERE kind = '{Kind.PURCHASED}' AND age_us <= {365 * DAY_US})::DOUBLE"
-            f" / nullif({_count([Kind.PURCHASED], 365, None)}, 0)"
-        ),
+    # Recency.
+    _recency("days_since_purchase", _PURCHASES, "Recent buyers buy again, or have just bought."),
+    _recency("days_since_visit", _VISITS, "A recent visit shows present interest."),
+    _recency("days_since_cart", _CARTS, "A recent cart shows intent."),
+    _recency("days_since_contact", _SENT, "Fatigue fades with time."),
+    _recency("days_since_response", _ANSWERS, "Who answered lately still reads."),
+    _recency(
+        "days_since_conversion", these(Kind.CONVERTED), "What has just converted need not be asked again."
     ),
-    count("visits_7d", [Kind.VISITED], 7, "Present interest."),
-    count("visits_30d", [Kind.VISITED], 30, "Habitual interest."),
-    count("carts_30d", [Kind.CARTED], 30, "Intent."),
-    count("carts_abandoned_30d", [Kind.CART_ABANDONED], 30, "Intent that a reminder may complete."),
-    count("conversions_90d", [Kind.CONVERTED], 90, "Converts on campaigns."),
-    count("contacts_7d", [Kind.SENT], 7, "Present fatigue."),
-    count("contacts_30d", [Kind.SENT], 30, "Habitual load."),
-    count("opens_90d", [Kind.OPENED], 90, "Reads messages."),
-    count("clicks_90d", [Kind.CLICKED], 90, "Acts on messages."),
-    rate("open_rate_90d", [Kind.OPENED], 90, PRIOR_OPEN_RATE, "Chance that a message is read."),
-    rate("click_rate_90d", [Kind.CLICKED], 90, PRIOR_CLICK_RATE, "Chance that a message is acted on."),
-    count("replies_90d", [Kind.REPLIED], 90, "Talks back: conversational channels suit."),
-    count("calls_365d", [Kind.CALLED], 365, "Prefers people to machines."),
+    _recency("days_since_refusal", _LEAVINGS, "Who has just refused a channel is near leaving the rest."),
+    # Frequency and money.
+    *counts("purchases", _PURCHASES, (30, 90, 365), "Buying pace, present and usual."),
+    *(_spend(f"spend_{days}d", _PURCHASES, days, "Worth of the customer.") for days in (30, 90, 365)),
+    *(
+        _spend(f"{name}_spend_365d", These(_PURCHASES.kinds, places=places), 365, f"Buys {where}.")
+        for name, places, where in (
+            ("online", ONLINE, "online: messages with links suit"),
+            ("shop", SHOP, "in shops: an online discount may only move the sale"),
+            ("phone", PHONE, "by phone: a call suits"),
+        )
+    ),
+    measure(
+        "mean_purchase_365d",
+        MeanAmount(_PURCHASES, 365),
+        "minor currency units",
+        "Size of a basket, for the value of a conversion.",
+        days=365,
+    ),
+    share(
+        "discount_share_365d", These(_PURCHASES.kinds, price=DISCOUNTED), _PURCHASES,
+        _PRIOR_DISCOUNTED, _PRIOR_PURCHASES, "Buys when there is a discount.",
+    ),
+    whole(
+        "lifecycle_stage",
+        Stage(_PURCHASES, recent_days=90, fading_days=365),
+        "0 never bought, 1 first purchase within 90 days, 2 bought again, 3 fading, 4 lost for a year",
+        "New, loyal and lost customers answer differently.",
+    ),
+    # Interest.
+    *counts("visits", _VISITS, (1, 7, 30, 90), "Interest, present and habitual."),
+    count("carts_30d", _CARTS, 30, "Intent."),
     count(
-        "refusals_365d", [Kind.UNSUBSCRIBED, Kind.COMPLAINED], 365, "Each contact may cost the next channel."
+        "carts_abandoned_30d", these(Kind.CART_ABANDONED), 30, "Intent that a reminder may complete."
     ),
-    *(_open_share(part) for part in range(len(DAY_PARTS))),
-    *(_visit_share(first) for first in range(6, 24, VISIT_HOURS)),
-    _known("tenure_days", "float64", "days", "New customers behave unlike old ones.", "tenure_us / 86_400e6"),
-    _known("n_identities", "int64", "count", "How closely the customer is tied to us.", "n_identities"),
-    _known("n_consents", "int64", "count", "How welcome contact is.", "n_consents"),
-)
+    measure(
+        "hours_since_open_cart",
+        Age(_CARTS, HOUR_US, unless=_CART_SETTLED),
+        "hours",
+        "A cart that waits for its purchase: a reminder works for hours, not for weeks.",
+    ),
+    count(
+        "registrations_abandoned_30d", these(Kind.REGISTRATION_ABANDONED), 30, "Began to join and stopped."
+    ),
+    # Contacts and fatigue.
+    *counts("contacts", _SENT, (1, 7, 30, 90), "Load, present and habitual."),
+    whole(
+        "contacts_since_response",
+        CountAfter(_SENT, _ANSWERS),
+        "count",
+        "Messages in a row without an answer: fatigue.",
+    ),
+    count(
+        "failures_90d", these(Kind.FAILED, Kind.BOUNCED), 90, "Addresses that no longer work."
+    ),
+    # Response.
+    *counts("opens", _OPENED, (30, 90), "Reads messages."),
+    *counts("clicks", _CLICKED, (30, 90), "Acts on messages."),
+    rate("open_rate_90d", _OPENED, 90, PRIOR_OPEN_RATE, "Chance that a message is read."),
+    rate("click_rate_90d", _CLICKED, 90, PRIOR_CLICK_RATE, "Chance that a message is acted on."),
+    rate(
+        "conversion_rate_90d", these(Kind.CONVERTED), 90, PRIOR_CONVERSION_RATE, "Conversions a message."
+    ),
+    count("conversions_90d", these(Kind.CONVERTED), 90, "Converts on campaigns."),
+    count("replies_90d", these(Kind.REPLIED), 90, "Talks back: conversational channels suit."),
+    count("calls_365d", these(Kind.CALLED), 365, "Prefers people to machines."),
+    count("refusals_365d", _LEAVINGS, 365, "Each contact may cost the next channel."),
+    count("complaints_365d", these(Kind.COMPLAINED), 365, "A complaint weighs more than a refusal."),
+    share(
+        "rich_answer_share_365d", These(_ANSWERS.kinds, contents=RICH_CONTENT),
+        These(_ANSWERS.kinds, contents=(*RICH_CONTENT, "text", "template")),
+        _PRIOR_RICH, _PRIOR_ANSWERS, "Answers pictures and pages rather than plain text.",
+    ),
+    # Hours and days.
+    *(
+        share(
+            f"open_share_{name}", _of_hours(_ANSWERS, 6 * part, 6 * part + 6), _ANSWERS,
+            1 / len(DAY_PARTS), len(DAY_PARTS), "When the customer answers, local time: the hours to send at.",
+        )
+        for part, name in enumerate(DAY_PARTS)
+    ),
+    share(
+        "open_share_weekend", These(_ANSWERS.kinds, weekend=True), _ANSWERS, _WEEKEND, _PRIOR_DAYS,
+        "Answers at weekends, local time.",
+    ),
+    *(
+        share(
+            f"visit_share_{first:02d}_{first + VISIT_HOURS:02d}",
+            _of_hours(_VISITS, first, first + VISIT_HOURS), _VISITS, 1 / _PRIOR_VISITS, _PRIOR_VISITS,
+            "When the customer comes by unasked, local time: the hours to send at.",
+        )
+        for first in range(6, 24, VISIT_HOURS)
+    ),
+    share(
+        "visit_share_weekend", These(_VISITS.kinds, weekend=True), _VISITS, _WEEKEND, _PRIOR_DAYS,
+        "Comes by at weekends, local time.",
+    ),
+    # Who they are to us.
+    measure("tenure_days", Tenure(), "days", "New customers behave unlike old ones."),
+    whole("n_identities", Count(These((ACCOUNT_LINKED,)), None), "count", "How closely the customer is tied to us."),
+    whole("n_consents", Standing(_GIVEN, _LOST), "count", "How welcome contact is."),
+    _recency("days_since_consent", _GIVEN, "A permission given lately is meant; an old one is forgotten."),
+)  # fmt: skip

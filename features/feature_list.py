@@ -10,8 +10,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from features.definitions import FEATURES, PRIOR_CLICK_RATE, PRIOR_OPEN_RATE, Feature, count, rate
-from models.domain.channel import Channel
+from features.definitions import (
+    FEATURES,
+    PRIOR_CLICK_RATE,
+    PRIOR_CONVERSION_RATE,
+    PRIOR_OPEN_RATE,
+    Feature,
+    count,
+    counts,
+    rate,
+    these,
+)
+from features.formulas import Flag, OfRegister, facts_of
+from features.past import These
+from models.domain.channel import Channel, Touch
 from models.domain.errors import NotFoundError
 from models.domain.interaction import InteractionKind as Kind
 
@@ -22,11 +34,19 @@ MOST_VALUES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSpec:
-    """What of a channel can be counted."""
+    """What of a channel can be counted.
+
+    Attributes:
+        name: Of the channel.
+        opens: Whether it reports them.
+        clicks: Whether it reports them.
+        touch: Human effort that it takes.
+    """
 
     name: str
     opens: bool
     clicks: bool
+    touch: str = Touch.TECH.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +78,7 @@ class FeatureList:
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """Base, then channels, then attributes."""
-        found = list(FEATURES)
+        found = [*FEATURES, *_touch_features(self.channels)]
         for channel in self.channels:
             found += _channel_features(channel)
         for attribute in self.attributes:
@@ -71,9 +91,20 @@ class FeatureList:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the customer register that features are computed from."""
+        return tuple(column for attribute in self.attributes for column in attribute.columns)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of interactions that features are computed from; others need not be read."""
+        used = {kind for each in self.features for facts in facts_of(each.formula) for kind in facts.kinds}
+        return tuple(sorted(used & set(Kind)))
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes with any name, type or expression; stored rows of another fingerprint are not comparable."""
-        said = "\n".join(f"{each.name} {each.dtype} {each.of} {each.sql}" for each in self.features)
+        """Changes with any name, type or formula; stored rows of another fingerprint are not comparable."""
+        said = "\n".join(f"{each.name} {each.dtype} {each.formula}" for each in self.features)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def save(self, path: Path) -> None:
@@ -82,7 +113,7 @@ class FeatureList:
             "fingerprint": self.fingerprint,
             "channels": [asdict(channel) for channel in self.channels],
             "attributes": [asdict(attribute) for attribute in self.attributes],
-            "features": [asdict(feature) for feature in self.features],
+            "features": [_described(feature) for feature in self.features],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         written = path.with_suffix(".tmp")
@@ -112,7 +143,10 @@ def describe_channels(channels: Iterable[Channel]) -> tuple[ChannelSpec, ...]:
     """What can be counted of each channel, in order of name."""
     return tuple(
         ChannelSpec(
-            name=channel.name, opens=channel.reports(Kind.OPENED), clicks=channel.reports(Kind.CLICKED)
+            name=channel.name,
+            opens=channel.reports(Kind.OPENED),
+            clicks=channel.reports(Kind.CLICKED),
+            touch=channel.touch.value,
         )
         for channel in sorted(channels, key=lambda each: each.name)
     )
@@ -137,25 +171,39 @@ def describe_attributes(people: Iterable[Mapping[str, float | str]]) -> tuple[At
     )
 
 
+def _touch_features(channels: Iterable[ChannelSpec]) -> list[Feature]:
+    """Contacts that took human effort: a call weighs more than a push."""
+    return [
+        count(
+            f"{touch}_touch_contacts_90d",
+            These((Kind.SENT.value,), channels=tuple(each.name for each in channels if each.touch == touch)),
+            90,
+            f"Contacts that took {effort}.",
+        )
+        for touch, effort in ((Touch.LOW, "some human effort"), (Touch.HIGH, "a person's time"))
+    ]
+
+
+_WINDOWS = (7, 30, 90)
+
+
 def _channel_features(channel: ChannelSpec) -> list[Feature]:
     name = channel.name
-    found = [count(f"sends_90d_{name}", [Kind.SENT], 90, f"Load on {name}.", channel=name)]
+    suffix = f"_{name}"
+    sent, converted = these(Kind.SENT, channel=name), these(Kind.CONVERTED, channel=name)
+    opened, clicked = these(Kind.OPENED, channel=name), these(Kind.CLICKED, channel=name)
+    found = counts("sends", sent, _WINDOWS, f"Load on {name}.", suffix)
     if channel.opens:
-        found += [
-            count(f"opens_90d_{name}", [Kind.OPENED], 90, f"Reads {name}.", channel=name),
-            rate(
-                f"open_rate_90d_{name}", [Kind.OPENED], 90, PRIOR_OPEN_RATE, f"Reads what comes by {name}.",
-                channel=name,
-            ),
-        ]  # fmt: skip
+        found += counts("opens", opened, _WINDOWS, f"Reads {name}.", suffix)
+        why = f"Reads what comes by {name}."
+        found.append(rate(f"open_rate_90d_{name}", opened, 90, PRIOR_OPEN_RATE, why, channel=name))
     if channel.clicks:
-        found += [
-            count(f"clicks_90d_{name}", [Kind.CLICKED], 90, f"Acts on {name}.", channel=name),
-            rate(
-                f"click_rate_90d_{name}", [Kind.CLICKED], 90, PRIOR_CLICK_RATE, f"Acts on what comes by {name}.",
-                channel=name,
-            ),
-        ]  # fmt: skip
+        found += counts("clicks", clicked, _WINDOWS, f"Acts on {name}.", suffix)
+        why = f"Acts on what comes by {name}."
+        found.append(rate(f"click_rate_90d_{name}", clicked, 90, PRIOR_CLICK_RATE, why, channel=name))
+    found += counts("conversions", converted, _WINDOWS, f"Converts by {name}.", suffix)
+    why = f"Converts on what comes by {name}."
+    found.append(rate(f"conversion_rate_90d_{name}", converted, 90, PRIOR_CONVERSION_RATE, why, channel=name))
     return found
 
 
@@ -169,11 +217,22 @@ def _attribute_features(attribute: AttributeSpec) -> list[Feature]:
             default=None if value is None else 0,
             why=f"Attribute {attribute.name!r} of the customer register"
             + ("." if value is None else f" is {value!r}."),
-            of="customer",
-            sql=f'"{column}"' if value is None else f'coalesce("{column}", 0)',
+            formula=OfRegister(column) if value is None else Flag(column),
         )
         for column, value in attribute.columns.items()
     ]
+
+
+def _described(feature: Feature) -> dict[str, object]:
+    return {
+        "name": feature.name,
+        "dtype": feature.dtype,
+        "unit": feature.unit,
+        "window_days": feature.window_days,
+        "default": feature.default,
+        "why": feature.why,
+        "formula": str(feature.formula),
+    }
 
 
 def _slug(text: str) -> str:

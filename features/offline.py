@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 from sqlalchemy import select
 
+from features.changes import announce, announced_since, last_change
 from features.compute import POINTS
 from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.history.tables import customers
+from features.online import FeatureWriter
 from features.workspace import FeatureWorkspace, as_vectors
 
 # Everybody's row is materialised once a day: a decision used a row that was no older.
 _SERVED_WITHIN = timedelta(days=1)
-_POINTS_A_CHUNK = 200_000
+# How many customers are computed at a time, so that memory is bounded by their facts and not by the history.
+_PEOPLE_A_CHUNK = 10_000
 # Each refresh leaves a small file; above this many they are joined into one.
 _MOST_SERVED_FILES = 32
 
@@ -36,11 +40,12 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
     Returns:
         Number of rows computed.
     """
+    workspace.flush_served()
     _join_served_files(workspace, now)
     wanted = points.select(POINTS.names()).cast(POINTS).unique(maintain_order=True)
-    wanted = wanted.sort("event_timestamp").join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
-    for start in range(0, len(wanted), _POINTS_A_CHUNK):
-        workspace.write_rows(workspace.compute(wanted[start : start + _POINTS_A_CHUNK]), "built", now)
+    wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
+    for some in _by_customers(wanted):
+        workspace.write_rows(workspace.compute(some), "built", now)
     return len(wanted)
 
 
@@ -58,12 +63,15 @@ def training_frame(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.Data
         ValueError: points are without a row, or Feast returned another number of rows than it was asked for.
     """
     features = workspace.features
+    workspace.flush_served()
     asked = points.select(POINTS.names()).cast(POINTS).with_row_index("point")
     job = workspace.store.get_historical_features(
         entity_df=asked.to_pandas(),
         features=[f"{workspace.views.rows.name}:{name}" for name in features.names],
     )
-    joined = pl.DataFrame(job.to_arrow()).sort("point")
+    joined = pl.DataFrame(job.to_arrow())
+    if not joined["point"].is_sorted():
+        joined = joined.sort("point")
     # Some of Feast's stores silently drop points whose only rows lie in the future.
     if len(joined) != len(points):
         raise ValueError(f"Feast gave {len(joined)} rows for {len(points)} points")
@@ -85,14 +93,16 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     """
     with read_only(workspace.engine).connect() as conn:
         people = conn.scalars(select(customers.c.customer_id).order_by(customers.c.customer_id)).all()
+        change_id = last_change(conn)
     if not people:
         return 0
     points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
     parts = []
-    for start in range(0, len(points), _POINTS_A_CHUNK):
-        rows = workspace.compute(points[start : start + _POINTS_A_CHUNK])
+    for some in _by_customers(points):
+        rows = workspace.compute(some)
         workspace.write_rows(rows, "served", now)
         workspace.write_online(rows)
+        _repeat_changed(workspace, some["customer_id"].to_list(), change_id)
         parts.append(
             rows.select(*POINTS.names()).with_columns(
                 vector=pl.Series(as_vectors(rows, workspace.features), dtype=pl.Array(pl.Float64, 1 + len(workspace.features.names))).cast(pl.List(pl.Float64))
@@ -101,7 +111,24 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     written = workspace.vectors_file.with_suffix(".tmp")
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
+    with workspace.engine.begin() as conn:
+        announce(conn, None, now)
     return len(points)
+
+
+def _repeat_changed(workspace: FeatureWorkspace, customer_ids: list[str], change_id: int) -> None:
+    """Refresh those whose row somebody replaced meanwhile: ours was older."""
+    with read_only(workspace.engine).connect() as conn:
+        changed = announced_since(conn, change_id, customer_ids)
+    if changed:
+        FeatureWriter(workspace).refresh(list(changed), max(changed.values()))
+
+
+def _by_customers(points: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The points in parts of whole customers, in order of customer."""
+    ordered = points.sort("customer_id", "event_timestamp")
+    chunk = ordered["customer_id"].rle_id() // _PEOPLE_A_CHUNK
+    yield from ordered.with_columns(chunk=chunk).partition_by("chunk", include_key=False, maintain_order=True)
 
 
 def _covered(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.DataFrame:

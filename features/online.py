@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 import numpy as np
 import polars as pl
 
+from features.changes import announce, announced_since, prune
 from features.feature_list import FeatureList
+from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.row_cache import Row
 from features.workspace import FeatureWorkspace
 from models.choice import BoolArray, FloatArray
 from models.domain.errors import NotFoundError
 
+# Everybody's row is made anew every night: an older one means that this did not happen.
+STALE_AFTER = timedelta(hours=36)
+_STALE_SECONDS = STALE_AFTER.total_seconds()
 # Clocks of machines differ a little; a row from further in the future is not of this moment.
-_CLOCK_SKEW = timedelta(minutes=5)
+_CLOCK_SKEW_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +35,14 @@ class FeatureVectors:
         values: Shape (n, F); NaN where missing. A customer without a row has the features' defaults.
         missing: Customers without a row, shape (n,).
         as_of: Moment of each row, seconds since 1970, shape (n,); NaN without a row.
+        stale: Customers whose row is older than `STALE_AFTER`, shape (n,).
     """
 
     names: tuple[str, ...]
     values: FloatArray
     missing: BoolArray
     as_of: FloatArray
+    stale: BoolArray
 
 
 class FeatureReader:
@@ -48,6 +56,7 @@ class FeatureReader:
     def __init__(self, workspace: FeatureWorkspace, feature_names: Sequence[str] | None = None) -> None:
         self._workspace = workspace
         self._feature_names = None if feature_names is None else tuple(feature_names)
+        self._layout: _Layout | None = None
 
     def cached(self, customer_ids: Sequence[str], now: datetime) -> FeatureVectors | None:
         """What `read` gives, where it needs no look into the online store; else None.
@@ -74,11 +83,13 @@ class FeatureReader:
         features = self._workspace.features
         cache = self._workspace.cache
         rows = cache.get(customer_ids)
-        absent = [customer_id for customer_id in dict.fromkeys(customer_ids) if customer_id not in rows]
-        if absent:
-            read = self._workspace.read_online(absent)
-            cache.put(read)
-            rows |= read
+        if len(rows) < len(customer_ids):
+            absent = [customer_id for customer_id in dict.fromkeys(customer_ids) if customer_id not in rows]
+            if absent:
+                read_at = monotonic()
+                read = self._workspace.read_online(absent)
+                cache.put(read, read_at)
+                rows |= read
         return self._vectors(features, rows, customer_ids, now)
 
     def _vectors(
@@ -88,19 +99,42 @@ class FeatureReader:
         customer_ids: Sequence[str],
         now: datetime,
     ) -> FeatureVectors:
-        default = np.array([np.nan, *_defaults(features)])
+        layout = self._layout
+        if layout is None or layout.features is not features:
+            self._layout = layout = _Layout.of(features, self._feature_names)
+        default = layout.default
         found = [rows[customer_id] for customer_id in customer_ids]
         table = np.array([default if row is None else row for row in found]).reshape(len(found), len(default))
-        latest = (now + _CLOCK_SKEW).timestamp()
-        missing = ~(table[:, 0] <= latest)
+        seconds = now.timestamp()
+        missing = ~(table[:, 0] <= seconds + _CLOCK_SKEW_SECONDS)
         if missing.any():
             table[missing] = default
-        values = table[:, 1:]
-        names = features.names
-        if self._feature_names is not None and self._feature_names != names:
-            values = values[:, _columns(features, self._feature_names)]
-            names = self._feature_names
-        return FeatureVectors(names=names, values=values, missing=missing, as_of=table[:, 0])
+        as_of, values = table[:, 0], table[:, 1:]
+        if layout.columns is not None:
+            values = values[:, layout.columns]
+        return FeatureVectors(
+            names=layout.names,
+            values=values,
+            missing=missing,
+            as_of=as_of,
+            stale=as_of < seconds - _STALE_SECONDS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What follows from the list alone: columns to give (None: all), their names, and a row of defaults."""
+
+    features: FeatureList
+    columns: list[int] | None
+    names: tuple[str, ...]
+    default: FloatArray
+
+    @classmethod
+    def of(cls, features: FeatureList, wanted: tuple[str, ...] | None) -> _Layout:
+        names = features.names if wanted is None else wanted
+        columns = None if names == features.names else _columns(features, names)
+        return cls(features, columns, names, np.array([np.nan, *_defaults(features)]))
 
 
 class FeatureWriter:
@@ -112,17 +146,36 @@ class FeatureWriter:
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> int:
         """Compute those customers' rows as of now; write them to the online store and keep them for training.
 
+        Every process drops what it has cached of them. Of a customer whom another process refreshes at the same
+        time the row that stays has seen the facts of both.
+
         Returns:
             Number of customers.
         """
         people = list(dict.fromkeys(customer_ids))
-        if not people:
-            return 0
-        points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
-        rows = self._workspace.compute(points)
-        self._workspace.write_rows(rows, "served", now)
-        self._workspace.write_online(rows)
+        due = people
+        while due:
+            with self._workspace.engine.begin() as conn:
+                change_id = announce(conn, due, now)
+            points = pl.DataFrame({"customer_id": due}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
+            rows = self._workspace.compute(points)
+            self._workspace.keep_served(rows, now)
+            self._workspace.write_online(rows)
+            with read_only(self._workspace.engine).connect() as conn:
+                others = announced_since(conn, change_id, due)
+            due = list(others)
+            now = max([now, *others.values()])
         return len(people)
+
+    def tidy(self, now: datetime) -> None:
+        """What is not urgent: write served rows to a file, and forget old announcements."""
+        if self._workspace.flush_served(only_if_due=True):
+            with self._workspace.engine.begin() as conn:
+                prune(conn, now)
+
+    def close(self) -> None:
+        """Write what is left to write."""
+        self._workspace.flush_served()
 
 
 def _defaults(features: FeatureList) -> list[float]:

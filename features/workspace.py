@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from string import Template
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -34,6 +36,11 @@ _REPO = Path(__file__).parent / "repo"
 # SQLite takes 32,766 parameters in one statement.
 _KEYS_A_READ = 5_000
 _ROWS_A_WRITE = 5_000
+# Who has just done something is likely to be decided for; everybody's nightly rows would only displace others.
+_MOST_CACHED_ON_WRITE = 2_000
+# Served rows wait in memory, so that a busy day does not leave a file a refresh.
+_MOST_SERVED_ROWS = 10_000
+_SERVED_SECONDS = 30.0
 
 
 class FeatureWorkspace:
@@ -58,6 +65,7 @@ class FeatureWorkspace:
     ) -> None:
         self.engine = engine
         self.features_dir = Path(data_dir).resolve() / "features"
+        self._list_path = str(self._list_file)
         self.cache = RowCache()
         self._online_store = online_store
         self._project = project
@@ -66,6 +74,9 @@ class FeatureWorkspace:
         self._views: Views | None = None
         # Feast's SQLite store shares one connection between threads.
         self._online_lock = Lock()
+        self._served: list[pl.DataFrame] = []
+        self._served_at: float | None = None
+        self._served_lock = Lock()
 
     def define(self, channels: Iterable[Channel] | None = None) -> FeatureList:
         """Make the list of features from the history, keep it, and tell Feast.
@@ -123,7 +134,7 @@ class FeatureWorkspace:
     def _stamp(self) -> int | None:
         """Changes whenever the list is saved."""
         try:
-            return self._list_file.stat().st_mtime_ns
+            return os.stat(self._list_path).st_mtime_ns  # noqa: PTH116 - five times faster, at every read
         except FileNotFoundError:
             return None
 
@@ -149,6 +160,14 @@ class FeatureWorkspace:
     @cached_property
     def store(self) -> FeatureStore:
         """Feast, configured by `features/repo/feature_store.yaml`."""
+        return self.open_feast()
+
+    def open_feast(self, **other: Mapping[str, object]) -> FeatureStore:
+        """Feast over the same registry.
+
+        Args:
+            other: Sections of the configuration to replace, for example `offline_store={"type": "duckdb"}`.
+        """
         import yaml  # type: ignore[import-untyped]
 
         from features.views import open_store
@@ -158,7 +177,7 @@ class FeatureWorkspace:
         config["project"] = self._project
         if self._online_store is not None:
             config["online_store"] = dict(self._online_store)
-        return open_store(config, _REPO)
+        return open_store(config | other, _REPO)
 
     def compute(self, points: pl.DataFrame) -> pl.DataFrame:
         """Features as of each point (`customer_id`, `event_timestamp`), in the order of the points."""
@@ -174,14 +193,48 @@ class FeatureWorkspace:
             kind: `served` for rows that decisions may have used, `built` for rows made afterwards.
             now: When they were computed.
         """
+        return self._write_file(
+            rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")), kind
+        )
+
+    def _write_file(self, rows: pl.DataFrame, kind: str) -> Path:
         path = self.rows_dir / f"{kind}-{uuid4().hex}.parquet"
         written = path.with_suffix(".tmp")  # readers look for *.parquet and never find half a file
-        rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")).write_parquet(written)
+        rows.write_parquet(written)
         written.rename(path)
         return path
 
+    def keep_served(self, rows: pl.DataFrame, now: datetime) -> None:
+        """Keep rows that decisions may use, for training; they go to a file together with later ones.
+
+        A process that is killed loses those that were not yet written: training then computes them anew.
+        """
+        with self._served_lock:
+            self._served.append(rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")))
+            self._served_at = self._served_at or monotonic()
+            full = sum(map(len, self._served)) >= _MOST_SERVED_ROWS
+        if full:
+            self.flush_served()
+
+    def flush_served(self, *, only_if_due: bool = False) -> bool:
+        """Write the rows that `keep_served` keeps to a file; whether there were any to write.
+
+        Args:
+            only_if_due: Only where the oldest has waited for half a minute.
+        """
+        with self._served_lock:
+            waits = None if self._served_at is None else monotonic() - self._served_at
+            if waits is None or (only_if_due and waits < _SERVED_SECONDS):
+                return False
+            rows = pl.concat(self._served)
+            self._served, self._served_at = [], None
+        # The list may have changed since: such rows are of no use.
+        if set(self.features.names) <= set(rows.columns):
+            self._write_file(rows, "served")
+        return True
+
     def write_online(self, rows: pl.DataFrame) -> None:
-        """Write the rows to the online store, and to the cache of this process."""
+        """Write the rows to the online store, and a few of them to the cache of this process too."""
         from feast.protos.feast.types.Value_pb2 import DoubleList
         from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 
@@ -197,7 +250,10 @@ class FeatureWorkspace:
             with self._online_lock:
                 chunk = data[start : start + _ROWS_A_WRITE]
                 provider.online_write_batch(self.store.config, self.views.vector, chunk, None)
-        self.cache.put(dict(zip(keys, vectors, strict=True)))
+        if len(keys) <= _MOST_CACHED_ON_WRITE:
+            self.cache.put({key: vector.copy() for key, vector in zip(keys, vectors, strict=True)})
+        else:
+            self.cache.forget(keys)
 
     def read_online(self, customer_ids: Sequence[str]) -> dict[str, Row | None]:
         """The stored vectors, `[as_of, *features]`, by customer; None for who has none."""

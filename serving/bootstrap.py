@@ -95,6 +95,7 @@ def build(config: ServiceConfig) -> Service:
 
     The database is brought up to date and gets the default channels where it has none.
     """
+    from features.changes import FOLLOW_SECONDS, ChangeFollower
     from features.online import FeatureReader, FeatureWriter
     from features.registry import ModelRegistry
     from features.workspace import FeatureWorkspace
@@ -110,6 +111,7 @@ def build(config: ServiceConfig) -> Service:
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
     metrics = Metrics()
+    follower = ChangeFollower(engine, workspace.cache)
     return Service(
         title=config.title,
         currency=config.currency,
@@ -137,6 +139,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
+            Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
         ),
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
         feature_list=lambda: workspace.features if workspace.defined else None,

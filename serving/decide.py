@@ -338,9 +338,10 @@ class Decider:
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
     ) -> dict[_Case, _Chosen]:
         """A decision for every case; a case whose campaigns have closed gets its error."""
-        alike: dict[tuple[tuple[str, ...], int, bool], list[_Case]] = {}
+        alike: dict[tuple[tuple[str, ...], int, bool, bool], list[_Case]] = {}
         for case in cases:
-            key = case.request.campaign_ids, id(case.reading), bool(case.reading.missing[case.row])
+            reading, row = case.reading, case.row
+            key = case.request.campaign_ids, id(reading), bool(reading.missing[row]), bool(reading.stale[row])
             alike.setdefault(key, []).append(case)
         decided: dict[_Case, _Chosen] = {}
         for together in alike.values():
@@ -356,10 +357,11 @@ class Decider:
     def _choose_alike(
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
     ) -> list[_Chosen]:
-        """Choose for cases that ask the same campaigns and all have features, or all have none."""
-        missing = bool(cases[0].reading.missing[cases[0].row])
+        """Choose for cases that ask the same campaigns and whose features are all there, all stale or all missing."""
+        reading, row = cases[0].reading, cases[0].row
+        missing = bool(reading.missing[row])
         model = None if missing else snapshot.model
-        degraded = _degraded(cases[0].reading.trouble, missing, snapshot.model)
+        degraded = _degraded(reading.trouble, missing, bool(reading.stale[row]), snapshot.model)
         try:
             return self._choose_with(model, degraded, cases, ledger, snapshot, now)
         except NextchannelError:
@@ -511,12 +513,16 @@ def usable_policies(
     return usable
 
 
-def _degraded(trouble: Degraded | None, missing: bool, model: Model | None) -> tuple[Degraded, ...]:
+def _degraded(
+    trouble: Degraded | None, missing: bool, stale: bool, model: Model | None
+) -> tuple[Degraded, ...]:
     found = []
     if trouble is not None:
         found.append(trouble)
     elif missing:
         found.append(Degraded.FEATURES_MISSING)
+    elif stale:
+        found.append(Degraded.FEATURES_STALE)
     if model is None:
         found.append(Degraded.MODEL_MISSING)
     elif model.bandit is None:

@@ -26,6 +26,7 @@ class Degraded(StrEnum):
     """Why a decision was taken by a simpler policy than the campaign asked for."""
 
     FEATURES_MISSING = "features_missing"
+    FEATURES_STALE = "features_stale"
     FEATURES_UNAVAILABLE = "features_unavailable"
     FEATURES_LATE = "features_late"
     MODEL_MISSING = "model_missing"
@@ -55,12 +56,14 @@ class Reading:
         names: Of the columns.
         values: Shape (n, F); NaN where missing.
         missing: Customers without a row, shape (n,).
+        stale: Customers whose row no night has made anew, shape (n,).
         trouble: Why there are none at all, where that is so.
     """
 
     names: tuple[str, ...]
     values: FloatArray
     missing: BoolArray
+    stale: BoolArray
     trouble: Degraded | None = None
 
 
@@ -110,7 +113,9 @@ class PatientReader:
         except Exception:  # any failure of the store costs features, never the decision
             logger.exception("features cannot be read")
             return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
-        return Reading(names=tuple(vectors.names), values=vectors.values, missing=vectors.missing)
+        return Reading(
+            names=tuple(vectors.names), values=vectors.values, missing=vectors.missing, stale=vectors.stale
+        )
 
 
 def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
@@ -129,9 +134,16 @@ def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
     return ordered
 
 
-NO_FEATURES = Reading(names=(), values=np.empty((0, 0)), missing=np.empty(0, dtype=np.bool_))
+_NOBODY = np.empty(0, dtype=np.bool_)
+NO_FEATURES = Reading(names=(), values=np.empty((0, 0)), missing=_NOBODY, stale=_NOBODY)
 """Of nobody."""
 
 
 def _nothing(n: int, trouble: Degraded) -> Reading:
-    return Reading(names=(), values=np.empty((n, 0)), missing=np.ones(n, dtype=np.bool_), trouble=trouble)
+    return Reading(
+        names=(),
+        values=np.empty((n, 0)),
+        missing=np.ones(n, dtype=np.bool_),
+        stale=np.zeros(n, dtype=np.bool_),
+        trouble=trouble,
+    )

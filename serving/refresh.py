@@ -24,11 +24,20 @@ class Refresher(Protocol):
         """Bring the features of those customers up to `now`."""
         ...
 
+    def tidy(self, now: datetime) -> None:
+        """Do what is not urgent."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left to write."""
+        ...
+
 
 class FeatureRefresher:
     """Collects customers to refresh and refreshes them in the background, each once however often named.
 
-    Customers that could not be refreshed are tried again.
+    A request is taken up at once; what arrives during a turn goes together in the next. Customers that could not
+    be refreshed are tried again after `EVERY_SECONDS`.
 
     Args:
         writer: Computes and writes.
@@ -49,11 +58,13 @@ class FeatureRefresher:
     def stop(self) -> None:
         """End after the turn under way; whoever is still due is computed by the next full materialisation."""
         self._thread.stop()
+        self._writer.close()
 
     def request(self, customer_ids: Iterable[str]) -> None:
         """Refresh these customers soon."""
         with self._lock:
             self._due.update(dict.fromkeys(customer_ids))
+        self._thread.wake()
 
     @property
     def n_due(self) -> int:
@@ -70,9 +81,11 @@ class FeatureRefresher:
                 # Nobody has made the list of features yet; whoever does computes everybody.
                 logger.warning("features are not refreshed: %s", exc)
             except Exception:
-                self.request(batch)
+                with self._lock:
+                    self._due.update(dict.fromkeys(batch))
                 raise
             done += len(batch)
+        self._writer.tidy(self._clock())
         return done
 
     def _take(self) -> list[str]:

@@ -62,6 +62,22 @@ def postgres_engine(postgres_url: str) -> Iterator[Engine]:
     opened.dispose()
 
 
+@pytest.fixture
+def redis_address() -> str:
+    """Of the server that NEXTCHANNEL_TEST_REDIS names, else of one at 127.0.0.1:6379; else the test is skipped."""
+    redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
+    address = os.environ.get("NEXTCHANNEL_TEST_REDIS", "127.0.0.1:6379")
+    host, port = address.split(":")
+    client = redis.Redis(host=host, port=int(port), socket_connect_timeout=2)
+    try:
+        client.ping()
+    except redis.ConnectionError:
+        if "NEXTCHANNEL_TEST_REDIS" in os.environ:
+            raise
+        pytest.skip(f"no Redis answers at {address}")
+    return address
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A fresh database, dropped at the end.

@@ -99,14 +99,14 @@ class ComputedFeatures:
                 values=np.zeros((0, len(names))),
                 missing=np.zeros(0, dtype=np.bool_),
                 as_of=np.zeros(0),
+                stale=np.zeros(0, dtype=np.bool_),
             )
         points = pl.DataFrame({"customer_id": customer_ids}).with_columns(
             event_timestamp=pl.lit(now).cast(POINTS["event_timestamp"])
         )
         table = as_vectors(self.workspace.compute(points), self.workspace.features)
-        return FeatureVectors(
-            names=names, values=table[:, 1:], missing=np.zeros(n, dtype=np.bool_), as_of=table[:, 0]
-        )
+        fresh = np.zeros(n, dtype=np.bool_)
+        return FeatureVectors(names=names, values=table[:, 1:], missing=fresh, as_of=table[:, 0], stale=fresh)
 
 
 @dataclass(frozen=True)

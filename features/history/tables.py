@@ -303,3 +303,13 @@ idempotency_keys = Table(
     Column("answer", LargeBinary, comment="its body, compressed by zlib"),
     Column("expires_at", UtcMoment, nullable=False, index=True),
 )
+
+feature_changes = Table(
+    "feature_changes",
+    metadata,
+    Column("change_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", String(128), comment="null: everybody"),
+    Column("as_of", UtcMoment, nullable=False, comment="moment of the row that is being written"),
+    Column("announced_at", UtcMoment, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given twice, also when every row has been deleted
+)

@@ -45,14 +45,16 @@ class Rows:
     values: FloatArray
     missing: np.ndarray
     as_of: datetime
+    stale: np.ndarray
 
 
 @dataclass
 class FeatureTable:
-    """An online store in memory; `without` have no row, and a `failure` is raised."""
+    """An online store in memory; `without` have no row, `stale` an old one, and a `failure` is raised."""
 
     names: tuple[str, ...] = ("age", "visits")
     without: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)
     failure: Exception | None = None
     delay: Callable[[], None] = lambda: None
     refreshed: list[str] = field(default_factory=list)
@@ -67,10 +69,17 @@ class FeatureTable:
         missing = np.array([customer_id in self.without for customer_id in customer_ids])
         values = np.array([[40.0, np.nan] for _ in customer_ids]).reshape(-1, 2)
         values[missing] = np.nan
-        return Rows(self.names, values, missing, now)
+        stale = np.array([customer_id in self.stale for customer_id in customer_ids], dtype=np.bool_)
+        return Rows(self.names, values, missing, now, stale)
 
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> None:  # noqa: ARG002
         self.refreshed.extend(customer_ids)
+
+    def tidy(self, now: datetime) -> None:
+        """Nothing is left over in memory."""
+
+    def close(self) -> None:
+        """Nothing is left over in memory."""
 
 
 class RuleModel:

@@ -213,6 +213,17 @@ def test_whatever_is_missing_the_control_policy_decides_and_says_so(market, caus
     assert decision.expected.cost_minor == 0.0
 
 
+def test_an_old_row_of_features_decides_as_usual_and_is_told(market):
+    market.customers("ada", "bob")
+    market.features.stale.add("ada")
+    market.campaign()
+    decider = market.service().decider
+    ada, bob = decider.decide_many([ask(), ask(customer_id="bob")], market.now)
+    assert (ada.degraded, bob.degraded) == (("features_stale",), ())
+    assert ada.policy == bob.policy == "bandit"
+    assert ada.expected.net_value_minor is not None
+
+
 def test_without_a_bandit_the_greedy_policy_decides(market):
     market.customers("ada")
     market.campaign()

@@ -166,4 +166,4 @@ def test_a_row_does_not_depend_on_the_rows_computed_with_it(history: Engine) -> 
 def test_an_absurd_amount_does_not_stop_a_build(history: Engine) -> None:
     with history.begin() as conn:
         append_interactions(conn, [fact(Kind.PURCHASED, NOW - DAY, value_minor=1e300)], NOW)
-    assert known_at(history, ("c-1", NOW))["spend_90d"].item() == pytest.approx(1e15)
+    assert known_at(history, ("c-1", NOW))["spend_90d"].item() == pytest.approx(1e12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -12,17 +11,19 @@ from uuid import uuid4
 import numpy as np
 import polars as pl
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 import features
 from features.compute import POINTS
 from features.history.append import CustomerRecord, append_customers, append_interactions
+from features.history.tables import metadata
 from features.offline import build_snapshots, materialize, training_frame
-from features.online import FeatureReader, FeatureWriter
+from features.online import STALE_AFTER, FeatureReader, FeatureWriter
 from features.workspace import FeatureWorkspace
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
 from models.domain.interaction import Interaction, InteractionKind
+from tests.chaos.parity import compare
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -215,21 +216,6 @@ def test_the_repository_gives_feast_the_objects_of_the_workspace(
     assert [field.name for field in module.rows.features] == list(workspace.features.names)
 
 
-@pytest.fixture
-def redis_address() -> str:
-    redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
-    address = os.environ.get("NEXTCHANNEL_TEST_REDIS", "127.0.0.1:6379")
-    host, port = address.split(":")
-    client = redis.Redis(host=host, port=int(port), socket_connect_timeout=2)
-    try:
-        client.ping()
-    except redis.ConnectionError:
-        if "NEXTCHANNEL_TEST_REDIS" in os.environ:
-            raise
-        pytest.skip(f"no Redis answers at {address}")
-    return address
-
-
 def test_redis_serves_the_same_rows(sqlite_engine: Engine, tmp_path: Path, redis_address: str) -> None:
     fill(sqlite_engine)
     embedded = FeatureWorkspace(tmp_path / "sqlite", sqlite_engine)
@@ -265,3 +251,59 @@ def test_a_running_reader_goes_on_with_a_list_that_another_process_defined(
     vectors = running.read(["c-1"], now)
     assert vectors.names == workspace.features.names
     assert vectors.values.shape == (1, len(vectors.names))
+
+
+def test_features_in_redis_equal_the_offline_frame_from_postgresql(
+    postgres_engine: Engine, tmp_path: Path, redis_address: str
+) -> None:
+    with postgres_engine.begin() as conn:
+        conn.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
+    found = compare(
+        postgres_engine,
+        tmp_path,
+        n_pairs=200,
+        n_customers=60,
+        n_facts=3_000,
+        online_store={"type": "redis", "connection_string": redis_address},
+    )
+    assert found["pairs_that_differ"] == 0
+    assert found["pairs"] == 200
+    assert found["distinct_values"] > 1_000, "the history is varied enough to show a difference"
+
+
+def test_the_join_gives_what_feasts_own_store_gives(workspace: FeatureWorkspace) -> None:
+    random = Random(3)
+    moments = [START + timedelta(hours=6 * n) for n in range(60)]
+    built = [(name, at) for name in CUSTOMERS[:30] for at in random.sample(moments, 8)]
+    rows = workspace.compute(points(*built))
+    for number, part in enumerate(rows.sample(fraction=1, shuffle=True, seed=1).iter_slices(50)):
+        workspace.write_rows(part, "built", START + timedelta(minutes=number))
+    # The same moments once more, made later and with another value: the later one counts.
+    again = rows[:40].with_columns(visits_7d=pl.lit(1_000, pl.Int64))
+    workspace.write_rows(again, "served", START + DAY)
+    workspace.write_rows(rows[:20].with_columns(visits_7d=pl.lit(2_000, pl.Int64)), "served", START)
+    asked = points(
+        *((random.choice(CUSTOMERS[:40]), random.choice(moments) + random.choice([timedelta(0), DAY / 7]))
+          for _ in range(400)),
+        *built,
+    ).with_row_index("point")  # fmt: skip
+    names = [f"{workspace.views.rows.name}:{name}" for name in workspace.features.names]
+    ours, feasts = (
+        pl.DataFrame(store.get_historical_features(entity_df=asked.to_pandas(), features=names).to_arrow())
+        .sort("point")
+        .cast(dict.fromkeys(workspace.features.names, pl.Float64))
+        for store in (workspace.store, workspace.open_feast(offline_store={"type": "duckdb"}))
+    )
+    assert len(ours) == len(feasts) == len(asked)
+    assert ours["visits_7d"].null_count() > 0, "some points lie before every row"
+    assert (ours["visits_7d"] == 1_000).sum() >= 40
+    assert ours.select(workspace.features.names).equals(feasts.select(workspace.features.names))
+
+
+def test_rows_that_no_night_has_made_anew_are_stale(workspace: FeatureWorkspace) -> None:
+    FeatureWriter(workspace).refresh(["c-1"], START)
+    read = FeatureReader(workspace).read(["c-1", "nobody"], START + STALE_AFTER)
+    assert read.stale.tolist() == [False, False]
+    later = FeatureReader(workspace).read(["c-1", "nobody"], START + STALE_AFTER + timedelta(seconds=1))
+    assert later.stale.tolist() == [True, False]
+    assert later.missing.tolist() == [False, True]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
 
-from features.definitions import FEATURES, LOOKBACK_DAYS
+from features.definitions import FEATURES
 from features.feature_list import (
     MOST_VALUES,
     AttributeSpec,
@@ -18,6 +19,8 @@ from features.feature_list import (
     describe_attributes,
     describe_channels,
 )
+from features.past import LOOKBACK_DAYS
+from features.reference import reference_page
 from features.row_cache import RowCache
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
@@ -41,10 +44,15 @@ def test_every_feature_says_what_it_is() -> None:
 
 
 def test_a_channel_that_reports_no_opens_has_no_feature_of_opens() -> None:
-    names = FeatureList(channels=(EMAIL, SMS), attributes=()).names[len(FEATURES) :]
+    names = FeatureList(channels=(EMAIL, SMS), attributes=()).names[len(FEATURES) + 2 :]
     assert names == (
-        "sends_90d_email", "opens_90d_email", "open_rate_90d_email", "clicks_90d_email", "click_rate_90d_email",
-        "sends_90d_sms", "clicks_90d_sms", "click_rate_90d_sms",
+        "sends_7d_email", "sends_30d_email", "sends_90d_email",
+        "opens_7d_email", "opens_30d_email", "opens_90d_email", "open_rate_90d_email",
+        "clicks_7d_email", "clicks_30d_email", "clicks_90d_email", "click_rate_90d_email",
+        "conversions_7d_email", "conversions_30d_email", "conversions_90d_email", "conversion_rate_90d_email",
+        "sends_7d_sms", "sends_30d_sms", "sends_90d_sms",
+        "clicks_7d_sms", "clicks_30d_sms", "clicks_90d_sms", "click_rate_90d_sms",
+        "conversions_7d_sms", "conversions_30d_sms", "conversions_90d_sms", "conversion_rate_90d_sms",
     )  # fmt: skip
 
 
@@ -62,7 +70,7 @@ def test_numbers_stay_numbers_and_texts_get_a_vocabulary() -> None:
         {"segment": "gold", "vip": 1},
     ]
     assert describe_attributes(people) == (AGE, SEGMENT, AttributeSpec(name="vip"))
-    assert FeatureList(channels=(), attributes=(AGE, SEGMENT)).names[len(FEATURES) :] == (
+    assert FeatureList(channels=(), attributes=(AGE, SEGMENT)).names[len(FEATURES) + 2 :] == (
         "attr_age",
         "attr_segment_is_gold",
         "attr_segment_is_silver",
@@ -117,3 +125,42 @@ def test_an_old_cached_row_is_read_again() -> None:
     cache = RowCache(keep_seconds=-1)
     cache.put({"a": None})
     assert cache.get(["a"]) == {}
+
+
+def test_a_row_is_not_kept_that_was_read_before_it_was_outdated() -> None:
+    cache = RowCache(trust_seconds=60)
+    old, new = np.array([10.0, 1.0]), np.array([20.0, 2.0])
+    began = monotonic()
+    cache.outdate({"a": 20.0})
+    cache.put({"a": old}, read_at=began)
+    assert cache.get(["a"]) == {}
+    cache.put({"a": new}, read_at=began)
+    assert cache.get(["a"])["a"] is new
+    cache.outdate({"a": 20.0})  # the announcement of the row that is there already
+    assert cache.get(["a"])["a"] is new
+    cache.outdate({"a": 20.5})
+    assert cache.get(["a"]) == {}
+
+
+def test_nothing_that_was_being_read_survives_clearing() -> None:
+    cache = RowCache(trust_seconds=60)
+    began = monotonic()
+    cache.clear()
+    cache.put({"a": None}, read_at=began)
+    assert cache.get(["a"]) == {}
+
+
+def test_without_word_from_the_others_only_young_rows_are_given() -> None:
+    cache = RowCache(keep_seconds=60, trust_seconds=-1)
+    cache.put({"a": None})
+    assert cache.get(["a"]) == {}
+    cache = RowCache(keep_seconds=60, trust_seconds=30)
+    cache.put({"a": None}, read_at=monotonic() - 40)
+    assert cache.get(["a"]) == {}
+    cache.confirm(monotonic())
+    assert cache.get(["a"]) == {"a": None}
+
+
+def test_the_reference_page_lists_every_feature_with_its_formula() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "features.md").read_text(encoding="utf-8")
+    assert page == reference_page()
