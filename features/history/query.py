@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from features.history.documents import from_document, to_document
 from features.history.reached import reached
@@ -17,6 +28,7 @@ from features.history.tables import (
     consents,
     customers,
     decisions,
+    hard_bounces,
     identities,
     interactions,
 )
@@ -34,10 +46,19 @@ _IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
 _NOW: BindParameter[datetime] = bindparam("now")
 _SINCE: BindParameter[datetime] = bindparam("since")
 _ZONES = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(_IDS))
-# Of several contact points of a kind the one that was linked last holds; likewise for consents.
+# Of several contact points of a kind the one that was linked last holds; likewise for consents. One that messages
+# bounced from for good holds no more.
 _IDENTITIES = (
     select(identities.c.customer_id, identities.c.kind, identities.c.value)
-    .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW)
+    .where(
+        identities.c.customer_id.in_(_IDS),
+        identities.c.linked_at <= _NOW,
+        ~exists().where(
+            hard_bounces.c.customer_id == identities.c.customer_id,
+            hard_bounces.c.kind == identities.c.kind,
+            hard_bounces.c.bounced_at >= identities.c.linked_at,
+        ),
+    )
     .order_by(identities.c.linked_at, identities.c.identity_id)
 )
 _CONSENTS = (

@@ -15,12 +15,13 @@ The caller owns the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, update
 
 from features.history.append import append_interactions
 from features.history.tables import outbox
@@ -31,6 +32,7 @@ from serving.store.release import release
 
 SOURCE = "outbox"
 _LONGEST_WORDS = 256
+_REPORTED = "the provider reported on it"
 
 
 class OutboxStatus(StrEnum):
@@ -186,22 +188,26 @@ def _take(
         .returning(outbox)
     ).all()
     return [
-        ClaimedMessage(
-            message_id=row.message_id,
-            decision_id=row.decision_id,
-            customer_id=row.customer_id,
-            campaign_id=row.campaign_id,
-            offer_id=row.offer_id,
-            channel=row.channel,
-            content_kind=ContentKind(row.content_kind),
-            send_at=row.send_at,
-            expires_at=row.expires_at,
-            attempts=row.attempts,
-            fencing_token=row.fencing_token,
-            abandoned=abandoned,
-        )
+        _claimed_message(row, abandoned=abandoned)
         for row in sorted(rows, key=lambda row: (row.due_at, row.message_id))
     ]
+
+
+def _claimed_message(row: Row[Any], *, abandoned: bool) -> ClaimedMessage:
+    return ClaimedMessage(
+        message_id=row.message_id,
+        decision_id=row.decision_id,
+        customer_id=row.customer_id,
+        campaign_id=row.campaign_id,
+        offer_id=row.offer_id,
+        channel=row.channel,
+        content_kind=ContentKind(row.content_kind),
+        send_at=row.send_at,
+        expires_at=row.expires_at,
+        attempts=row.attempts,
+        fencing_token=row.fencing_token,
+        abandoned=abandoned,
+    )
 
 
 def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
@@ -225,11 +231,59 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     return [ending for ending in endings if _claim_key(ending.claimed) not in holding]
 
 
+def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> None:
+    """Settle as sent what a provider has reported on and no sender knows of: nobody sends it again.
+
+    A message that is claimed is left to its claimant.
+
+    Args:
+        conn: In the caller's transaction.
+        seen: Provider and moment of the report, by message id.
+    """
+    rows = conn.execute(
+        select(outbox)
+        .where(
+            outbox.c.message_id.in_(sorted(seen)),
+            or_(
+                outbox.c.status == OutboxStatus.UNKNOWN,
+                and_(outbox.c.status == OutboxStatus.PENDING, outbox.c.attempts > 0),
+            ),
+        )
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
+    facts = []
+    for row in rows:
+        provider, at = seen[row.message_id]
+        conn.execute(
+            update(outbox)
+            .where(outbox.c.message_id == row.message_id)
+            .values(
+                status=OutboxStatus.SENT,
+                provider=provider,
+                provider_message_id=func.coalesce(outbox.c.provider_message_id, row.message_id),
+                settled_at=at,
+                detail=_REPORTED,
+            )
+        )
+        ending = Ending(
+            claimed=_claimed_message(row, abandoned=True), status=OutboxStatus.SENT, at=at, detail=_REPORTED
+        )
+        facts.append(_fact(ending, InteractionKind.SENT))
+    if facts:
+        append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
+
+
 def counts(conn: Connection) -> dict[OutboxStatus, int]:
     """Number of messages by status, every status named."""
     rows = conn.execute(select(outbox.c.status, func.count().label("n")).group_by(outbox.c.status))
     found: dict[str, int] = {row.status: row.n for row in rows}
     return {status: found.get(status, 0) for status in OutboxStatus}
+
+
+def storable(words: str) -> str:
+    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
+    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]
 
 
 # One statement for every ending, made once: it runs for each message that is sent.
@@ -254,12 +308,12 @@ def _move_values(ending: Ending) -> dict[str, object]:
     return {
         "of_message": claimed.message_id,
         "status": ending.status,
-        "detail": _storable(ending.detail),
+        "detail": storable(ending.detail),
         "attempts": claimed.attempts if ending.attempted else claimed.attempts - 1,
         "due_at": ending.due_at,
         "settled_at": None if ending.status is OutboxStatus.PENDING else ending.at,
         "provider": receipt.provider if receipt else None,
-        "provider_message_id": _storable(receipt.provider_message_id) if receipt else None,
+        "provider_message_id": storable(receipt.provider_message_id) if receipt else None,
     }
 
 
@@ -271,6 +325,7 @@ def _lock_claims(conn: Connection, claims: Sequence[ClaimedMessage]) -> set[tupl
             outbox.c.message_id.in_([claimed.message_id for claimed in claims]),
             outbox.c.status == OutboxStatus.CLAIMED,
         )
+        .order_by(outbox.c.message_id)  # as receipts do, so that the two never wait for each other
         .with_for_update()
     )
     current = {(row.message_id, row.fencing_token) for row in rows}
@@ -294,10 +349,5 @@ def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
         campaign_id=claimed.campaign_id,
         offer_id=claimed.offer_id,
         decision_id=claimed.decision_id,
-        attributes={"detail": _storable(ending.detail)} if ending.detail else {},
+        attributes={"detail": storable(ending.detail)} if ending.detail else {},
     )
-
-
-def _storable(words: str) -> str:
-    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]
