@@ -38,6 +38,9 @@ def service_config(settings: Settings) -> ServiceConfig:
             }
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
+        unknown_outcomes={name: UnknownPolicy(policy) for name, policy in settings.unknown_outcomes.items()},
+        rates=settings.rates,
+        send_concurrency=settings.send_concurrency,
         deadline_ms=settings.deadline_ms,
         currency=Currency(settings.currency, settings.currency_digits),
     )
@@ -63,3 +66,24 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         timeout_graceful_shutdown=30,
     )
+
+
+def run_sender(settings: Settings) -> None:
+    """Send until SIGTERM or SIGINT; what is under way is finished first."""
+    import signal
+    import threading
+
+    from nextchannel.commands.installation import open_history
+    from serving.bootstrap import build_dispatcher
+    from serving.sending import SendingThread
+    from serving.service import utc_now
+
+    engine = open_history(settings)
+    sender = SendingThread(*build_dispatcher(service_config(settings), engine), utc_now)
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    sender.start()
+    told.wait()
+    sender.stop()
+    engine.dispose()

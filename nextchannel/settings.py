@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -94,6 +94,19 @@ class Settings(BaseSettings):
     unknown_outcome: Literal["at_least_once", "park_unknown"] = Field(
         default="at_least_once",
         description="What to do when a provider without idempotency key does not answer.",
+    )
+    unknown_outcomes: dict[str, Literal["at_least_once", "park_unknown"]] = Field(
+        default_factory=dict,
+        description="The same for some channels by name, as JSON; the others follow `unknown_outcome`.",
+    )
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Most messages a second by adapter, as JSON, over all senders; not named: no limit.",
+    )
+    send_concurrency: int = Field(
+        default=32,
+        ge=1,
+        description="Most messages that a sender has under way; half of them with one provider.",
     )
 
     @property

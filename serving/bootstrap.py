@@ -23,6 +23,7 @@ from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
 from serving.service import Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
+from serving.store.rates import Rate
 from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
@@ -49,6 +50,9 @@ class ServiceConfig:
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
         unknown_outcome: What to do when a provider without idempotency key does not answer.
+        unknown_outcomes: The same for some channels, instead.
+        rates: Most messages a second by adapter, over all senders.
+        send_concurrency: Most messages under way.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         n_threads: Requests that wait for the database at the same time.
@@ -70,6 +74,9 @@ class ServiceConfig:
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
+    unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    send_concurrency: int = 32
     deadline_ms: float = 200.0
     n_threads: int = 10
     title: str = "nextchannel"
@@ -152,7 +159,13 @@ def build_dispatcher(config: ServiceConfig, engine: Engine) -> tuple[Dispatcher,
         engine,
         adapters,
         links,
-        DispatchSettings(unknown_outcome=config.unknown_outcome),
+        DispatchSettings(
+            concurrency=config.send_concurrency,
+            concurrency_per_account=max(1, config.send_concurrency // 2),
+            unknown_outcome=config.unknown_outcome,
+            unknown_outcomes=config.unknown_outcomes,
+            rates={name: Rate(per_second) for name, per_second in config.rates.items()},
+        ),
         Random(config.seed),
     )
     return dispatcher, adapters.values()

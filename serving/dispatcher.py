@@ -1,5 +1,8 @@
 """Sends what is due: claim, judge again, hand to the adapter, write how it ended.
 
+Each provider account - an adapter as it was built - has its own share of what is under way, its own rate and its own
+circuit breaker, so that one provider that is slow or down holds up no other channel.
+
 What a kill -9 does:
 - before the claim: nothing is lost, the message is sent once by whoever claims it;
 - between claim and settlement: the message is claimed again when the lease has expired. Whether the provider
@@ -11,28 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from features.history.engine import read_only
 from models.domain.errors import require
 from serving.backoff import Backoff
+from serving.breaker import Breaker, BreakerSettings, BreakerState
 from serving.channels.contract import (
     ChannelAdapter,
     FinalRefusalError,
     Idempotency,
     Links,
+    QuotaError,
+    RecipientBusyError,
     RetryLaterError,
     UnknownOutcomeError,
 )
 from serving.send_check import SendFacts, judge, read_send_facts
+from serving.store.availability import lost
 from serving.store.outbox import (
     ClaimedMessage,
     Ending,
@@ -44,6 +51,7 @@ from serving.store.outbox import (
     settle,
     unknown,
 )
+from serving.store.rates import Rate, spend, tokens
 
 _log = logging.getLogger(__name__)
 _DATABASE_PAUSE_SECONDS = 0.5
@@ -66,24 +74,38 @@ class DispatchSettings:
 
     Attributes:
         concurrency: Most messages in flight; no more are claimed.
+        concurrency_per_account: Most of them with one provider account.
         lease_seconds: How long a claimed message belongs to this process.
         send_timeout_seconds: Longest that an adapter may take; shorter than the lease.
         max_attempts: After so many the message is a dead letter.
         poll_seconds: How often to look for due messages when there were none.
         unknown_outcome: For providers without idempotency key.
+        unknown_outcomes: The same for some channels by name, instead.
         backoff: Wait between attempts.
+        rates: Rate by name of the adapter, over all senders of the database; absent for no limit.
+        breaker: When a provider is left alone.
     """
 
     concurrency: int = 32
+    concurrency_per_account: int = 16
     lease_seconds: float = 90.0
     send_timeout_seconds: float = 45.0
     max_attempts: int = 10
     poll_seconds: float = 0.5
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
+    unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     def __post_init__(self) -> None:
         require(self.concurrency >= 1, "concurrency", self.concurrency, "must be >= 1")
+        require(
+            self.concurrency_per_account >= 1,
+            "concurrency_per_account",
+            self.concurrency_per_account,
+            "must be >= 1",
+        )
         require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "must be >= 1")
         require(self.poll_seconds > 0, "poll_seconds", self.poll_seconds, "must be > 0")
         require(
@@ -114,6 +136,36 @@ class DispatchReport:
     unsettled: int = 0
 
 
+@dataclass(slots=True)
+class _Account:
+    """A provider account, as one sender sees it.
+
+    Attributes:
+        in_flight: Messages that are claimed and not yet settled.
+        paused_until: The provider said that there were too many of us.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    rate: Rate | None
+    breaker: Breaker
+    in_flight: int = 0
+    paused_until: datetime | None = None
+
+    def room(self, most: int, now: datetime) -> int:
+        """How many more messages it may have; few are not worth a claim."""
+        if self.paused_until is not None and now < self.paused_until:
+            return 0
+        match self.breaker.state(now):
+            case BreakerState.OPEN:
+                return 0
+            case BreakerState.HALF_OPEN:
+                return 0 if self.in_flight else 1
+            case BreakerState.CLOSED:
+                free = most - self.in_flight
+                return free if free >= math.ceil(most / 2) else 0
+
+
 class Dispatcher:
     """Sends the messages of the channels that it has adapters for.
 
@@ -140,6 +192,8 @@ class Dispatcher:
         self._links = links
         self._settings = settings
         self._rng = rng
+        self._accounts = _accounts(adapters, settings)
+        self._account_of = {name: account for account in self._accounts for name in account.channels}
         self._waiting: list[tuple[Ending, asyncio.Future[bool]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -147,10 +201,10 @@ class Dispatcher:
         """Send one round of what is due at `now`, which counts as the time of all that happens.
 
         Raises:
-            sqlalchemy.exc.OperationalError: the database is away.
+            sqlalchemy.exc.SQLAlchemyError: the database is away.
         """
         claimed, facts = await asyncio.to_thread(self._claim, now, self._settings.concurrency)
-        tally = await asyncio.gather(*(self._deliver(each, facts, lambda: now) for each in claimed))
+        tally = await asyncio.gather(*self._start(claimed, facts, lambda: now))
         return _report(Counter(tally))
 
     async def run(self, stop: asyncio.Event, clock: Clock) -> DispatchReport:
@@ -172,9 +226,12 @@ class Dispatcher:
             if free >= least:
                 try:
                     claimed, facts = await asyncio.to_thread(self._claim, clock(), free)
-                except OperationalError:
-                    _log.exception("cannot claim messages; trying again")
-                in_flight |= {asyncio.create_task(self._deliver(each, facts, clock)) for each in claimed}
+                except SQLAlchemyError as exc:
+                    if not lost(exc):
+                        raise
+                    _log.warning("cannot claim messages, trying again: %s", exc)
+                else:
+                    in_flight |= set(self._start(claimed, facts, clock))
             if not claimed:
                 await asyncio.wait(
                     {stopping, *in_flight},
@@ -190,21 +247,49 @@ class Dispatcher:
         return _report(tally)
 
     def _claim(self, now: datetime, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
+        """Claim, and read what judging takes, in one transaction: what cannot be judged is not claimed."""
+        claimed: list[ClaimedMessage] = []
+        self._accounts.rotate()  # whoever comes first may take all that is free
         with self._engine.begin() as conn:
-            claimed = claim(conn, now, self._settings.lease_seconds, limit, self._adapters)
-        if not claimed:
-            return [], SendFacts(customers={}, channels={}, campaigns={}, decided={})
-        with read_only(self._engine).begin() as conn:
-            return claimed, read_send_facts(conn, claimed, now)
+            for account in self._accounts:
+                claimed += self._claim_for(conn, account, now, limit - len(claimed))
+            if claimed:
+                return claimed, read_send_facts(conn, claimed, now)
+        return [], SendFacts(customers={}, channels={}, campaigns={}, decided={})
+
+    def _start(
+        self, claimed: Sequence[ClaimedMessage], facts: SendFacts, clock: Clock
+    ) -> list[asyncio.Task[str]]:
+        for each in claimed:
+            self._account_of[each.channel].in_flight += 1
+        return [asyncio.create_task(self._deliver(each, facts, clock)) for each in claimed]
+
+    def _claim_for(
+        self, conn: Connection, account: _Account, now: datetime, limit: int
+    ) -> list[ClaimedMessage]:
+        room = min(limit, account.room(self._settings.concurrency_per_account, now))
+        if room and account.rate is not None:
+            room = min(room, tokens(conn, account.name, account.rate, now))
+        if not room:
+            return []
+        claimed = claim(conn, now, self._settings.lease_seconds, room, account.channels)
+        if account.rate is not None:
+            spend(conn, account.name, len(claimed))
+        return claimed
 
     async def _deliver(self, claimed: ClaimedMessage, facts: SendFacts, clock: Clock) -> str:
         """Bring one message to an ending and write it; the name of the report's column."""
         gives_up_at = asyncio.get_running_loop().time() + self._settings.lease_seconds
-        ending = await self._attempt(claimed, facts, clock)
+        try:
+            ending = await self._attempt(claimed, facts, clock)
+        finally:
+            self._account_of[claimed.channel].in_flight -= 1
         while True:
             try:
                 holds = await self._write(ending)
-            except OperationalError:
+            except SQLAlchemyError as exc:
+                if not lost(exc):
+                    raise
                 if asyncio.get_running_loop().time() >= gives_up_at:
                     _log.exception("message %s: its ending is lost", claimed.message_id)
                     return "unsettled"
@@ -224,29 +309,50 @@ class Dispatcher:
             return self._again(claimed, clock(), f"cannot be made: {exc}")
         adapter = self._adapters[claimed.channel]
         keyed = adapter.capabilities.idempotency is Idempotency.KEYED
-        parks = settings.unknown_outcome is UnknownPolicy.PARK_UNKNOWN and not keyed
+        policy = settings.unknown_outcomes.get(claimed.channel, settings.unknown_outcome)
+        parks = policy is UnknownPolicy.PARK_UNKNOWN and not keyed
         if claimed.abandoned:
             gone = isinstance(message, Ending) and message.status is OutboxStatus.SUPPRESSED
             if parks or gone or claimed.attempts > settings.max_attempts:
                 return unknown(claimed, clock(), "an earlier sender stopped before it wrote how it ended")
         if isinstance(message, Ending):
             return message
+        account = self._account_of[claimed.channel]
+        if account.breaker.state(clock()) is BreakerState.OPEN:  # since it was claimed
+            assert account.breaker.open_until is not None
+            return later(claimed, clock(), account.breaker.open_until, "provider_down", attempted=False)
         try:
             async with asyncio.timeout(settings.send_timeout_seconds):
                 receipt = await adapter.send(message)
         except FinalRefusalError as exc:
+            account.breaker.succeeded()
             return failed(claimed, clock(), str(exc))
         except RetryLaterError as exc:
+            self._note(account, exc, claimed.attempts, clock())
             return self._again(claimed, clock(), str(exc), exc.retry_after)
         except Exception as exc:
             # Besides `UnknownOutcomeError` and the time limit: a defect of the adapter, at whatever point.
-            if not isinstance(exc, (UnknownOutcomeError, TimeoutError)):
+            if isinstance(exc, (UnknownOutcomeError, TimeoutError)):
+                account.breaker.failed(clock())
+            else:
                 _log.exception("message %s: the adapter %s failed", claimed.message_id, adapter.name)
             words = str(exc) or f"no answer within {settings.send_timeout_seconds} s"
             if parks or claimed.attempts >= settings.max_attempts:
                 return unknown(claimed, clock(), words)
             return self._again(claimed, clock(), words)
+        account.breaker.succeeded()
         return sent(claimed, clock(), receipt)
+
+    def _note(self, account: _Account, error: RetryLaterError, attempt: int, now: datetime) -> None:
+        """What a refusal for now says of the account."""
+        if isinstance(error, QuotaError):
+            # Whatever else goes to this account now would be refused as well.
+            wait = error.retry_after or self._settings.backoff.wait(attempt, self._rng)
+            account.paused_until = max(now + wait, account.paused_until or now)
+        if isinstance(error, QuotaError | RecipientBusyError):
+            account.breaker.succeeded()
+        else:
+            account.breaker.failed(now)
 
     def _again(
         self, claimed: ClaimedMessage, now: datetime, detail: str, retry_after: timedelta | None = None
@@ -281,6 +387,21 @@ class Dispatcher:
     def _settle(self, endings: Sequence[Ending]) -> list[Ending]:
         with self._engine.begin() as conn:
             return settle(conn, endings)
+
+
+def _accounts(adapters: Mapping[str, ChannelAdapter], settings: DispatchSettings) -> deque[_Account]:
+    channels: dict[int, list[str]] = {}
+    for channel, adapter in adapters.items():
+        channels.setdefault(id(adapter), []).append(channel)
+    return deque(
+        _Account(
+            name=(name := adapters[served[0]].name),
+            channels=tuple(served),
+            rate=settings.rates.get(name),
+            breaker=Breaker(settings.breaker),
+        )
+        for served in channels.values()
+    )
 
 
 def _column(task: asyncio.Task[str]) -> str:

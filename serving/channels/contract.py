@@ -3,7 +3,8 @@
 ChannelError
 ├── FinalRefusalError      the provider will never take this message; do not send it again
 ├── RetryLaterError        not now; the same message may be sent again, after `retry_after`
-│   └── QuotaError         not now because a rate or a quota of the account is used up
+│   ├── QuotaError         not now because a rate or a quota of the account is used up
+│   └── RecipientBusyError not now for this recipient; the provider itself works
 ├── UnknownOutcomeError    nobody knows whether the provider took it: the answer was lost
 └── ForgedEventsError      the body of a webhook does not come from the provider
 """
@@ -33,6 +34,7 @@ __all__ = [
     "Limit",
     "Links",
     "QuotaError",
+    "RecipientBusyError",
     "RetryLaterError",
     "UnknownOutcomeError",
 ]
@@ -61,6 +63,10 @@ class RetryLaterError(ChannelError):
 
 class QuotaError(RetryLaterError):
     """A rate or a quota of the provider account is used up."""
+
+
+class RecipientBusyError(RetryLaterError):
+    """Not now for this recipient, for example a full mailbox; the provider itself works and takes other messages."""
 
 
 class UnknownOutcomeError(ChannelError):

@@ -27,12 +27,14 @@ from serving.channels.contract import (
     Idempotency,
     Limit,
     Links,
+    RecipientBusyError,
     RetryLaterError,
     UnknownOutcomeError,
 )
 from serving.channels.mime import Mailbox, is_address, mail
 
 _LONGEST_QUEUE_SECONDS = 20
+_SERVER_BUSY = frozenset({421, 454})
 _TLS = ("none", "starttls", "tls")
 _WHOLE_MAIL = Limit(
     subject="whole message",
@@ -229,9 +231,14 @@ async def _transmit(client: aiosmtplib.SMTP, sender: str, recipient: str, conten
 
 
 def _refusal(exc: aiosmtplib.SMTPResponseException) -> FinalRefusalError | RetryLaterError:
-    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1)."""
+    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1).
+
+    421 and 454 speak of the server; other codes of the fours speak of this mail or its recipient.
+    """
     words = f"{exc.code} {exc.message}"
-    return FinalRefusalError(words) if 500 <= exc.code <= 599 else RetryLaterError(words)
+    if 500 <= exc.code <= 599:
+        return FinalRefusalError(words)
+    return RetryLaterError(words) if exc.code in _SERVER_BUSY else RecipientBusyError(words)
 
 
 async def _end_refused_mail(client: aiosmtplib.SMTP) -> None:

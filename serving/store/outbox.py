@@ -15,24 +15,37 @@ The caller owns the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from features.history.append import append_interactions
-from features.history.tables import outbox
+from features.history.tables import interactions, outbox
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
-from serving.store.release import release
+from serving.store.release import release, reserve_again
 
 SOURCE = "outbox"
 _LONGEST_WORDS = 256
 _REPORTED = "the provider reported on it"
+_DROPPED = "dropped; "
 
 
 class OutboxStatus(StrEnum):
@@ -229,6 +242,87 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     if facts:
         append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
     return [ending for ending in endings if _claim_key(ending.claimed) not in holding]
+
+
+def list_messages(
+    conn: Connection, statuses: Collection[OutboxStatus], limit: int, channel: str | None = None
+) -> list[Row[Any]]:
+    """Rows of the outbox in those states, the one that was to go out first at the top.
+
+    Args:
+        conn: Only read.
+        statuses: For example failed: dead letters, with the reason in `detail`.
+        limit: At most this many.
+        channel: Only of this channel; None for all.
+    """
+    query = select(outbox).where(outbox.c.status.in_(sorted(statuses)))
+    if channel is not None:
+        query = query.where(outbox.c.channel == channel)
+    return list(conn.execute(query.order_by(outbox.c.send_at, outbox.c.message_id).limit(limit)))
+
+
+def retry(conn: Connection, message_ids: Collection[str], now: datetime) -> list[str]:
+    """Send dead letters and messages of unknown outcome after all, at once, with all attempts before them.
+
+    A dead letter takes its reservations again, whatever is left of them, and its `failed` fact is taken back: it was
+    the outbox's own word, and it no longer holds. A message whose time has passed will be suppressed as expired.
+
+    Returns:
+        Which of them were dead letters or unknown; the others are left alone.
+    """
+    rows = _lock(conn, message_ids, (OutboxStatus.FAILED, OutboxStatus.UNKNOWN))
+    dead = [row for row in rows if row.status == OutboxStatus.FAILED]
+    if dead:
+        conn.execute(
+            delete(interactions).where(
+                interactions.c.source == SOURCE,
+                interactions.c.event_id.in_([f"{row.message_id}/{InteractionKind.FAILED}" for row in dead]),
+            )
+        )
+        reserve_again(conn, [row.decision_id for row in dead])
+    moved = [row.message_id for row in rows]
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_(moved))
+        .values(status=OutboxStatus.PENDING, attempts=0, due_at=now, settled_at=None)
+    )
+    return moved
+
+
+def drop(conn: Connection, message_ids: Collection[str], now: datetime) -> list[str]:
+    """Never send these: pending ones, dead letters and messages of unknown outcome become suppressed.
+
+    Returns:
+        Which of them were; a message that is under way or sent is left alone.
+    """
+    rows = _lock(conn, message_ids, (OutboxStatus.PENDING, OutboxStatus.FAILED, OutboxStatus.UNKNOWN))
+    if not rows:
+        return []
+    moved = [row.message_id for row in rows]
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_(moved))
+        .values(
+            status=OutboxStatus.SUPPRESSED,
+            settled_at=now,
+            detail=func.substr(literal(_DROPPED) + func.coalesce(outbox.c.detail, ""), 1, _LONGEST_WORDS),
+        )
+    )
+    release(conn, [row.decision_id for row in rows], now)
+    endings = [suppressed(_claimed_message(row, abandoned=False), now, _DROPPED) for row in rows]
+    append_interactions(conn, [_fact(ending, InteractionKind.SUPPRESSED) for ending in endings], now)
+    return moved
+
+
+def _lock(
+    conn: Connection, message_ids: Collection[str], statuses: Collection[OutboxStatus]
+) -> Sequence[Row[Any]]:
+    return conn.execute(
+        select(outbox)
+        .where(outbox.c.message_id.in_(sorted(message_ids)), outbox.c.status.in_(sorted(statuses)))
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
 
 
 def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> None:
