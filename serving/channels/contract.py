@@ -17,16 +17,21 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
-from models.domain.channel import ContentKind
+from models.domain.channel import ContentKind, LengthUnit
 from models.domain.errors import NextchannelError
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message, Receipt
 
 __all__ = [
     "AdapterContext",
+    "AgentTask",
+    "AgentTasks",
+    "AnswersHandshake",
     "Capabilities",
     "ChannelAdapter",
     "ChannelError",
+    "ChecksAccount",
+    "CostUnit",
     "DeliveryEvent",
     "FinalRefusalError",
     "ForgedEventsError",
@@ -36,6 +41,7 @@ __all__ = [
     "QuotaError",
     "RecipientBusyError",
     "RetryLaterError",
+    "SendsBatches",
     "UnknownOutcomeError",
 ]
 
@@ -86,6 +92,14 @@ class Idempotency(StrEnum):
     """It sends again."""
 
 
+class CostUnit(StrEnum):
+    """What a provider charges for."""
+
+    MESSAGE = "message"
+    SEGMENT = "segment"
+    """Each part of an SMS: `models.domain.sms.sms_length`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """A bound that the provider sets.
@@ -95,12 +109,14 @@ class Limit:
         at_most: The bound.
         unit: Of the bound, for example `characters` or `bytes`.
         source: Address of the page that states it.
+        kind: Where the bound is one of the body of that content kind, `Capabilities.require` enforces it.
     """
 
     subject: str
     at_most: int
     unit: str
     source: str
+    kind: ContentKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,33 +128,62 @@ class Capabilities:
         receipts: Outcomes that it, or the tracking of what it sends, can report.
         idempotency: Whether sending a message twice is harmless.
         limits: Bounds of the provider; a message beyond one is refused as final.
+        cost_unit: What the provider charges for; a receipt says how many there were.
+        batch_size: Most messages that one call can carry; more than one needs `SendsBatches`.
     """
 
     content_kinds: frozenset[ContentKind]
     receipts: frozenset[InteractionKind]
     idempotency: Idempotency
     limits: tuple[Limit, ...] = ()
+    cost_unit: CostUnit = CostUnit.MESSAGE
+    batch_size: int = 1
+
+    def require(self, message: Message) -> None:
+        """Refuse what cannot be carried before anything is sent.
+
+        Raises:
+            FinalRefusalError: the content kind is not carried, or its body is longer than the provider takes.
+        """
+        kind, body = message.content_kind, message.content.body
+        if kind not in self.content_kinds:
+            raise FinalRefusalError(f"content kind {kind} is not carried by this adapter")
+        for limit in self.limits:
+            if limit.kind is kind and (length := LengthUnit(limit.unit).length(body)) > limit.at_most:
+                raise FinalRefusalError(f"{limit.subject}: {length} {limit.unit}, must be <= {limit.at_most}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryEvent:
-    """What a provider reports about a message after it took it.
+    """What a provider reports about a message after it took it, or about the person who got it.
+
+    At least one of `provider_message_id`, `message_id` and `identity` is set. The first two name the message;
+    with `identity` alone the event is about the person (a reply, a follow, an unsubscription), or, where `up_to`
+    is set, about every message that was sent to that contact point until then.
 
     Attributes:
         provider: Name of the adapter.
-        event_id: The provider's own id of the event: a repeated report has the same.
-        provider_message_id: The id that `send` returned in its receipt.
+        event_id: The provider's own id of the event: a repeated report has the same. At most 128 characters.
         kind: What happened.
         occurred_at: When it happened, aware UTC.
+        provider_message_id: The id that `send` returned in its receipt.
+        message_id: Our own id, where the provider hands it back.
+        identity: Contact point of the person, of the channel's identity kind.
+        up_to: A watermark: every message sent to `identity` until this moment.
         detail: The provider's words, for people.
+        attributes: Anything else worth keeping, for example the text of a reply.
     """
 
     provider: str
     event_id: str
-    provider_message_id: str
     kind: InteractionKind
     occurred_at: datetime
+    provider_message_id: str = ""
+    message_id: str = ""
+    identity: str = ""
+    up_to: datetime | None = None
     detail: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Links(Protocol):
@@ -158,16 +203,53 @@ class Links(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTask:
+    """What a person is asked to do for one customer, for example to call them.
+
+    Attributes:
+        task_id: The message's id; the same task twice is one.
+        contact: Contact point, for example a phone number.
+        due_at: Not before, aware.
+        expires_at: Not after, aware.
+    """
+
+    task_id: str
+    decision_id: str
+    customer_id: str
+    campaign_id: str
+    offer_id: str
+    channel: str
+    contact: str
+    subject: str
+    body: str
+    due_at: datetime
+    expires_at: datetime
+
+
+class AgentTasks(Protocol):
+    """The queue that people work through."""
+
+    def add(self, task: AgentTask) -> bool:
+        """Put a task into the queue; False where it is there already. Blocks: call it in a thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterContext:
     """What an adapter gets from outside.
 
     Attributes:
-        settings: The adapter's own settings, text by name; it parses and checks them in `build`.
         links: Makes the addresses that the adapter puts into what it sends.
+        settings: The adapter's own settings, text by name; it parses and checks them in `build`.
+        webhook_url: Where the provider reaches `parse_events`, for example
+            `https://news.example/v1/receipts/sms`; empty where nobody listens.
+        tasks: The queue of people's tasks; None where there is none.
     """
 
     links: Links
     settings: Mapping[str, str] = field(default_factory=dict)
+    webhook_url: str = ""
+    tasks: AgentTasks | None = None
 
 
 @runtime_checkable
@@ -211,13 +293,55 @@ class ChannelAdapter(Protocol):
 
         Args:
             body: As it came over the wire, since signatures cover bytes.
-            headers: Names in lower case.
+            headers: Names in lower case; `:path` (RFC 9113 section 8.3.1) is path and query of the request.
+
+        Returns:
+            Events in the order of the body; none for a report that means nothing to us.
 
         Raises:
-            ForgedEventsError: the signature is missing or wrong.
+            ForgedEventsError: the signature is missing or wrong, or what it covers cannot be read.
         """
         ...
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class AnswersHandshake(Protocol):
+    """An adapter whose provider asks the webhook for a proof by GET before it posts to it."""
+
+    def answer_handshake(self, query: Mapping[str, str]) -> str:
+        """What to answer, as plain text.
+
+        Raises:
+            ForgedEventsError: the question does not come from the provider.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksAccount(Protocol):
+    """An adapter that can ask its provider whether the account works, without sending anything."""
+
+    async def check_account(self) -> str:
+        """What the provider says of the account, for people.
+
+        Raises:
+            ChannelError: the account does not work.
+        """
+        ...
+
+
+@runtime_checkable
+class SendsBatches(Protocol):
+    """An adapter whose provider takes several messages in one call."""
+
+    async def send_batch(self, messages: Sequence[Message]) -> Sequence[Receipt]:
+        """Send up to `capabilities.batch_size` messages of equal content; all are taken, or none.
+
+        Raises:
+            ChannelError: as `send`, for all of them.
+        """
         ...
