@@ -24,16 +24,20 @@ from sqlalchemy import Connection, Row, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.append import append_interactions
+from features.history.query import find_customer_id
 from features.history.tables import channels, hard_bounces, outbox, receipts
+from models.domain.channel import IdentityKind
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
-from serving.store.outbox import evidently_sent, storable
+from serving.store.outbox import OutboxStatus, evidently_sent, storable
 
 _LONGEST_EVENT_ID = 128
 _ROWS_A_STATEMENT = 1_000
 # A provider may report before the sender has written the provider's id of the message; later than this it speaks
 # of something that was never sent from here.
 _ADOPTION_TIME = timedelta(days=3)
+# A reply, or a watermark, speaks of messages that are no older than this.
+_ANSWER_TIME = timedelta(days=30)
 
 # Kinds of receipts, in the order in which a message moves through them.
 FORWARD = (
@@ -62,37 +66,58 @@ class Recorded:
     n_unmatched: int
 
 
-def record_events(conn: Connection, events: Sequence[DeliveryEvent], received_at: datetime) -> Recorded:
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """An event, and whom it concerns.
+
+    Attributes:
+        messages: Of which it speaks: one, or, under a watermark, any number.
+        customer_id: Who did it, where it speaks of no message; None where nobody knows them.
+    """
+
+    event: DeliveryEvent
+    messages: tuple[Row[Any], ...] = ()
+    customer_id: str | None = None
+
+    @property
+    def matched(self) -> bool:
+        return bool(self.messages) or self.customer_id is not None
+
+
+def record_events(
+    conn: Connection, events: Sequence[DeliveryEvent], received_at: datetime, channel: str = ""
+) -> Recorded:
     """Write what a provider reports and all that follows from it.
 
-    An event whose message is not known yet waits for `adopt`.
+    An event that names a message which is not known yet waits for `adopt`. A reply that names no message answers the
+    last one that went to that contact point.
 
     Args:
         conn: In the caller's transaction.
         events: Of any providers, in any order, with any repeats.
         received_at: When they arrived, aware.
+        channel: Whose events these are; needed for those that name a contact point.
     """
     by_key = {(event.provider, _short(event.event_id)): event for event in events}
-    messages = _find_messages(conn, list(by_key.values()))
+    # In one order, so that two transactions with the same events never wait for each other.
+    reports = {key: by_key[key] for key in sorted(by_key)}
+    known = _find(conn, list(reports.values()), channel)
     rows = [
         {
             "provider": provider,
             "event_id": event_id,
-            "provider_message_id": event.provider_message_id[:256],
+            "provider_message_id": (event.provider_message_id or event.message_id)[:256],
             "kind": event.kind,
             "occurred_at": event.occurred_at,
             "received_at": received_at,
             "detail": storable(event.detail),
-            "message_id": None if (found := messages.get(_key(event))) is None else found.message_id,
+            "message_id": report.messages[0].message_id if len(report.messages) == 1 else None,
         }
-        # In one order, so that two transactions with the same events never wait for each other.
-        for (provider, event_id), event in sorted(by_key.items(), key=lambda item: item[0])
+        for ((provider, event_id), event), report in zip(reports.items(), known, strict=True)
     ]
     new = _insert_new(conn, rows)
-    reported = [
-        (by_key[key], messages[_key(by_key[key])]) for key in sorted(new) if _key(by_key[key]) in messages
-    ]
-    _apply(conn, reported, received_at)
+    reported = [report for key, report in zip(reports, known, strict=True) if key in new and report.matched]
+    _apply(conn, reported, received_at, channel)
     return Recorded(len(new), len(events) - len(new), len(new) - len(reported))
 
 
@@ -107,7 +132,11 @@ def adopt(conn: Connection, now: datetime) -> int:
                 outbox.c.provider_message_id == receipts.c.provider_message_id,
             ),
         )
-        .where(receipts.c.message_id.is_(None), receipts.c.received_at > now - _ADOPTION_TIME)
+        .where(
+            receipts.c.message_id.is_(None),
+            receipts.c.received_at > now - _ADOPTION_TIME,
+            receipts.c.provider_message_id != "",
+        )
         .order_by(receipts.c.provider, receipts.c.event_id)
         .limit(_ROWS_A_STATEMENT)
     ).all()
@@ -130,8 +159,7 @@ def adopt(conn: Connection, now: datetime) -> int:
         )
         for row in waiting
     ]
-    messages = _find_messages(conn, events)
-    _apply(conn, [(event, messages[_key(event)]) for event in events], now)
+    _apply(conn, [report for report in _find(conn, events, "") if report.matched], now, "")
     return len(events)
 
 
@@ -162,18 +190,17 @@ def advance(conn: Connection, facts: Sequence[Interaction]) -> None:
             conn.execute(update(outbox).where(outbox.c.message_id == row.message_id).values(receipt=kind))
 
 
-def _apply(
-    conn: Connection, reported: Sequence[tuple[DeliveryEvent, Row[Any]]], received_at: datetime
-) -> None:
-    """Facts, consents, dead contact points and the message's own state."""
-    if not reported:
+def _apply(conn: Connection, reports: Sequence[_Report], received_at: datetime, channel: str) -> None:
+    """Facts, consents, dead contact points and the messages' own states."""
+    facts = [fact for report in reports for fact in _facts(report, channel)]
+    if not facts:
         return
-    facts = [_fact(event, message) for event, message in reported]
     append_interactions(conn, facts, received_at)
-    taken = {message.message_id: event for event, message in reported if event.kind in _TAKEN}
+    pairs = [(report.event, message) for report in reports for message in report.messages]
+    taken = {message.message_id: event for event, message in pairs if event.kind in _TAKEN}
     if taken:
         evidently_sent(conn, {name: (event.provider, event.occurred_at) for name, event in taken.items()})
-    bounced = [(event, message) for event, message in reported if event.kind is InteractionKind.BOUNCED]
+    bounced = [(event, message) for event, message in pairs if event.kind is InteractionKind.BOUNCED]
     if bounced:
         _bury(conn, bounced)
     advance(conn, facts)
@@ -208,35 +235,77 @@ def _bury(conn: Connection, bounced: Sequence[tuple[DeliveryEvent, Row[Any]]]) -
         )
 
 
-def _find_messages(conn: Connection, events: Sequence[DeliveryEvent]) -> Mapping[tuple[str, str], Row[Any]]:
-    """The messages that the events speak of, locked, by provider and the provider's id."""
-    found: dict[tuple[str, str], Row[Any]] = {}
+def _find(conn: Connection, events: Sequence[DeliveryEvent], channel: str) -> list[_Report]:
+    """Whom each event concerns; the messages are locked."""
+    found = _find_messages(conn, [event for event in events if event.message_id or event.provider_message_id])
+    reports = []
+    for event in events:
+        message = (
+            found.get(event.message_id)
+            or found.get((event.provider, event.provider_message_id))
+            or found.get(event.provider_message_id)
+        )
+        if message is not None:
+            reports.append(_Report(event, (message,)))
+        elif event.identity and not (event.message_id or event.provider_message_id):
+            reports.append(_find_person(conn, event, channel))
+        else:
+            reports.append(_Report(event))
+    return reports
+
+
+def _find_person(conn: Connection, event: DeliveryEvent, channel: str) -> _Report:
+    kind = conn.scalar(
+        select(channels.c.document["identity_kind"].as_string()).where(channels.c.name == channel)
+    )
+    customer_id = None if kind is None else find_customer_id(conn, IdentityKind(kind), event.identity)
+    if customer_id is None:
+        return _Report(event)
+    if event.up_to is None and event.kind is not InteractionKind.REPLIED:
+        return _Report(event, customer_id=customer_id)
+    sent_to_them = select(outbox).where(
+        outbox.c.customer_id == customer_id,
+        outbox.c.channel == channel,
+        outbox.c.status == OutboxStatus.SENT,
+        outbox.c.settled_at <= (event.up_to or event.occurred_at),
+        outbox.c.settled_at > event.occurred_at - _ANSWER_TIME,
+    )
+    if event.up_to is None:
+        concerned = sent_to_them.order_by(outbox.c.settled_at.desc(), outbox.c.message_id).limit(1)
+    else:
+        concerned = sent_to_them.order_by(outbox.c.message_id)
+    return _Report(event, tuple(conn.execute(concerned.with_for_update())), customer_id)
+
+
+def _find_messages(
+    conn: Connection, events: Sequence[DeliveryEvent]
+) -> Mapping[str | tuple[str, str], Row[Any]]:
+    """The messages that the events name, locked, by our own id and by provider and the provider's id."""
+    found: dict[str | tuple[str, str], Row[Any]] = {}
     for start in range(0, len(events), _ROWS_A_STATEMENT):
         chunk = events[start : start + _ROWS_A_STATEMENT]
-        ids: dict[str, set[str]] = {}
+        theirs: dict[str, set[str]] = {}
         for event in chunk:
-            ids.setdefault(event.provider, set()).add(event.provider_message_id)
+            if event.provider_message_id:
+                theirs.setdefault(event.provider, set()).add(event.provider_message_id)
+        # Adapters that send our own id may report it even where the sender died before it wrote so.
+        own = {event.message_id or event.provider_message_id for event in chunk}
         rows = conn.execute(
             select(outbox)
             .where(
                 or_(
                     *(
-                        and_(outbox.c.provider == provider, outbox.c.provider_message_id.in_(sorted(known)))
-                        for provider, known in sorted(ids.items())
+                        and_(outbox.c.provider == provider, outbox.c.provider_message_id.in_(sorted(ids)))
+                        for provider, ids in sorted(theirs.items())
                     ),
-                    # Adapters that send our own id report it even where the sender died before it wrote so.
-                    outbox.c.message_id.in_(sorted({event.provider_message_id for event in chunk})),
+                    outbox.c.message_id.in_(sorted(own)),
                 )
             )
             .order_by(outbox.c.message_id)
             .with_for_update()
         ).all()
-        by_own_id = {row.message_id: row for row in rows}
-        by_their_id = {(row.provider, row.provider_message_id): row for row in rows}
-        for event in chunk:
-            row = by_their_id.get(_key(event)) or by_own_id.get(event.provider_message_id)
-            if row is not None:
-                found[_key(event)] = row
+        found |= {row.message_id: row for row in rows}
+        found |= {(row.provider, row.provider_message_id): row for row in rows if row.provider_message_id}
     return found
 
 
@@ -254,23 +323,46 @@ def _insert_new(conn: Connection, rows: Sequence[dict[str, Any]]) -> set[tuple[s
     return new
 
 
-def _fact(event: DeliveryEvent, message: Row[Any]) -> Interaction:
-    return Interaction(
-        source=f"receipt:{event.provider}"[:64],
-        event_id=_short(event.event_id),
-        customer_id=message.customer_id,
-        kind=event.kind,
-        occurred_at=event.occurred_at,
-        channel=message.channel,
-        campaign_id=message.campaign_id,
-        offer_id=message.offer_id,
-        decision_id=message.decision_id,
-        attributes={"detail": storable(event.detail)} if event.detail else {},
-    )
+def _facts(report: _Report, channel: str) -> list[Interaction]:
+    """One fact a message, or one of the person alone."""
+    event = report.event
+    attributes = dict(event.attributes) | ({"detail": storable(event.detail)} if event.detail else {})
+    if not report.messages:
+        assert report.customer_id is not None, "the report is matched"
+        if event.up_to is not None:  # a watermark under which nothing was sent
+            return []
+        return [
+            Interaction(
+                source=_source(event),
+                event_id=_short(event.event_id),
+                customer_id=report.customer_id,
+                kind=event.kind,
+                occurred_at=event.occurred_at,
+                channel=channel,
+                attributes=attributes,
+            )
+        ]
+    return [
+        Interaction(
+            source=_source(event),
+            event_id=_short(
+                event.event_id if event.up_to is None else f"{event.event_id}/{message.message_id}"
+            ),
+            customer_id=message.customer_id,
+            kind=event.kind,
+            occurred_at=event.occurred_at,
+            channel=message.channel,
+            campaign_id=message.campaign_id,
+            offer_id=message.offer_id,
+            decision_id=message.decision_id,
+            attributes=attributes,
+        )
+        for message in report.messages
+    ]
 
 
-def _key(event: DeliveryEvent) -> tuple[str, str]:
-    return event.provider, event.provider_message_id
+def _source(event: DeliveryEvent) -> str:
+    return f"receipt:{event.provider}"[:64]
 
 
 def _short(event_id: str) -> str:

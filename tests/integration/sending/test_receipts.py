@@ -175,3 +175,59 @@ def test_a_thousand_receipts_of_unknown_messages_touch_no_message(shop):
     with shop.engine.begin() as conn:
         assert conn.scalar(select(func.count()).select_from(receipts)) == 1_000
         assert conn.scalars(select(outbox.c.receipt)).all() == [None]
+
+
+def about_a_person(kind: str, identity: str, *, up_to: datetime | None = None) -> DeliveryEvent:
+    return DeliveryEvent(
+        provider="messenger",
+        event_id=f"{identity}/{kind}",
+        kind=InteractionKind(kind),
+        occurred_at=NOON + timedelta(minutes=3),
+        identity=identity,
+        up_to=up_to,
+        attributes={"text": "yes please"},
+    )
+
+
+def test_a_reply_without_a_message_answers_the_last_one_to_that_contact_point(shop):
+    (message,) = send(shop)
+    with shop.engine.begin() as conn:
+        record_events(conn, [about_a_person("replied", "c0@example.com")], NOON, "email")
+    assert shop.row(message)["receipt"] == "replied"
+    (fact,) = shop.facts("replied")
+    assert (fact["decision_id"], fact["attributes"]) == ("d0", {"text": "yes please"})
+
+
+def test_a_watermark_covers_every_message_sent_until_then(shop):
+    early = send(shop, 1)
+    with shop.engine.begin() as conn:
+        told = record_events(
+            conn,
+            [about_a_person("opened", "c0@example.com", up_to=NOON + timedelta(seconds=1))],
+            NOON,
+            "email",
+        )
+        before = record_events(
+            conn,
+            [about_a_person("delivered", "c0@example.com", up_to=NOON - timedelta(seconds=1))],
+            NOON,
+            "email",
+        )
+    assert (told.n_unmatched, before.n_new) == (0, 1)
+    assert [shop.row(message)["receipt"] for message in early] == ["opened"]
+    assert shop.facts("delivered") == []
+
+
+def test_what_a_person_does_without_a_message_is_their_fact(shop):
+    send(shop)
+    with shop.engine.begin() as conn:
+        told = record_events(
+            conn,
+            [about_a_person("unsubscribed", "c0@example.com"), about_a_person("followed", "who@example.com")],
+            NOON,
+            "email",
+        )
+        person = load_customers(conn, ["c0"], NOON + timedelta(hours=1))["c0"]
+    assert (told.n_new, told.n_unmatched) == (2, 1)
+    assert person.consents["email", "marketing"] is ConsentStatus.UNSUBSCRIBED
+    assert shop.facts("followed") == []
