@@ -25,12 +25,11 @@ from models.domain.eligibility import (
     REFUSALS,
     Eligibility,
     Limits,
-    content_reason,
+    offer_reason,
     only_in_window,
     require_open,
-    slot_reasons,
+    send_times,
 )
-from models.domain.slots import next_send_times
 
 Codes = NDArray[np.int8]
 Counts = NDArray[np.int64]
@@ -268,8 +267,9 @@ def judge(
     require_open(campaign, now)
     grid = campaign.grid
     named = [channels[name] for name in grid.channels]
-    moments = tuple(next_send_times(campaign.slots, name, now) for name in standing.zones)
-    slot = [slot_reasons(campaign, name, at) for name, at in zip(standing.zones, moments, strict=True)]
+    times = [send_times(campaign, name, now, limits) for name in standing.zones]
+    moments = tuple(send_at for send_at, _ in times)
+    slot = [reasons for _, reasons in times]
     windowed = np.flatnonzero([channel.provider_window_seconds is not None for channel in named])
     window = np.array([named[c].provider_window_seconds for c in windowed], dtype=np.int64) * _MICROS
     closes_at = standing.replied_at[:, windowed] + window
@@ -278,7 +278,7 @@ def judge(
         grid=grid,
         channel=_channel_codes(campaign, named, standing, now, limits, windowed, closes_at),
         offer_channel=np.array(
-            [[_CODE[content_reason(offer, channel)] for channel in named] for offer in campaign.offers]
+            [[_CODE[offer_reason(offer, channel, limits)] for channel in named] for offer in campaign.offers]
         ),
         slot_of_zone=np.array([[_CODE[reason] for reason in row] for row in slot], dtype=np.int8).reshape(
             len(moments), len(grid.slots)
@@ -328,7 +328,9 @@ def _barred_reason(campaign: Campaign, channel: Channel, limits: Limits) -> Reas
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    return ReasonCode.CHANNEL_DOWN if channel.name in limits.channels_down else None
+    if channel.name in limits.channels_down:
+        return ReasonCode.CHANNEL_DOWN
+    return ReasonCode.CHANNEL_USED if channel.name in limits.channels_used else None
 
 
 def _spent_reason(channel: Channel, limits: Limits) -> ReasonCode | None:

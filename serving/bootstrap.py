@@ -18,6 +18,7 @@ from features.history.query import load_channels, seed_channels
 from serving.background import Repeating
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
@@ -103,19 +104,24 @@ def build(config: ServiceConfig) -> Service:
         workspace.define()
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
+    decider = Decider(
+        engine, snapshots, FeatureReader(workspace), writer, config.currency, config.deadline_ms / 1000
+    )
+    follow_ups = FollowUpRunner(engine, decider, utc_now)
     return Service(
         title=config.title,
         currency=config.currency,
         engine=engine,
         snapshots=snapshots,
-        decider=Decider(
-            engine, snapshots, FeatureReader(workspace), writer, config.currency, config.deadline_ms / 1000
-        ),
+        decider=decider,
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        background=(Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),),
+        background=(
+            Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
+        ),
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import uuid_utils
@@ -23,6 +23,7 @@ from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import IdentityKind
 from models.domain.customer import Customer
 from models.domain.decision import Decision
+from models.domain.eligibility import Limits
 from models.domain.errors import (
     ConflictError,
     InvalidInputError,
@@ -31,11 +32,12 @@ from models.domain.errors import (
     StoreUnavailableError,
 )
 from serving.answer import LEARNED, Setting, to_decision
+from serving.followups.conversation import FollowUpStep
 from serving.money import Currency
 from serving.reading import Degraded, FeatureSource, Reading, in_order, read_features
 from serving.snapshot import Model, Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
-from serving.store.record import KNOWN, RECORDED, RecordDecision, read_limits
+from serving.store.record import KNOWN, NOT_PERMITTED, RECORDED, RecordDecision, read_limits
 from serving.store.writer import DecisionWriter
 
 # Each refusal means that somebody else took the last of something; more than this is a standstill.
@@ -66,6 +68,7 @@ class DecisionRequest:
         identity: Whom, by a contact point.
         dry_run: Decide, but record and send nothing.
         decision_id: The caller's own id: asking again gives the recorded decision.
+        step: The follow-up that asks, whose id is the decision's.
     """
 
     campaign_id: str
@@ -73,6 +76,7 @@ class DecisionRequest:
     identity: IdentityRef | None = None
     dry_run: bool = False
     decision_id: str | None = None
+    step: FollowUpStep | None = None
 
     def __post_init__(self) -> None:
         if (self.customer_id is None) == (self.identity is None):
@@ -237,6 +241,7 @@ class Decider:
                 channels=snapshot.channels,
                 customer=docket.open[index].customer,
                 id_given=docket.requests[index].decision_id is not None,
+                step=docket.requests[index].step,
             )
             for index, decision in sorted(decided.items())
             if not decision.dry_run
@@ -246,6 +251,11 @@ class Decider:
         known = [index for index, outcome in written.items() if outcome == KNOWN]
         if known:
             self._answer_known(docket, known)
+        for index in [index for index, outcome in written.items() if outcome == NOT_PERMITTED]:
+            docket.answers[index] = ConflictError(
+                f"follow-up {decided[index].decision_id} is settled already"
+            )
+            del docket.open[index], decided[index]
         for index, decision in decided.items():
             if decision.dry_run or written[index] == RECORDED:
                 docket.answers[index] = decision
@@ -273,9 +283,10 @@ class Decider:
             now,
             self._deadline_seconds * max(1.0, len(indexes) / _CUSTOMERS_A_DEADLINE),
         )
-        alike: dict[tuple[str, bool], list[int]] = {}
+        alike: dict[tuple[object, ...], list[int]] = {}
         for row, index in enumerate(indexes):
-            key = docket.open[index].campaign.campaign_id, bool(reading.missing[row])
+            case = docket.open[index]
+            key = case.campaign.campaign_id, bool(reading.missing[row]), _scope(case.request.step)
             alike.setdefault(key, []).append(row)
         decided: dict[int, Decision] = {}
         for rows in alike.values():
@@ -302,7 +313,7 @@ class Decider:
         features: FloatArray = in_order(reading, names)[rows]
         with reaching_the_store(), self._engine.connect() as conn:
             days = [(now.astimezone(UTC) + timedelta(days=d)).date() for d in range(_DAYS_AHEAD)]
-            limits = read_limits(conn, campaign, snapshot.channels, days)
+            limits = narrowed(read_limits(conn, campaign, snapshot.channels, days), cases[0].request.step)
         choices = choose(
             campaign,
             snapshot.channels,
@@ -332,9 +343,27 @@ class Decider:
                 features=features[row],
                 degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
                 dry_run=case.request.dry_run,
+                parent_id=None if case.request.step is None else case.request.step.parent_id,
             )
             for row, case in enumerate(cases)
         ]
+
+
+def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
+    """The limits as a follow-up has them: without what its conversation used, at once where it answers."""
+    if step is None:
+        return limits
+    return replace(
+        limits,
+        channels_used=step.channels_used,
+        offers=frozenset(step.offers) if step.offers else None,
+        at_once=step.at_once,
+    )
+
+
+def _scope(step: FollowUpStep | None) -> tuple[object, ...]:
+    """Follow-ups that are narrowed alike are chosen for together."""
+    return () if step is None else (step.channels_used, step.offers, step.at_once)
 
 
 def usable_policies(

@@ -25,7 +25,9 @@ from random import Random
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.domain.campaign import Campaign
 from models.domain.errors import require
+from models.domain.interaction import InteractionKind
 from serving.backoff import Backoff
 from serving.breaker import Breaker, BreakerSettings, BreakerState
 from serving.channels.contract import (
@@ -38,6 +40,7 @@ from serving.channels.contract import (
     RetryLaterError,
     UnknownOutcomeError,
 )
+from serving.followups.conversation import answered, begin
 from serving.send_check import SendFacts, judge, read_send_facts
 from serving.store.availability import lost
 from serving.store.outbox import (
@@ -49,6 +52,8 @@ from serving.store.outbox import (
     later,
     sent,
     settle,
+    settled_message,
+    suppressed,
     unknown,
 )
 from serving.store.rates import Rate, spend, tokens
@@ -57,6 +62,7 @@ _log = logging.getLogger(__name__)
 _DATABASE_PAUSE_SECONDS = 0.5
 # Endings that come within this time share a transaction; by so much later may a message be marked as sent.
 _GATHER_SECONDS = 0.01
+_STOPPED = "an earlier sender stopped before it wrote how it ended"
 
 Clock = Callable[[], datetime]
 
@@ -166,6 +172,20 @@ class _Account:
                 return free if free >= math.ceil(most / 2) else 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settlement:
+    """An ending, and what its conversation depends on.
+
+    Attributes:
+        campaign: In the version that was decided for; None where it is gone.
+        reports_delivery: Whether the channel's silence about delivery means that there was none.
+    """
+
+    ending: Ending
+    campaign: Campaign | None
+    reports_delivery: bool
+
+
 class Dispatcher:
     """Sends the messages of the channels that it has adapters for.
 
@@ -194,7 +214,7 @@ class Dispatcher:
         self._rng = rng
         self._accounts = _accounts(adapters, settings)
         self._account_of = {name: account for account in self._accounts for name in account.channels}
-        self._waiting: list[tuple[Ending, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[_Settlement, asyncio.Future[bool]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def run_once(self, now: datetime) -> DispatchReport:
@@ -254,6 +274,7 @@ class Dispatcher:
             for account in self._accounts:
                 claimed += self._claim_for(conn, account, now, limit - len(claimed))
             if claimed:
+                claimed = self._without_answered(conn, claimed, now)
                 return claimed, read_send_facts(conn, claimed, now)
         return [], SendFacts(customers={}, channels={}, campaigns={}, decided={})
 
@@ -263,6 +284,23 @@ class Dispatcher:
         for each in claimed:
             self._account_of[each.channel].in_flight += 1
         return [asyncio.create_task(self._deliver(each, facts, clock)) for each in claimed]
+
+    def _without_answered(
+        self, conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime
+    ) -> list[ClaimedMessage]:
+        """Settle fallbacks that nobody needs any more; no answer can come between this and the claim."""
+        needless = answered(conn, [each.decision_id for each in claimed])
+        if not needless:
+            return list(claimed)
+        settle(
+            conn,
+            [
+                unknown(each, now, _STOPPED) if each.abandoned else suppressed(each, now, "answered")
+                for each in claimed
+                if each.decision_id in needless
+            ],
+        )
+        return [each for each in claimed if each.decision_id not in needless]
 
     def _claim_for(
         self, conn: Connection, account: _Account, now: datetime, limit: int
@@ -284,9 +322,15 @@ class Dispatcher:
             ending = await self._attempt(claimed, facts, clock)
         finally:
             self._account_of[claimed.channel].in_flight -= 1
+        channel = facts.channels.get(claimed.channel)
+        settlement = _Settlement(
+            ending=ending,
+            campaign=facts.decided.get(claimed.decision_id),
+            reports_delivery=channel is not None and channel.reports(InteractionKind.DELIVERED),
+        )
         while True:
             try:
-                holds = await self._write(ending)
+                holds = await self._write(settlement)
             except SQLAlchemyError as exc:
                 if not lost(exc):
                     raise
@@ -314,7 +358,7 @@ class Dispatcher:
         if claimed.abandoned:
             gone = isinstance(message, Ending) and message.status is OutboxStatus.SUPPRESSED
             if parks or gone or claimed.attempts > settings.max_attempts:
-                return unknown(claimed, clock(), "an earlier sender stopped before it wrote how it ended")
+                return unknown(claimed, clock(), _STOPPED)
         if isinstance(message, Ending):
             return message
         account = self._account_of[claimed.channel]
@@ -363,10 +407,10 @@ class Dispatcher:
         wait = self._settings.backoff.wait(claimed.attempts, self._rng, retry_after)
         return later(claimed, now, now + wait, detail)
 
-    async def _write(self, ending: Ending) -> bool:
+    async def _write(self, settlement: _Settlement) -> bool:
         """Settle in one transaction with whatever else ends meanwhile; False where the claim was stale."""
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((ending, written))
+        self._waiting.append((settlement, written))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_waiting())
         return await written
@@ -376,17 +420,32 @@ class Dispatcher:
             await asyncio.sleep(_GATHER_SECONDS)
             group, self._waiting = self._waiting, []
             try:
-                stale = await asyncio.to_thread(self._settle, [ending for ending, _ in group])
+                stale = await asyncio.to_thread(self._settle, [settlement for settlement, _ in group])
             except Exception as exc:  # each of the waiting raises it
                 for _, written in group:
                     written.set_exception(exc)
             else:
-                for ending, written in group:
-                    written.set_result(ending not in stale)
+                for settlement, written in group:
+                    written.set_result(settlement.ending not in stale)
 
-    def _settle(self, endings: Sequence[Ending]) -> list[Ending]:
+    def _settle(self, settlements: Sequence[_Settlement]) -> list[Ending]:
+        campaigns = {each.ending.claimed.decision_id: each.campaign for each in settlements}
+        reporting = {each.ending.claimed.channel for each in settlements if each.reports_delivery}
+
+        def begin_conversations(moved: Sequence[Ending]) -> None:
+            begin(
+                conn,
+                [
+                    (settled_message(ending), campaign)
+                    for ending in moved
+                    if ending.status in (OutboxStatus.SENT, OutboxStatus.FAILED)
+                    and (campaign := campaigns[ending.claimed.decision_id]) is not None
+                ],
+                reporting,
+            )
+
         with self._engine.begin() as conn:
-            return settle(conn, endings)
+            return settle(conn, [each.ending for each in settlements], begin_conversations)
 
 
 def _accounts(adapters: Mapping[str, ChannelAdapter], settings: DispatchSettings) -> deque[_Account]:

@@ -24,12 +24,13 @@ from sqlalchemy import Connection, Row, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.append import append_interactions
-from features.history.query import find_customer_id
+from features.history.query import find_customer_id, load_channels
 from features.history.tables import channels, hard_bounces, outbox, receipts
 from models.domain.channel import IdentityKind
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
-from serving.store.outbox import OutboxStatus, evidently_sent, storable
+from serving.followups.conversation import begin, campaigns_of, note
+from serving.store.outbox import Ending, OutboxStatus, evidently_sent, settled_message, storable
 
 _LONGEST_EVENT_ID = 128
 _ROWS_A_STATEMENT = 1_000
@@ -163,12 +164,17 @@ def adopt(conn: Connection, now: datetime) -> int:
     return len(events)
 
 
-def advance(conn: Connection, facts: Sequence[Interaction]) -> None:
-    """Move messages forward by facts that were appended in this transaction.
+def advance(conn: Connection, facts: Sequence[Interaction], now: datetime) -> None:
+    """What follows from facts that were appended in this transaction: messages move forward, follow-ups are set off.
 
     For whoever appends outcomes: receipts, tracked links, `POST /v1/interactions`. A machine-made fact moves
     nothing.
     """
+    _move_forward(conn, facts)
+    note(conn, facts, now)
+
+
+def _move_forward(conn: Connection, facts: Sequence[Interaction]) -> None:
     furthest: dict[str, InteractionKind] = {}
     for fact in facts:
         if fact.decision_id is None or fact.machine_made or fact.kind not in _RANK:
@@ -199,11 +205,24 @@ def _apply(conn: Connection, reports: Sequence[_Report], received_at: datetime, 
     pairs = [(report.event, message) for report in reports for message in report.messages]
     taken = {message.message_id: event for event, message in pairs if event.kind in _TAKEN}
     if taken:
-        evidently_sent(conn, {name: (event.provider, event.occurred_at) for name, event in taken.items()})
+        seen = {name: (event.provider, event.occurred_at) for name, event in taken.items()}
+        _begin_conversations(conn, evidently_sent(conn, seen))
     bounced = [(event, message) for event, message in pairs if event.kind is InteractionKind.BOUNCED]
     if bounced:
         _bury(conn, bounced)
-    advance(conn, facts)
+    advance(conn, facts, received_at)
+
+
+def _begin_conversations(conn: Connection, settled: Sequence[Ending]) -> None:
+    if not settled:
+        return
+    campaigns = campaigns_of(conn, [ending.claimed.decision_id for ending in settled])
+    reporting = {name for name, one in load_channels(conn).items() if one.reports(InteractionKind.DELIVERED)}
+    begin(
+        conn,
+        [(settled_message(ending), campaigns[ending.claimed.decision_id]) for ending in settled],
+        reporting,
+    )
 
 
 def _bury(conn: Connection, bounced: Sequence[tuple[DeliveryEvent, Row[Any]]]) -> None:

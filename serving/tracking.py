@@ -24,6 +24,7 @@ from models.domain.channel import ContentKind
 from models.domain.errors import NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind
 from serving.content import targets
+from serving.receipts import advance
 
 SOURCE = "tracking"
 
@@ -260,3 +261,4 @@ def record_fetch(
         attributes=attributes,
     )
     append_interactions(conn, [fact], now)
+    advance(conn, [fact], now)

@@ -35,11 +35,17 @@ class Limits:
         budget_left_minor: Of the campaign; None for no limit.
         capacity_left: Messages left today by channel; absent for no limit.
         channels_down: Channels that are switched off or failing.
+        channels_used: Channels that the conversation has used, and does not use again.
+        offers: The only offers asked for; None for all.
+        at_once: Whether what goes out goes out now, where the hour is not quiet and the send window is open.
     """
 
     budget_left_minor: float | None = None
     capacity_left: Mapping[str, int] = field(default_factory=dict)
     channels_down: frozenset[str] = frozenset()
+    channels_used: frozenset[str] = frozenset()
+    offers: frozenset[str] | None = None
+    at_once: bool = False
 
 
 NO_LIMITS = Limits()
@@ -127,12 +133,12 @@ def eligible(
     require_open(campaign, now)
     named = [channels[name] for name in campaign.channels]
     capped = _Capped.of(campaign, customer, now)
-    send_at = next_send_times(campaign.slots, customer.time_zone, now)
+    send_at, slot = send_times(campaign, customer.time_zone, now, limits)
     return Eligibility(
         channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
-        slot=slot_reasons(campaign, customer.time_zone, send_at),
+        slot=slot,
         offer_channel=tuple(
-            tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers
+            tuple(offer_reason(offer, channel, limits) for channel in named) for offer in campaign.offers
         ),
         only_in_window=tuple(
             tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers
@@ -200,6 +206,13 @@ def _window_closed(channel: Channel, customer: Customer, moments: tuple[datetime
     return tuple(moment >= closes_at for moment in moments)
 
 
+def offer_reason(offer: Offer, channel: Channel, limits: Limits) -> ReasonCode | None:
+    """Why the offer does not go out on the channel, whatever the provider window; None where it may."""
+    if limits.offers is not None and offer.offer_id not in limits.offers:
+        return ReasonCode.OFFER_NOT_ASKED
+    return content_reason(offer, channel)
+
+
 def content_reason(offer: Offer, channel: Channel) -> ReasonCode | None:
     """Why the channel takes no content of the offer, even inside its provider window; None where it takes some."""
     carried = [kind for kind in offer.content if kind in channel.content_kinds]
@@ -214,6 +227,24 @@ def only_in_window(offer: Offer, channel: Channel) -> bool:
     """Whether the channel has a provider window, outside which no content of the offer goes out."""
     return channel.provider_window_seconds is not None and not any(
         channel.takes(kind, content.body, in_window=False) for kind, content in offer.content.items()
+    )
+
+
+def send_times(
+    campaign: Campaign, time_zone: str, now: datetime, limits: Limits = NO_LIMITS
+) -> tuple[tuple[datetime, ...], tuple[ReasonCode | None, ...]]:
+    """When each slot comes round next for customers of a time zone, and why nothing goes out then, one a slot.
+
+    At once stands for the slot that struck last: it goes out now, and no other does.
+    """
+    send_at = next_send_times(campaign.slots, time_zone, now)
+    reasons = slot_reasons(campaign, time_zone, send_at)
+    if not limits.at_once or slot_reasons(campaign, time_zone, (now,)) != (None,):
+        return send_at, reasons
+    current = max(range(len(send_at)), key=lambda slot: send_at[slot])
+    return (
+        tuple(now if slot == current else moment for slot, moment in enumerate(send_at)),
+        tuple(None if slot == current else ReasonCode.NOT_AT_ONCE for slot in range(len(send_at))),
     )
 
 
@@ -249,6 +280,8 @@ def _channel_reason(
         return ReasonCode.COST_UNKNOWN
     if channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
+    if channel.name in limits.channels_used:
+        return ReasonCode.CHANNEL_USED
     if reason := unreachable(channel, campaign.purpose, customer, now):
         return reason
     if limits.budget_left_minor is not None and limits.budget_left_minor < channel.cost_minor:

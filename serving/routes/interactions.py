@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from features.history.append import Appended, append_interactions
 from models.domain.interaction import Interaction, InteractionKind
+from serving.receipts import advance
 from serving.routes.examples import INTERACTIONS, PROBLEMS
 from serving.routes.fields import LongText, Moment, Name, ShortName
 from serving.service import Service
@@ -70,7 +71,9 @@ def interaction_routes(service: Service) -> APIRouter:
 
         def write() -> Appended:
             with reaching_the_store(), service.engine.begin() as conn:
-                return append_interactions(conn, facts, received_at)
+                appended = append_interactions(conn, facts, received_at)
+                advance(conn, facts, received_at)
+                return appended
 
         appended = await service.in_thread(write)
         service.refresher.request(fact.customer_id for fact in facts)

@@ -15,7 +15,7 @@ The caller owns the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -40,6 +40,7 @@ from features.history.tables import interactions, outbox
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
+from serving.followups.conversation import SettledMessage
 from serving.store.release import release, reserve_again
 
 SOURCE = "outbox"
@@ -149,6 +150,18 @@ def later(
     )
 
 
+def settled_message(ending: Ending) -> SettledMessage:
+    """The same as conversations see it."""
+    claimed = ending.claimed
+    return SettledMessage(
+        decision_id=claimed.decision_id,
+        customer_id=claimed.customer_id,
+        channel=claimed.channel,
+        sent=ending.status is OutboxStatus.SENT,
+        at=ending.at,
+    )
+
+
 def claim(
     conn: Connection,
     now: datetime,
@@ -223,10 +236,19 @@ def _claimed_message(row: Row[Any], *, abandoned: bool) -> ClaimedMessage:
     )
 
 
-def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
+def settle(
+    conn: Connection,
+    endings: Sequence[Ending],
+    then: Callable[[Sequence[Ending]], None] = lambda _: None,
+) -> list[Ending]:
     """Write how claims ended, with a `sent`, `failed` or `suppressed` interaction in the same transaction.
 
     What a message that reaches nobody had reserved of budgets and capacities is given back.
+
+    Args:
+        conn: In the caller's transaction.
+        endings: Of any claims.
+        then: Called with those that hold, once they are written and while their rows are locked.
 
     Returns:
         The stale ones: somebody else has claimed or settled the message since, so nothing was changed.
@@ -235,12 +257,13 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     moved = [ending for ending in endings if _claim_key(ending.claimed) in holding]
     if moved:
         conn.execute(_MOVE, [_move_values(ending) for ending in moved])
-    lost = [ending for ending in moved if ending.status in _REACHED_NOBODY]
-    if lost:
-        release(conn, [ending.claimed.decision_id for ending in lost], max(ending.at for ending in lost))
     facts = [_fact(ending, _FACTS[ending.status]) for ending in moved if ending.status in _FACTS]
     if facts:
         append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
+    then(moved)
+    lost = [ending for ending in moved if ending.status in _REACHED_NOBODY]
+    if lost:
+        release(conn, [ending.claimed.decision_id for ending in lost], max(ending.at for ending in lost))
     return [ending for ending in endings if _claim_key(ending.claimed) not in holding]
 
 
@@ -325,7 +348,7 @@ def _lock(
     ).all()
 
 
-def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> None:
+def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> list[Ending]:
     """Settle as sent what a provider has reported on and no sender knows of: nobody sends it again.
 
     A message that is claimed is left to its claimant.
@@ -333,6 +356,9 @@ def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -
     Args:
         conn: In the caller's transaction.
         seen: Provider and moment of the report, by message id.
+
+    Returns:
+        How those ended that were settled by it.
     """
     rows = conn.execute(
         select(outbox)
@@ -346,7 +372,7 @@ def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -
         .order_by(outbox.c.message_id)
         .with_for_update()
     ).all()
-    facts = []
+    endings = []
     for row in rows:
         provider, at = seen[row.message_id]
         conn.execute(
@@ -360,12 +386,12 @@ def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -
                 detail=_REPORTED,
             )
         )
-        ending = Ending(
-            claimed=_claimed_message(row, abandoned=True), status=OutboxStatus.SENT, at=at, detail=_REPORTED
-        )
-        facts.append(_fact(ending, InteractionKind.SENT))
+        claimed = _claimed_message(row, abandoned=True)
+        endings.append(Ending(claimed=claimed, status=OutboxStatus.SENT, at=at, detail=_REPORTED))
+    facts = [_fact(ending, InteractionKind.SENT) for ending in endings]
     if facts:
         append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
+    return endings
 
 
 def counts(conn: Connection) -> dict[OutboxStatus, int]:

@@ -26,6 +26,7 @@ from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
+from serving.followups.conversation import FollowUpStep, decided, permitted
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
 _ROUNDING_MINOR = 1e-7
@@ -43,6 +44,7 @@ class RecordDecision:
         channels: Channels of the campaign, by name.
         customer: The person as read for the decision.
         id_given: Whether the caller chose the decision id, so that it may be recorded already.
+        step: The follow-up that it takes.
     """
 
     decision: Decision
@@ -50,6 +52,7 @@ class RecordDecision:
     channels: Mapping[str, Channel]
     customer: Customer
     id_given: bool = False
+    step: FollowUpStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,15 @@ class DecisionKnown:
     """A decision of this id was recorded before; nothing is written."""
 
 
-RecordOutcome = DecisionRecorded | DecisionRefused | DecisionKnown
+@dataclass(frozen=True, slots=True)
+class DecisionNotPermitted:
+    """The follow-up that it takes is settled: answered in the meantime, or decided by somebody else."""
+
+
+RecordOutcome = DecisionRecorded | DecisionRefused | DecisionKnown | DecisionNotPermitted
 RECORDED = DecisionRecorded()
 KNOWN = DecisionKnown()
+NOT_PERMITTED = DecisionNotPermitted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +197,17 @@ def record(conn: Connection, commands: Sequence[RecordDecision]) -> list[RecordO
         if command.decision.decision_id in known:
             outcomes.append(KNOWN)
             continue
+        step, decided_at = command.step, command.decision.decided_at
+        if step is not None and not permitted(conn, step, decided_at):
+            outcomes.append(NOT_PERMITTED)
+            continue
         refused = _refusal(command, needs, used, people)
         outcomes.append(refused or RECORDED)
         if refused:
             continue
         accepted.append(command)
+        if step is not None:
+            decided(conn, step, decided_at)
         if command.id_given:
             known.add(command.decision.decision_id)
         _count_contact(command, people)
