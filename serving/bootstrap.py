@@ -77,7 +77,7 @@ class ServiceConfig:
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    send_concurrency: int = 32
+    send_concurrency: int = 64
     deadline_ms: float = 200.0
     n_threads: int = 10
     title: str = "nextchannel"
@@ -167,7 +167,7 @@ def build_dispatcher(config: ServiceConfig, engine: Engine) -> tuple[Dispatcher,
         links,
         DispatchSettings(
             concurrency=config.send_concurrency,
-            concurrency_per_account=max(1, config.send_concurrency // 2),
+            concurrency_per_account=max(1, config.send_concurrency // 4),
             unknown_outcome=config.unknown_outcome,
             unknown_outcomes=config.unknown_outcomes,
             rates={name: Rate(per_second) for name, per_second in config.rates.items()},

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.domain.campaign import Campaign
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
+from models.domain.message import Message
 from serving.backoff import Backoff
 from serving.breaker import Breaker, BreakerSettings, BreakerState
 from serving.channels.contract import (
@@ -61,7 +61,7 @@ from serving.store.rates import Rate, spend, tokens
 _log = logging.getLogger(__name__)
 _DATABASE_PAUSE_SECONDS = 0.5
 # Endings that come within this time share a transaction; by so much later may a message be marked as sent.
-_GATHER_SECONDS = 0.01
+_GATHER_SECONDS = 0.05
 _STOPPED = "an earlier sender stopped before it wrote how it ended"
 
 Clock = Callable[[], datetime]
@@ -80,7 +80,7 @@ class DispatchSettings:
 
     Attributes:
         concurrency: Most messages in flight; no more are claimed.
-        concurrency_per_account: Most of them with one provider account.
+        concurrency_per_account: Most calls at a time to one provider account; as many again wait for their turn.
         lease_seconds: How long a claimed message belongs to this process.
         send_timeout_seconds: Longest that an adapter may take; shorter than the lease.
         max_attempts: After so many the message is a dead letter.
@@ -92,7 +92,7 @@ class DispatchSettings:
         breaker: When a provider is left alone.
     """
 
-    concurrency: int = 32
+    concurrency: int = 64
     concurrency_per_account: int = 16
     lease_seconds: float = 90.0
     send_timeout_seconds: float = 45.0
@@ -147,7 +147,8 @@ class _Account:
     """A provider account, as one sender sees it.
 
     Attributes:
-        in_flight: Messages that are claimed and not yet settled.
+        turns: Calls that may be made at the same time.
+        in_flight: Messages that are claimed and whose attempt has not ended.
         paused_until: The provider said that there were too many of us.
     """
 
@@ -155,21 +156,23 @@ class _Account:
     channels: tuple[str, ...]
     rate: Rate | None
     breaker: Breaker
+    turns: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
     in_flight: int = 0
     paused_until: datetime | None = None
 
+    def rested(self, now: datetime) -> bool:
+        """Whether the provider is left alone at `now`."""
+        paused = self.paused_until is not None and now < self.paused_until
+        return paused or self.breaker.state(now) is BreakerState.OPEN
+
     def room(self, most: int, now: datetime) -> int:
         """How many more messages it may have; few are not worth a claim."""
-        if self.paused_until is not None and now < self.paused_until:
+        if self.rested(now):
             return 0
-        match self.breaker.state(now):
-            case BreakerState.OPEN:
-                return 0
-            case BreakerState.HALF_OPEN:
-                return 0 if self.in_flight else 1
-            case BreakerState.CLOSED:
-                free = most - self.in_flight
-                return free if free >= math.ceil(most / 2) else 0
+        if self.breaker.state(now) is BreakerState.HALF_OPEN:
+            return 0 if self.in_flight else 1
+        free = 2 * most - self.in_flight
+        return free if free >= most else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +226,7 @@ class Dispatcher:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database is away.
         """
+        self._enter_loop()
         claimed, facts = await asyncio.to_thread(self._claim, now, self._settings.concurrency)
         tally = await asyncio.gather(*self._start(claimed, facts, lambda: now))
         return _report(Counter(tally))
@@ -236,6 +240,7 @@ class Dispatcher:
             stop: Set by somebody else.
             clock: Gives the present, aware UTC.
         """
+        self._enter_loop()
         tally: Counter[str] = Counter()
         in_flight: set[asyncio.Task[str]] = set()
         stopping = asyncio.create_task(stop.wait())
@@ -243,7 +248,7 @@ class Dispatcher:
         while not stop.is_set():
             free = self._settings.concurrency - len(in_flight)
             claimed: Sequence[ClaimedMessage] = ()
-            if free >= least:
+            if free >= least and self._has_room(clock()):
                 try:
                     claimed, facts = await asyncio.to_thread(self._claim, clock(), free)
                 except SQLAlchemyError as exc:
@@ -265,6 +270,15 @@ class Dispatcher:
             await asyncio.wait(in_flight)
         tally.update(_column(task) for task in in_flight)
         return _report(tally)
+
+    def _enter_loop(self) -> None:
+        """Semaphores belong to an event loop."""
+        for account in self._accounts:
+            account.turns = asyncio.Semaphore(self._settings.concurrency_per_account)
+
+    def _has_room(self, now: datetime) -> bool:
+        most = self._settings.concurrency_per_account
+        return any(account.room(most, now) for account in self._accounts)
 
     def _claim(self, now: datetime, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
         """Claim, and read what judging takes, in one transaction: what cannot be judged is not claimed."""
@@ -362,9 +376,32 @@ class Dispatcher:
         if isinstance(message, Ending):
             return message
         account = self._account_of[claimed.channel]
-        if account.breaker.state(clock()) is BreakerState.OPEN:  # since it was claimed
-            assert account.breaker.open_until is not None
-            return later(claimed, clock(), account.breaker.open_until, "provider_down", attempted=False)
+        try:
+            # Waiting and sending together must end before the lease does.
+            async with asyncio.timeout((settings.lease_seconds - settings.send_timeout_seconds) / 2):
+                await account.turns.acquire()
+        except TimeoutError:
+            return later(claimed, clock(), clock(), "waited for its turn", attempted=False)
+        try:
+            return await self._call(account, adapter, claimed, message, clock, parks=parks)
+        finally:
+            account.turns.release()
+
+    async def _call(
+        self,
+        account: _Account,
+        adapter: ChannelAdapter,
+        claimed: ClaimedMessage,
+        message: Message,
+        clock: Clock,
+        *,
+        parks: bool,
+    ) -> Ending:
+        """Hand the message to the provider, and read its answer."""
+        settings = self._settings
+        if account.rested(clock()):  # since it was claimed
+            wakes_at = max(filter(None, (account.breaker.open_until, account.paused_until)))
+            return later(claimed, clock(), wakes_at, "provider_down", attempted=False)
         try:
             async with asyncio.timeout(settings.send_timeout_seconds):
                 receipt = await adapter.send(message)
