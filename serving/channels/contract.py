@@ -11,7 +11,7 @@ ChannelError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -148,8 +148,16 @@ class Capabilities:
         kind, body = message.content_kind, message.content.body
         if kind not in self.content_kinds:
             raise FinalRefusalError(f"content kind {kind} is not carried by this adapter")
+        self.require_length(kind, body)
+
+    def require_length(self, kind: ContentKind, text: str) -> None:
+        """Refuse a text longer than the provider takes as the body of that kind.
+
+        Raises:
+            FinalRefusalError: it is longer.
+        """
         for limit in self.limits:
-            if limit.kind is kind and (length := LengthUnit(limit.unit).length(body)) > limit.at_most:
+            if limit.kind is kind and (length := LengthUnit(limit.unit).length(text)) > limit.at_most:
                 raise FinalRefusalError(f"{limit.subject}: {length} {limit.unit}, must be <= {limit.at_most}")
 
 
@@ -157,17 +165,16 @@ class Capabilities:
 class DeliveryEvent:
     """What a provider reports about a message after it took it, or about the person who got it.
 
-    At least one of `provider_message_id`, `message_id` and `identity` is set. The first two name the message;
-    with `identity` alone the event is about the person (a reply, a follow, an unsubscription), or, where `up_to`
-    is set, about every message that was sent to that contact point until then.
+    `provider_message_id` names the message. With `identity` instead the event is about the person (a reply, a
+    follow, an unsubscription), or, where `up_to` is set, about every message sent to that contact point until then.
 
     Attributes:
         provider: Name of the adapter.
         event_id: The provider's own id of the event: a repeated report has the same. At most 128 characters.
         kind: What happened.
-        occurred_at: When it happened, aware UTC.
-        provider_message_id: The id that `send` returned in its receipt.
-        message_id: Our own id, where the provider hands it back.
+        occurred_at: When it happened, aware UTC; when it was read, where the provider does not say.
+        provider_message_id: The id that `send` returned in its receipt, or our own message id where the provider
+            hands that back; empty where the event is about a person.
         identity: Contact point of the person, of the channel's identity kind.
         up_to: A watermark: every message sent to `identity` until this moment.
         detail: The provider's words, for people.
@@ -179,7 +186,6 @@ class DeliveryEvent:
     kind: InteractionKind
     occurred_at: datetime
     provider_message_id: str = ""
-    message_id: str = ""
     identity: str = ""
     up_to: datetime | None = None
     detail: str = ""
@@ -206,9 +212,10 @@ class Links(Protocol):
 class AgentTask:
     """What a person is asked to do for one customer, for example to call them.
 
+    It holds no contact point: that is read when somebody takes the task.
+
     Attributes:
         task_id: The message's id; the same task twice is one.
-        contact: Contact point, for example a phone number.
         due_at: Not before, aware.
         expires_at: Not after, aware.
     """
@@ -219,7 +226,6 @@ class AgentTask:
     campaign_id: str
     offer_id: str
     channel: str
-    contact: str
     subject: str
     body: str
     due_at: datetime
@@ -244,12 +250,15 @@ class AdapterContext:
         webhook_url: Where the provider reaches `parse_events`, for example
             `https://news.example/v1/receipts/sms`; empty where nobody listens.
         tasks: The queue of people's tasks; None where there is none.
+        report: Takes the events of a provider that reports over a connection of the adapter's own instead of to
+            `parse_events`; it blocks, and what it raises was not recorded. None where nobody listens.
     """
 
     links: Links
     settings: Mapping[str, str] = field(default_factory=dict)
     webhook_url: str = ""
     tasks: AgentTasks | None = None
+    report: Callable[[Sequence[DeliveryEvent]], None] | None = None
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ An adapter looks at its provider's own error codes first and leaves the rest to 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,8 +24,11 @@ import httpx
 
 from serving.channels.adapter_settings import HttpSettings
 from serving.channels.contract import (
+    Capabilities,
     ChannelError,
+    DeliveryEvent,
     FinalRefusalError,
+    ForgedEventsError,
     QuotaError,
     RetryLaterError,
     UnknownOutcomeError,
@@ -37,6 +40,28 @@ _NOT_THE_MESSAGE = frozenset({401, 402, 403, 407, 408, 425})
 _PERHAPS_TAKEN = frozenset({502, 504})
 _LONGEST_WAIT = timedelta(days=1)
 _MOST_WORDS = 300
+
+
+class HttpAdapter:
+    """The parts that adapters over HTTP have in common.
+
+    Args:
+        client: Made by `http_client`; closed with the adapter.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    def parse_events(self, body: bytes, headers: Mapping[str, str]) -> Sequence[DeliveryEvent]:  # noqa: ARG002
+        """For a provider without webhook: whatever claims to come from it is forged."""
+        raise ForgedEventsError(f"{self.name} has no webhook")
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
 
 def http_client(
@@ -67,8 +92,17 @@ def http_client(
     )
 
 
-async def exchange(client: httpx.AsyncClient, method: str, url: str, **parts: Any) -> httpx.Response:
+async def exchange(
+    client: httpx.AsyncClient, method: str, url: str, *, read_body: bool = True, **parts: Any
+) -> httpx.Response:
     """One request and its answer, whatever its status.
+
+    Args:
+        client: Of the provider.
+        method: For example POST.
+        url: Path, or whole address.
+        read_body: Whether the answer's body matters; that of a stranger's server is better not read.
+        **parts: As `httpx.AsyncClient.request` takes them.
 
     Raises:
         FinalRefusalError: the request cannot be written at all.
@@ -76,7 +110,10 @@ async def exchange(client: httpx.AsyncClient, method: str, url: str, **parts: An
         UnknownOutcomeError: it may have arrived.
     """
     try:
-        return await client.request(method, url, **parts)
+        if read_body:
+            return await client.request(method, url, **parts)
+        async with client.stream(method, url, **parts) as response:
+            return httpx.Response(response.status_code, headers=response.headers)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
         raise RetryLaterError(f"cannot connect: {exc or type(exc).__name__}") from exc
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as exc:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from models.domain.errors import InvalidInputError
-from serving.channels.contract import AdapterContext, AgentTasks, ChannelAdapter, Links
+from serving.channels.contract import AdapterContext, AgentTasks, ChannelAdapter, DeliveryEvent, Links
 
 GROUP = "nextchannel.channels"
 DEFAULT_ADAPTERS: Mapping[str, str] = {"email": "email"}
@@ -73,6 +74,7 @@ def build_adapters(
     links: Links,
     transports: Mapping[str, Any] | None = None,
     tasks: AgentTasks | None = None,
+    report: Callable[[str, Sequence[DeliveryEvent]], None] | None = None,
 ) -> dict[str, ChannelAdapter]:
     """Build the adapters that the channels need; no other is loaded.
 
@@ -82,6 +84,7 @@ def build_adapters(
         links: Makes tracked addresses.
         transports: A stand-in for the wire by adapter name.
         tasks: The queue of people's tasks.
+        report: Records, for a channel, events that arrive over an adapter's own connection.
 
     Returns:
         Adapter by channel; channels served by one adapter share one object, whose webhook is that of the first.
@@ -96,6 +99,7 @@ def build_adapters(
                 settings=configuration.settings.get(name, {}),
                 webhook_url=configuration.webhook_url(channel),
                 tasks=tasks,
+                report=partial(report, channel) if report else None,
             )
             built[name] = load(name).build(context, (transports or {}).get(name))
         by_channel[channel] = built[name]
