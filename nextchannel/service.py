@@ -28,6 +28,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         run_dispatcher=settings.send,
         adapters=settings.adapters,
         adapter_settings={
+            **settings.adapter_settings,
             "email": {
                 "host": settings.smtp_host,
                 "port": str(settings.smtp_port),
@@ -35,7 +36,8 @@ def service_config(settings: Settings) -> ServiceConfig:
                 "username": settings.smtp_username,
                 "password": settings.smtp_password,
                 "tls": settings.smtp_tls,
-            }
+                **settings.adapter_settings.get("email", {}),
+            },
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
         unknown_outcomes={name: UnknownPolicy(policy) for name, policy in settings.unknown_outcomes.items()},

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
         default_factory=lambda: {"email": "email"},
         description="Adapter by channel, as JSON; a channel that is not named uses `console`.",
     )
+    adapter_settings: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Settings of each adapter by its name, as JSON; those of `email` are above.",
+    )
     unknown_outcome: Literal["at_least_once", "park_unknown"] = Field(
         default="at_least_once",
         description="What to do when a provider without idempotency key does not answer.",

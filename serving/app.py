@@ -10,12 +10,14 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving import problems
+from serving.dashboard.calls import call_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.routes.campaigns import campaign_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
 from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.receipts import receipt_routes
 from serving.routes.report import report_routes
 from serving.routes.tracking import tracking_router
 from serving.service import Service
@@ -45,7 +47,9 @@ def create_app(service: Service) -> FastAPI:
         campaign_routes(service),
         report_routes(service),
         health_routes(service),
+        receipt_routes(service),
         dashboard_routes(service),
+        call_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,12 @@ from sqlalchemy import Engine
 from features.history.engine import connect, migrate
 from features.history.query import load_channels, seed_channels
 from serving.background import Repeating
+from serving.calls import CallQueue
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
+from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
 from serving.service import Service, utc_now
@@ -30,7 +32,7 @@ from serving.tracking import Signer, TrackedLinks
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from serving.channels.contract import ChannelAdapter
+    from serving.channels.contract import ChannelAdapter, DeliveryEvent
 
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
 
@@ -102,6 +104,7 @@ def build(config: ServiceConfig) -> Service:
     workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
     if not workspace.defined:
         workspace.define()
+    adapters = open_adapters(config, engine)
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
     decider = Decider(
@@ -122,7 +125,10 @@ def build(config: ServiceConfig) -> Service:
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
         ),
-        sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
+        sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
+        if config.run_dispatcher
+        else None,
+        adapters=adapters,
     )
 
 
@@ -151,16 +157,43 @@ def tracking_secret(config: ServiceConfig) -> str:
     return path.read_text()
 
 
-def build_dispatcher(config: ServiceConfig, engine: Engine) -> tuple[Dispatcher, Collection[ChannelAdapter]]:
-    """The sender's parts: the dispatcher, and the adapters to close when it has sent its last message."""
+def open_adapters(config: ServiceConfig, engine: Engine) -> dict[str, ChannelAdapter]:
+    """The adapter of every channel, built and not yet connected.
+
+    Raises:
+        InvalidInputError: an adapter that is configured is not installed, or its settings are wrong.
+    """
     from serving.channels.registry import AdapterConfiguration, build_adapters
 
-    links = TrackedLinks(config.public_url, Signer(tracking_secret(config)))
     with engine.connect() as conn:
         channels = load_channels(conn)
-    adapters = build_adapters(
-        channels, AdapterConfiguration(adapters=config.adapters, settings=config.adapter_settings), links
+
+    def report(channel: str, events: Sequence[DeliveryEvent]) -> None:
+        with engine.begin() as conn:
+            record_provider_events(conn, load_channels(conn)[channel], events, utc_now())
+
+    return build_adapters(
+        channels,
+        AdapterConfiguration(
+            adapters=config.adapters, settings=config.adapter_settings, public_url=config.public_url
+        ),
+        tracked_links(config),
+        tasks=CallQueue(engine),
+        report=report,
     )
+
+
+def tracked_links(config: ServiceConfig) -> TrackedLinks:
+    """Makes the addresses inside messages."""
+    return TrackedLinks(config.public_url, Signer(tracking_secret(config)))
+
+
+def build_dispatcher(
+    config: ServiceConfig, engine: Engine, adapters: Mapping[str, ChannelAdapter] | None = None
+) -> tuple[Dispatcher, Collection[ChannelAdapter]]:
+    """The sender's parts: the dispatcher, and the adapters to close when it has sent its last message."""
+    links = tracked_links(config)
+    adapters = open_adapters(config, engine) if adapters is None else adapters
     dispatcher = Dispatcher(
         engine,
         adapters,

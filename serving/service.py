@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
@@ -17,6 +17,9 @@ from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.snapshot import Snapshots
 from serving.store.writer import DecisionWriter
+
+if TYPE_CHECKING:
+    from serving.channels.contract import ChannelAdapter
 
 T = TypeVar("T")
 
@@ -48,6 +51,7 @@ class Service:
         threads: Where requests wait for the database, so that the event loop does not.
         background: What runs beside the requests.
         sender: None where another process sends.
+        adapters: By channel; here they read what providers report.
         clock: Gives `now`.
     """
 
@@ -62,6 +66,7 @@ class Service:
     tracking_secret: str
     background: tuple[Repeating, ...] = ()
     sender: Sender | None = None
+    adapters: Mapping[str, ChannelAdapter] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=utc_now)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -285,6 +285,28 @@ sending_rates = Table(
     Column("filled_at", UtcMoment, nullable=False),
 )
 
+agent_tasks = Table(
+    "agent_tasks",
+    metadata,
+    Column("task_id", String(36), primary_key=True, comment="of the outbox"),
+    Column("decision_id", String(64), nullable=False),
+    Column("customer_id", String(128), nullable=False, index=True),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("due_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment, nullable=False),
+    Column("taken_by", String(64), comment="the agent who holds it"),
+    Column("taken_until", UtcMoment),
+    Column("outcome", String(32), comment="null while it is open"),
+    Column("note", Text),
+    Column("ended_at", UtcMoment),
+    Column("ended_by", String(64)),
+    Index(None, "outcome", "due_at"),
+)
+
 rewards = Table(
     "rewards",
     metadata,

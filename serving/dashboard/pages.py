@@ -25,7 +25,7 @@ from serving.service import Service
 
 _FOLDER = Path(__file__).parent
 STATIC_FOLDER = _FOLDER / "static"
-_HEADERS = {
+PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -39,12 +39,12 @@ _HEADERS = {
 def dashboard_routes(service: Service) -> APIRouter:
     """The pages of the service."""
     router = APIRouter(include_in_schema=False)
-    environment = _environment(service.currency)
+    environment = page_environment(service.currency)
     explainer = Explainer(service.engine, service.snapshots)
 
     def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
         html = environment.get_template(template).render(title=service.title, **values)
-        return HTMLResponse(html, status_code=status_code, headers=_HEADERS)
+        return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
 
     def failure(error: NextchannelError, path: str) -> HTMLResponse:
         problem = problem_of(error, path)
@@ -91,7 +91,7 @@ def dashboard_routes(service: Service) -> APIRouter:
     return router
 
 
-def _environment(currency: Currency) -> Environment:
+def page_environment(currency: Currency) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
