@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from features.history.engine import connect, migrate
 from features.history.query import load_channels, seed_channels
+from models.domain.errors import NotFoundError
 from serving.background import Repeating
 from serving.calls import CallQueue
 from serving.decide import Decider
@@ -157,23 +158,28 @@ def tracking_secret(config: ServiceConfig) -> str:
     return path.read_text()
 
 
-def open_adapters(config: ServiceConfig, engine: Engine) -> dict[str, ChannelAdapter]:
-    """The adapter of every channel, built and not yet connected.
+def open_adapters(
+    config: ServiceConfig, engine: Engine, only: str | None = None
+) -> dict[str, ChannelAdapter]:
+    """The adapter of every channel, or of one, built and not yet connected.
 
     Raises:
+        NotFoundError: there is no such channel.
         InvalidInputError: an adapter that is configured is not installed, or its settings are wrong.
     """
     from serving.channels.registry import AdapterConfiguration, build_adapters
 
     with engine.connect() as conn:
-        channels = load_channels(conn)
+        known = load_channels(conn)
+    if only is not None and only not in known:
+        raise NotFoundError("channel", only)
 
     def report(channel: str, events: Sequence[DeliveryEvent]) -> None:
         with engine.begin() as conn:
             record_provider_events(conn, load_channels(conn)[channel], events, utc_now())
 
     return build_adapters(
-        channels,
+        known if only is None else [only],
         AdapterConfiguration(
             adapters=config.adapters, settings=config.adapter_settings, public_url=config.public_url
         ),

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.history.append import append_interactions
 from features.history.query import find_customer_id
 from features.history.tables import hard_bounces, interactions, outbox
-from models.domain.channel import Channel
+from models.domain.channel import Channel, IdentityKind
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.receipts import Recorded, record_events
@@ -34,6 +34,7 @@ _OF_PEOPLE = frozenset(
         InteractionKind.COMPLAINED,
     }
 )
+_PHONES = frozenset({IdentityKind.PHONE, IdentityKind.WHATSAPP})
 _FRIENDSHIP = (InteractionKind.FOLLOWED, InteractionKind.UNFOLLOWED)
 # A watermark says nothing new of older messages.
 _COVERED = timedelta(days=7)
@@ -78,7 +79,7 @@ def record_provider_events(
             of_messages.append(event)
             continue
         if event.identity not in people:
-            people[event.identity] = find_customer_id(conn, channel.identity_kind, event.identity)
+            people[event.identity] = _customer_of(conn, channel, event.identity)
         customer_id = people[event.identity]
         if customer_id is None:
             n_strangers += 1
@@ -99,6 +100,17 @@ def record_provider_events(
         n_strangers=n_strangers,
         customer_ids=tuple(sorted(touched)),
     )
+
+
+def _customer_of(conn: Connection, channel: Channel, identity: str) -> str | None:
+    """Whose contact point it is; providers write phone numbers with and without the plus."""
+    spellings = [identity]
+    if channel.identity_kind in _PHONES:
+        spellings = [f"+{identity.lstrip('+')}", identity.lstrip("+")]
+    for spelling in spellings:
+        if found := find_customer_id(conn, channel.identity_kind, spelling):
+            return found
+    return None
 
 
 def _known_messages(conn: Connection, events: Sequence[DeliveryEvent]) -> dict[str, str]:

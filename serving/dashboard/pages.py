@@ -92,6 +92,7 @@ def dashboard_routes(service: Service) -> APIRouter:
 
 
 def page_environment(currency: Currency) -> Environment:
+    """Where the pages' templates are read, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,

@@ -84,6 +84,7 @@ class Line(HttpWire):
         super().__init__()
         self.keys: set[str] = set()
         self.quota = quota
+        self.seen: list[httpx.Request] = []
 
     def recipient_of(self, request: httpx.Request) -> str | None:
         to = json.loads(request.content or b"{}").get("to")
@@ -95,6 +96,7 @@ class Line(HttpWire):
         if request.method == "GET":
             used = len(self.taken)
             return problem(200, displayName="Bulb Shop", type="limited", value=self.quota, totalUsage=used)
+        self.seen.append(request)
         key = request.headers.get("x-line-retry-key")
         if key is not None and not RETRY_KEY.fullmatch(key):
             return problem(400, message="The retry key is invalid")
