@@ -43,7 +43,7 @@ COLUMNS = (
     "link",
 )
 # https://owasp.org/www-community/attacks/CSV_Injection; the last two are full-width forms that Excel reads alike.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+_FORMULA = ("=", "+", "-", "@", "\t", "＝", "＋", "－", "＠")  # noqa: RUF001
 _END = b"\r\n"
 
 
@@ -113,9 +113,8 @@ def safe_cell(text: str) -> str:
         >>> safe_cell("=1+1"), safe_cell("Hauptstr. 1")
         ("'=1+1", 'Hauptstr. 1')
     """
-    text = text.replace("\0", "")
-    marked = f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
-    return " ".join(marked.splitlines())
+    line = " ".join(text.replace("\0", "").splitlines())
+    return f"'{line}" if line.lstrip(" ").startswith(_FORMULA) else line
 
 
 def _row(message: Message) -> tuple[str, ...]:
