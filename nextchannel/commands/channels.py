@@ -30,6 +30,15 @@ def list_() -> None:
 
 
 @app.command()
+def capabilities() -> None:
+    """What every installed adapter can do, as a table in Markdown."""
+    from serving.channels.reference import capability_table
+    from serving.channels.registry import installed, load
+
+    typer.echo(capability_table({name: load(name) for name in installed()}))
+
+
+@app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="The channel; default: all.")] = None,
     connect: Annotated[bool, typer.Option(help="Also ask the provider whether the account works.")] = False,
