@@ -218,7 +218,7 @@ def end_task(
         for kind in FACTS[outcome]
     ]
     append_interactions(conn, facts, now)
-    advance(conn, facts)
+    advance(conn, facts, now)
 
 
 def _shown(conn: Connection, row: Row[Any], now: datetime, history: Sequence[Row[Any]] = ()) -> CallTask:

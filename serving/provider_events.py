@@ -1,8 +1,7 @@
-"""What a channel's provider reports, put where it belongs: on a message, or on the person who did something.
+"""What a channel's provider reports, made ready for the one state machine of `serving.receipts`.
 
-Reports about messages go through the one state machine of `serving.receipts`. A watermark becomes one report for
-every message that it covers. What a person did (replied, followed, left) becomes a fact of the customer to whom the
-contact point belongs; of a stranger nothing is kept.
+A watermark becomes one event for every message that it covers. An event that names a message which is none of ours is
+about the person alone. Of strangers nothing is kept. Who unfollows cannot be reached there until they come back.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from features.history.append import append_interactions
 from features.history.query import find_customer_id
 from features.history.tables import hard_bounces, interactions, outbox
 from models.domain.channel import Channel, IdentityKind
-from models.domain.interaction import Interaction, InteractionKind
+from models.domain.interaction import InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.receipts import Recorded, record_events
 from serving.store.outbox import OutboxStatus
@@ -45,14 +43,12 @@ class Told:
     """What became of the events of one report.
 
     Attributes:
-        receipts: Those about messages.
-        n_of_people: New facts about people.
+        recorded: As the state machine counts.
         n_strangers: Events of contact points that belong to no customer.
         customer_ids: Whose features are out of date now.
     """
 
-    receipts: Recorded
-    n_of_people: int
+    recorded: Recorded
     n_strangers: int
     customer_ids: tuple[str, ...]
 
@@ -69,53 +65,39 @@ def record_provider_events(
         received_at: When they arrived, aware.
     """
     known = _known_messages(conn, events)
-    of_messages: list[DeliveryEvent] = []
-    facts: list[Interaction] = []
-    people: dict[str, str | None] = {}
+    ready: list[DeliveryEvent] = []
+    touched: set[str] = set()
+    friends: set[str] = set()
     n_strangers = 0
     for event in events:
-        named = event.provider_message_id
-        if named and (named in known or event.kind not in _OF_PEOPLE or not event.identity):
-            of_messages.append(event)
-            continue
-        if event.identity not in people:
-            people[event.identity] = _customer_of(conn, channel, event.identity)
-        customer_id = people[event.identity]
-        if customer_id is None:
+        of = known.get(event.message_id) or known.get(event.provider_message_id)
+        if of is not None:
+            touched.add(of)
+            ready.append(event)
+        elif not event.identity or (event.provider_message_id and event.kind not in _OF_PEOPLE):
+            ready.append(event)  # it waits until its message is known
+        elif (person := _find_person(conn, channel, event.identity)) is None:
             n_strangers += 1
-        elif event.up_to is not None:
-            of_messages += _covered(conn, channel.name, customer_id, event)
         else:
-            facts.append(_fact(channel.name, customer_id, event))
-    receipts = record_events(conn, of_messages, received_at)
-    appended = append_interactions(conn, facts, received_at)
-    for customer_id in sorted({fact.customer_id for fact in facts if fact.kind in _FRIENDSHIP}):
+            identity, customer_id = person
+            touched.add(customer_id)
+            if event.up_to is not None:
+                ready += _covered(conn, channel.name, customer_id, event)
+                continue
+            ready.append(replace(event, provider_message_id="", message_id="", identity=identity))
+            if event.kind in _FRIENDSHIP:
+                friends.add(customer_id)
+    recorded = record_events(conn, ready, received_at, channel.name)
+    for customer_id in sorted(friends):
         _settle_friendship(conn, channel, customer_id)
-    touched = {fact.customer_id for fact in facts} | {
-        known[e.provider_message_id] for e in of_messages if e.provider_message_id in known
-    }
-    return Told(
-        receipts=receipts,
-        n_of_people=appended.n_new,
-        n_strangers=n_strangers,
-        customer_ids=tuple(sorted(touched)),
-    )
-
-
-def _customer_of(conn: Connection, channel: Channel, identity: str) -> str | None:
-    """Whose contact point it is; providers write phone numbers with and without the plus."""
-    spellings = [identity]
-    if channel.identity_kind in _PHONES:
-        spellings = [f"+{identity.lstrip('+')}", identity.lstrip("+")]
-    for spelling in spellings:
-        if found := find_customer_id(conn, channel.identity_kind, spelling):
-            return found
-    return None
+    return Told(recorded=recorded, n_strangers=n_strangers, customer_ids=tuple(sorted(touched)))
 
 
 def _known_messages(conn: Connection, events: Sequence[DeliveryEvent]) -> dict[str, str]:
     """Customer by the provider's or our own id of each message that the events name and we know."""
-    named = sorted({event.provider_message_id for event in events if event.provider_message_id})
+    named = sorted(
+        {name for event in events for name in (event.provider_message_id, event.message_id) if name}
+    )
     if not named:
         return {}
     providers = sorted({event.provider for event in events})
@@ -132,8 +114,19 @@ def _known_messages(conn: Connection, events: Sequence[DeliveryEvent]) -> dict[s
     }
 
 
+def _find_person(conn: Connection, channel: Channel, identity: str) -> tuple[str, str] | None:
+    """The contact point as we write it, and whose it is; providers write numbers with and without the plus."""
+    spellings = [identity]
+    if channel.identity_kind in _PHONES:
+        spellings = [f"+{identity.lstrip('+')}", identity.lstrip("+")]
+    for spelling in spellings:
+        if found := find_customer_id(conn, channel.identity_kind, spelling):
+            return spelling, found
+    return None
+
+
 def _covered(conn: Connection, channel: str, customer_id: str, event: DeliveryEvent) -> list[DeliveryEvent]:
-    """The watermark as one event a message."""
+    """The watermark as one event a message and kind: a later watermark covers the same messages again."""
     assert event.up_to is not None
     rows = conn.execute(
         select(outbox.c.message_id)
@@ -147,32 +140,15 @@ def _covered(conn: Connection, channel: str, customer_id: str, event: DeliveryEv
         .order_by(outbox.c.message_id)
     ).all()
     return [
-        # One event a message and kind: a later watermark covers the same messages again.
         replace(
             event,
             event_id=f"{row.message_id}/{event.kind}",
-            provider_message_id=row.message_id,
+            message_id=row.message_id,
             identity="",
             up_to=None,
         )
         for row in rows
     ]
-
-
-def _fact(channel: str, customer_id: str, event: DeliveryEvent) -> Interaction:
-    return Interaction(
-        source=f"receipt:{event.provider}"[:64],
-        event_id=event.event_id,
-        customer_id=customer_id,
-        kind=event.kind,
-        occurred_at=event.occurred_at,
-        channel=channel,
-        attributes={
-            name: _storable(text)
-            for name, text in {"detail": event.detail, **event.attributes}.items()
-            if text and name != "reply_token"
-        },
-    )
 
 
 def _settle_friendship(conn: Connection, channel: Channel, customer_id: str) -> None:
@@ -196,7 +172,3 @@ def _settle_friendship(conn: Connection, channel: Channel, customer_id: str) -> 
                 customer_id=customer_id, kind=channel.identity_kind, bounced_at=latest.occurred_at
             )
         )
-
-
-def _storable(words: str) -> str:
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:1_000]

@@ -165,16 +165,16 @@ class Capabilities:
 class DeliveryEvent:
     """What a provider reports about a message after it took it, or about the person who got it.
 
-    `provider_message_id` names the message. With `identity` instead the event is about the person (a reply, a
-    follow, an unsubscription), or, where `up_to` is set, about every message sent to that contact point until then.
+    `provider_message_id` or `message_id` names the message. With `identity` instead the event is about the person (a
+    reply, a follow, an unsubscription), or, where `up_to` is set, about every message sent to them until then.
 
     Attributes:
         provider: Name of the adapter.
         event_id: The provider's own id of the event: a repeated report has the same. At most 128 characters.
         kind: What happened.
         occurred_at: When it happened, aware UTC; when it was read, where the provider does not say.
-        provider_message_id: The id that `send` returned in its receipt, or our own message id where the provider
-            hands that back; empty where the event is about a person.
+        provider_message_id: The id that `send` returned in its receipt.
+        message_id: Our own id, where the provider hands it back.
         identity: Contact point of the person, of the channel's identity kind.
         up_to: A watermark: every message sent to `identity` until this moment.
         detail: The provider's words, for people.
@@ -186,6 +186,7 @@ class DeliveryEvent:
     kind: InteractionKind
     occurred_at: datetime
     provider_message_id: str = ""
+    message_id: str = ""
     identity: str = ""
     up_to: datetime | None = None
     detail: str = ""

@@ -209,7 +209,7 @@ class LineAdapter(HttpAdapter):
             event_id=str(event.get("webhookEventId", "")),
             kind=kind,
             occurred_at=moment(event.get("timestamp"), divide_by=1_000),
-            provider_message_id=message_id,
+            message_id=message_id,
             identity=person,
             attributes=attributes,
         )

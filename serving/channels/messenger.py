@@ -193,7 +193,7 @@ class MessengerAdapter(MetaAdapter):
                 InteractionKind.CLICKED,
                 tapped.get("mid") or f"{person}/{each['timestamp']}",
                 "postback",
-                provider_message_id=marked_message(payload),
+                message_id=marked_message(payload),
                 attributes={"postback": payload},
             )
         elif "message" in each and not each["message"].get("is_echo"):

@@ -424,7 +424,7 @@ class AdapterLaws(ABC):
             for event in events:
                 assert event.provider == scene.adapter.name
                 assert 0 < len(event.event_id) <= 128
-                assert event.provider_message_id or event.identity
+                assert event.provider_message_id or event.message_id or event.identity
                 assert event.occurred_at.tzinfo is not None
 
         self._hold(law)

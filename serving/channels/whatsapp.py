@@ -194,7 +194,8 @@ class WhatsAppAdapter(MetaAdapter):
                     event_id=event_id(status.get("id"), status["status"]),
                     kind=kind,
                     occurred_at=moment(status.get("timestamp")),
-                    provider_message_id=status.get("biz_opaque_callback_data") or str(status.get("id", "")),
+                    provider_message_id=str(status.get("id", "")),
+                    message_id=str(status.get("biz_opaque_callback_data", "")),
                     identity=str(status.get("recipient_id", "")),
                     detail=f"{errors[0].get('code', '')} {errors[0].get('title', '')}".strip(),
                 )

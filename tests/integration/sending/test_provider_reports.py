@@ -230,7 +230,7 @@ def test_a_tap_names_its_message_and_a_reply_its_person(reports):
     assert reports.post("line", LINE.hook(tap, reply)) == 200
     facts = {fact["kind"]: fact for fact in reports.shop.facts() if fact["source"] == "receipt:line"}
     assert facts["clicked"]["decision_id"] == "d0"
-    assert facts["replied"]["decision_id"] is None
+    assert facts["replied"]["decision_id"] == "d0"  # it answers the last message
     assert facts["replied"]["attributes"] == {"text": "Which colours?"}
 
 
