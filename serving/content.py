@@ -6,6 +6,7 @@ message is made and when a click comes back, so an address never travels in a to
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,9 @@ from html import escape, unescape
 from models.domain.campaign import Content
 from models.domain.channel import ContentKind
 from serving.channels.web_address import WEB_ADDRESS
+from serving.content_json import json_body, with_addresses
 
+_MAY_BE_JSON = frozenset({ContentKind.TEMPLATE, ContentKind.CARD})
 _IN_HTML = re.compile(r"""(<a\s(?:[^>]*?\s)?href\s*=\s*)(["'])(https?://.*?)\2""", re.IGNORECASE | re.DOTALL)
 _WHOLE_ADDRESS = re.compile(r"https?://[^\s]+", re.IGNORECASE)
 
@@ -55,4 +58,6 @@ def _replace_links(content_kind: ContentKind, body: str, change: Callable[[str],
         return _IN_HTML.sub(
             lambda found: f"{found[1]}{found[2]}{escape(change(unescape(found[3])))}{found[2]}", body
         )
+    if content_kind in _MAY_BE_JSON and (document := json_body(body)) is not None:
+        return json.dumps(with_addresses(document, change), ensure_ascii=False)
     return WEB_ADDRESS.sub(lambda found: change(found[0]), body)
