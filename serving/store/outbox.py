@@ -458,7 +458,10 @@ def _claim_key(claimed: ClaimedMessage) -> tuple[str, int]:
 
 def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
     """`sent` carries the message's id; the others add their kind, since a dead letter may be sent after all."""
-    claimed = ending.claimed
+    claimed, receipt = ending.claimed, ending.receipt
+    attributes = {"detail": storable(ending.detail)} if ending.detail else {}
+    if receipt is not None and receipt.n_units > 1:
+        attributes["n_units"] = str(receipt.n_units)
     return Interaction(
         source=SOURCE,
         event_id=claimed.message_id if kind is InteractionKind.SENT else f"{claimed.message_id}/{kind}",
@@ -469,5 +472,5 @@ def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
         campaign_id=claimed.campaign_id,
         offer_id=claimed.offer_id,
         decision_id=claimed.decision_id,
-        attributes={"detail": storable(ending.detail)} if ending.detail else {},
+        attributes=attributes,
     )
