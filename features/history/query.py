@@ -140,6 +140,20 @@ def find_customer_id(conn: Connection, kind: IdentityKind, value: str) -> str | 
     return owner
 
 
+def customer_attributes(conn: Connection, customer_id: str) -> dict[str, float | str]:
+    """What is known of one person, number or text by name.
+
+    Raises:
+        NotFoundError: nobody has that id.
+    """
+    found: dict[str, float | str] | None = conn.scalar(
+        select(customers.c.attributes).where(customers.c.customer_id == customer_id)
+    )
+    if found is None:
+        raise NotFoundError("customer_id", customer_id)
+    return found
+
+
 def load_channels(conn: Connection) -> dict[str, Channel]:
     """Every configured channel by name, in order of name."""
     rows = conn.execute(select(channels.c.document).order_by(channels.c.name))

@@ -52,12 +52,14 @@ class Content:
         subject: Subject or title, where the channel has one.
         media_url: Address of an image or video.
         link_url: Where the message leads.
+        locales: The same in other languages, by locale, for example `zh-Hant`.
     """
 
     body: str
     subject: str = ""
     media_url: str | None = None
     link_url: str | None = None
+    locales: Mapping[str, Content] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +223,7 @@ class Campaign:
         mode: How far the optimiser is let in.
         canary_share: Share of the treatment arm that the optimiser gets in canary mode.
         simulated: Whether customers and outcomes come from a simulator.
+        fields: What content may say of a customer: the attribute's name, and what to say where it is unknown.
         follow_ups: What comes after silence, an answer or an event.
         most_follow_ups: Most decisions that follow the first one in a conversation.
     """
@@ -249,6 +252,7 @@ class Campaign:
     mode: Mode = Mode.LIVE
     canary_share: float = 0.1
     simulated: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
     follow_ups: tuple[FollowUpRule, ...] = ()
     most_follow_ups: int = 1
 
