@@ -82,6 +82,15 @@ def check_templates(campaign: Campaign) -> None:
                     )
 
 
+def template_errors(campaign: Campaign) -> list[InvalidInputError]:
+    """What `check_templates` would raise; for callers that tell everything at once."""
+    try:
+        check_templates(campaign)
+    except InvalidInputError as exc:
+        return [exc]
+    return []
+
+
 def render(kind: ContentKind, content: Content, values: Mapping[str, str]) -> Content:
     """The content for one customer.
 
