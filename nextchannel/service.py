@@ -44,6 +44,8 @@ def service_config(settings: Settings) -> ServiceConfig:
         rates=settings.rates,
         send_concurrency=settings.send_concurrency,
         deadline_ms=settings.deadline_ms,
+        most_under_way=settings.most_under_way,
+        answer_within_ms=settings.answer_within_ms,
         currency=Currency(settings.currency, settings.currency_digits),
     )
 

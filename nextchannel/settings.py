@@ -76,6 +76,16 @@ class Settings(BaseSettings):
         gt=0,
         description="How long a decision waits for features before it does without; longer for a batch.",
     )
+    most_under_way: int = Field(
+        default=128,
+        ge=1,
+        description="How many single decisions may be under way; one more is answered 429.",
+    )
+    answer_within_ms: float = Field(
+        default=5_000.0,
+        gt=0,
+        description="How long a caller waits for a decision to be recorded before it is answered 503.",
+    )
     send: bool = Field(default=True, description="Whether this process also sends messages.")
     smtp_host: str = Field(default="127.0.0.1", description="Mail server.")
     smtp_port: int = Field(default=1025, ge=1, le=65535, description="Port of the mail server.")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
 from models.domain.campaign import Campaign, PolicyName
@@ -68,16 +68,12 @@ def to_decision(
     """
     campaign = setting.campaign
     chosen = int(choices.action[row])
-    action = _action(choices, row, chosen, campaign)
-    expected = _expected(choices, row, chosen, setting)
+    action = action_of(choices, row, chosen, campaign)
+    expected = expected_of(choices, row, chosen, setting)
     candidates = np.flatnonzero(choices.mask[row])
     alternatives = _alternatives(choices, row, candidates, chosen, setting)
     exclusions = choices.eligibility[row].exclusions(campaign)
-    policy = choices.policies[row]
-    name = HOLDOUT_POLICY if policy is None else policy.name
-    version = "1" if policy is None else policy.version
-    if name in LEARNED and setting.model_version is not None:
-        version = setting.model_version
+    name, version = version_of(choices.policies[row], setting.model_version)
     propensity = float(choices.propensity[row])
     return Decision(
         decision_id=decision_id,
@@ -115,7 +111,17 @@ def to_decision(
     )
 
 
-def _action(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
+def version_of(policy: Policy | None, model_version: str | None) -> tuple[str, str]:
+    """Name and version of the policy that chose; None is the holdout's, which never contacts anybody."""
+    if policy is None:
+        return HOLDOUT_POLICY, "1"
+    if policy.name in LEARNED and model_version is not None:
+        return policy.name, model_version
+    return policy.name, policy.version
+
+
+def action_of(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
+    """The action of an index of the grid; None is no contact."""
     axes = choices.grid.unravel(index)
     if axes is None:
         return None
@@ -130,7 +136,8 @@ def _action(choices: Choices, row: int, index: int, campaign: Campaign) -> Actio
     )
 
 
-def _expected(choices: Choices, row: int, index: int, setting: Setting) -> Expected:
+def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Expected:
+    """What the action of that index is expected to do."""
     axes = choices.grid.unravel(index)
     predictions = choices.predictions
     cost = 0.0
@@ -176,18 +183,18 @@ def _alternatives(
     else:  # without predictions: the likelier first, the rest in the order of the grid
         rank = -choices.probabilities[row, candidates]
     found: list[Alternative] = []
-    seen: set[tuple[int, int] | None] = set()
+    seen: set[int] = set()
+    n_slots = len(choices.grid.slots)
     for index in candidates[np.argsort(rank, kind="stable")].tolist():
-        axes = choices.grid.unravel(index)
-        pair = None if axes is None else axes[:2]
+        pair = index // n_slots  # of offer and channel; no contact is the last
         if index == chosen or pair in seen:
             continue
         seen.add(pair)
         found.append(
             Alternative(
-                action=_action(choices, row, index, setting.campaign),
+                action=action_of(choices, row, index, setting.campaign),
                 propensity=float(choices.probabilities[row, index]),
-                expected=_expected(choices, row, index, setting),
+                expected=expected_of(choices, row, index, setting),
             )
         )
         if len(found) == MOST_ALTERNATIVES:

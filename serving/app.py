@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,13 +13,18 @@ from fastapi.staticfiles import StaticFiles
 from serving import problems
 from serving.dashboard.calls import call_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
+from serving.idempotency import IdempotencyMiddleware
 from serving.routes.campaigns import campaign_routes
+from serving.routes.channels import channel_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
+from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.listing import listing_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.report import report_routes
+from serving.routes.simulate import simulation_routes
 from serving.routes.tracking import tracking_router
 from serving.service import Service
 
@@ -29,9 +35,13 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await service.in_thread(service.start)
+        # What is loaded by now stays: the collector need not go through all of it again and again.
+        gc.collect()
+        gc.freeze()
         try:
             yield
         finally:
+            gc.unfreeze()
             service.stop()
 
     app = FastAPI(
@@ -41,10 +51,16 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    # Added first, so that whatever checks keys and limits stands before it.
+    app.add_middleware(IdempotencyMiddleware, service=service)
     for router in (
         decision_routes(service),
+        handover_routes(service),
+        listing_routes(service),
+        simulation_routes(service),
         interaction_routes(service),
         campaign_routes(service),
+        channel_routes(service),
         report_routes(service),
         health_routes(service),
         receipt_routes(service),

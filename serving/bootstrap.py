@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from features.history.engine import connect, migrate
 from features.history.query import load_channels, seed_channels
 from models.domain.errors import NotFoundError
+from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
 from serving.decide import Decider
@@ -25,8 +26,10 @@ from serving.money import Currency
 from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
-from serving.service import Service, utc_now
+from serving.service import MOST_UNDER_WAY, Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
+from serving.store.handover import expire_held
+from serving.store.idempotency import forget_expired
 from serving.store.rates import Rate
 from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter, DeliveryEvent
 
+# How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
+_EXPIRY_SECONDS = 30.0
+_CLEANING_SECONDS = 3_600.0
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
 
 
@@ -59,6 +65,8 @@ class ServiceConfig:
         send_concurrency: Most messages under way.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
+        most_under_way: Single decisions under way at the same time; one more gets 429.
+        answer_within_ms: How long a caller waits for a decision; then it gets 503.
         n_threads: Requests that wait for the database at the same time.
         title: Name of the service on its pages.
         currency: How money is written.
@@ -82,6 +90,8 @@ class ServiceConfig:
     rates: Mapping[str, float] = field(default_factory=dict)
     send_concurrency: int = 64
     deadline_ms: float = 200.0
+    most_under_way: int = MOST_UNDER_WAY
+    answer_within_ms: float = 5_000.0
     n_threads: int = 10
     title: str = "nextchannel"
     currency: Currency = field(default_factory=Currency)
@@ -120,11 +130,15 @@ def build(config: ServiceConfig) -> Service:
         decider=decider,
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
+        admission=Admission(config.most_under_way),
+        answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
+            Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
+            Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
         ),
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
         if config.run_dispatcher

@@ -417,6 +417,8 @@ class Dispatcher:
                 account.breaker.failed(clock())
             else:
                 _log.exception("message %s: the adapter %s failed", claimed.message_id, adapter.name)
+                if not parks:
+                    return self._again(claimed, clock(), repr(exc))
             words = str(exc) or f"no answer within {settings.send_timeout_seconds} s"
             if parks or claimed.attempts >= settings.max_attempts:
                 return unknown(claimed, clock(), words)

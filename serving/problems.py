@@ -20,9 +20,14 @@ from starlette.exceptions import HTTPException
 from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
+    InProgressError,
     InvalidInputError,
+    InvalidInputsError,
+    KeyReusedError,
     NextchannelError,
     NotFoundError,
+    OverloadedError,
+    StateError,
     StoreUnavailableError,
 )
 
@@ -72,8 +77,21 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
         case InvalidInputError():
             status, kind, title = 422, "invalid-input", "A value breaks its bound"
             errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+        case InvalidInputsError():
+            status, kind, title = 422, "invalid-input", "Values break their bounds"
+            errors = [
+                FieldError(field=one.field, value=shown(one.value), bound=one.bound) for one in error.findings
+            ]
+        case KeyReusedError():
+            status, kind, title = 409, "idempotency-key-reused", "The key belongs to another request"
+        case InProgressError():
+            status, kind, title = 409, "request-in-progress", "The same request is being executed"
+        case StateError():
+            status, kind, title = 409, "state", "States only go forward"
         case ConflictError():
             status, kind, title = 409, "conflict", "The request contradicts what is recorded"
+        case OverloadedError():
+            status, kind, title = 429, "overloaded", "The service has as much to do as it can; try again"
         case StoreUnavailableError():
             status, kind, title = 503, "store-unavailable", "The database cannot be reached; try again"
         case _:
@@ -100,7 +118,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(_invalid_request(error.errors(), request.url.path))
+        return respond(invalid_request(error.errors(), request.url.path))
 
     @app.exception_handler(HTTPException)
     async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
@@ -133,8 +151,8 @@ def install(app: FastAPI) -> None:
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that carries a problem document."""
     headers = headers or {}
-    if problem.status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if problem.status in (429, 503) or problem.type == "/problems/request-in-progress":
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,
@@ -154,7 +172,7 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
+def invalid_request(errors: Sequence[Any], instance: str) -> Problem:
     """From pydantic's list of errors; the field's path loses the leading `body`, `query` or `path`."""
     found = [
         FieldError(

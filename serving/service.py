@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
+from models.domain.decision import Decision
+from models.domain.errors import NextchannelError, StoreUnavailableError
+from serving.admission import Admission
 from serving.background import Repeating
-from serving.decide import Decider
+from serving.decide import Answer, Decider, DecisionRequest
 from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.snapshot import Snapshots
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from serving.channels.contract import ChannelAdapter
 
 T = TypeVar("T")
+
+MOST_UNDER_WAY = 128
+MOST_BATCHES = 4
 
 
 class Sender(Protocol):
@@ -53,6 +59,9 @@ class Service:
         sender: None where another process sends.
         adapters: By channel; here they read what providers report.
         clock: Gives `now`.
+        admission: Of single decisions.
+        batches: Of batches.
+        answer_within_seconds: How long a caller waits for a decision before it is told to come again.
     """
 
     title: str
@@ -68,6 +77,43 @@ class Service:
     sender: Sender | None = None
     adapters: Mapping[str, ChannelAdapter] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=utc_now)
+    admission: Admission = field(default_factory=lambda: Admission(MOST_UNDER_WAY))
+    batches: Admission = field(default_factory=lambda: Admission(MOST_BATCHES))
+    answer_within_seconds: float = 5.0
+
+    async def decide(self, request: DecisionRequest) -> Decision:
+        """Decide for one customer, without holding up the event loop.
+
+        Raises:
+            NotFoundError: the customer, identity or campaign is unknown.
+            CampaignExpiredError: the campaign's send window has closed.
+            ConflictError: `decision_id` names another customer's or campaign's decision.
+            OverloadedError: too many requests are under way.
+            StoreUnavailableError: the database cannot be reached or is late; nothing is acknowledged.
+        """
+        with self.admission.admitted():
+            submitted = self.decider.submit([request], self.clock())
+            try:
+                async with asyncio.timeout(self.answer_within_seconds):
+                    (answer,) = await asyncio.wrap_future(submitted)
+            except TimeoutError:
+                # Leaving the wait has cancelled what was not begun; what was begun may still be recorded.
+                raise StoreUnavailableError(
+                    f"the decision was not recorded within {self.answer_within_seconds:g} s"
+                ) from None
+        if isinstance(answer, NextchannelError):
+            raise answer
+        return answer
+
+    async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[Answer]:
+        """Decide for many customers; each has its own decision or its own error.
+
+        Raises:
+            OverloadedError: too many batches are under way.
+            StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
+        """
+        with self.batches.admitted():
+            return await self.in_thread(lambda: self.decider.decide_many(requests, self.clock()))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work without holding up the event loop."""

@@ -195,11 +195,12 @@ class Snapshots:
 
 
 def _fingerprint(conn: Connection) -> tuple[object, ...]:
-    """Differs whenever a campaign version or a channel was written: they are never rewritten in place."""
+    """Differs whenever a campaign version or a channel was written, whatever the clock of who wrote it says.
+
+    Campaign versions are only added; a channel is rewritten in place, with a new moment.
+    """
     versions = conn.execute(
         select(func.count(), func.max(campaigns.c.created_at)).select_from(campaigns)
     ).one()
-    configured = conn.execute(
-        select(func.count(), func.max(channels.c.updated_at)).select_from(channels)
-    ).one()
-    return (*versions, *configured)
+    configured = conn.execute(select(channels.c.name, channels.c.updated_at).order_by(channels.c.name))
+    return (*versions, *map(tuple, configured))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -59,11 +60,14 @@ class UtcMoment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database, in UTC."""
-        if value is None:
-            return None
-        if isinstance(value, datetime):
-            return value.astimezone(UTC)
-        return _EPOCH + timedelta(microseconds=value)
+        return None if value is None else moment_from(value)
+
+
+def moment_from(stored: datetime | int) -> datetime:
+    """A moment as the driver gives it, in UTC."""
+    if isinstance(stored, datetime):
+        return stored.astimezone(UTC)
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 Document = JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -179,6 +183,7 @@ decisions = Table(
     Column("parent_id", String(64)),
     Index(None, "customer_id", "decided_at"),
     Index(None, "campaign_id", "decided_at"),
+    Index(None, "decided_at", "decision_id"),
 )
 
 resource_usage = Table(
@@ -318,4 +323,20 @@ rewards = Table(
     Column("cost_minor", Float(53), nullable=False),
     Column("final", Boolean, nullable=False),
     Column("as_of", UtcMoment, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", String(64), primary_key=True, comment="digest of the credential; empty without one"),
+    Column("idempotency_key", String(255), primary_key=True),
+    Column("request", String(64), nullable=False, comment="digest of method, path and body"),
+    Column("execution", String(36), nullable=False, comment="decision ids of the request derive from it"),
+    Column("fencing_token", BigInteger, nullable=False, comment="grows with every claim"),
+    Column("lease_until", UtcMoment, comment="null once there is an answer"),
+    Column("decision_id", String(64), comment="the decision that is the answer"),
+    Column("status", Integer, comment="of the HTTP answer"),
+    Column("content_type", String(128)),
+    Column("answer", LargeBinary, comment="its body, compressed by zlib"),
+    Column("expires_at", UtcMoment, nullable=False, index=True),
 )

@@ -52,12 +52,14 @@ class Content:
         subject: Subject or title, where the channel has one.
         media_url: Address of an image or video.
         link_url: Where the message leads.
+        locales: The same in other languages, by locale, for example `zh-Hant`.
     """
 
     body: str
     subject: str = ""
     media_url: str | None = None
     link_url: str | None = None
+    locales: Mapping[str, Content] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,9 @@ class SendWindow:
                 moment.isoformat(),
                 "must carry a time zone",
             )
+        comparable = self.starts_at.tzinfo is not None and self.ends_at.tzinfo is not None
         require(
-            self.starts_at < self.ends_at,
+            not comparable or self.starts_at < self.ends_at,
             "send_window.ends_at",
             self.ends_at.isoformat(),
             f"must be after starts_at {self.starts_at.isoformat()}",
@@ -145,6 +148,16 @@ class QuietHours:
     start: time = time(21)
     end: time = time(8)
     message_classes: frozenset[MessageClass] = _MARKETING
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            moment: time = getattr(self, name)
+            require(
+                moment.tzinfo is None,
+                f"quiet_hours.{name}",
+                moment.isoformat(),
+                "must be a local time, without a zone",
+            )
 
     def cover(self, local: time) -> bool:
         """Whether that local time of day is quiet."""
@@ -221,6 +234,7 @@ class Campaign:
         mode: How far the optimiser is let in.
         canary_share: Share of the treatment arm that the optimiser gets in canary mode.
         simulated: Whether customers and outcomes come from a simulator.
+        fields: What content may say of a customer: the attribute's name, and what to say where it is unknown.
         follow_ups: What comes after silence, an answer or an event.
         most_follow_ups: Most decisions that follow the first one in a conversation.
     """
@@ -249,6 +263,7 @@ class Campaign:
     mode: Mode = Mode.LIVE
     canary_share: float = 0.1
     simulated: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
     follow_ups: tuple[FollowUpRule, ...] = ()
     most_follow_ups: int = 1
 
@@ -256,8 +271,15 @@ class Campaign:
         require(bool(self.campaign_id), "campaign_id", self.campaign_id, "must not be empty")
         require(self.version >= 1, "version", self.version, "must be >= 1")
         require(bool(self.slots), "slots", self.slots, "must name at least one local time of day")
+        local = all(slot.tzinfo is None for slot in self.slots)
         require(
-            all(a < b for a, b in zip(self.slots, self.slots[1:], strict=False)),
+            local,
+            "slots",
+            [slot.isoformat() for slot in self.slots],
+            "must be local times, without a zone",
+        )
+        require(
+            not local or all(a < b for a, b in zip(self.slots, self.slots[1:], strict=False)),
             "slots",
             [slot.isoformat() for slot in self.slots],
             "must be ascending and without repeats",

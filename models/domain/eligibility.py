@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         budget_left_minor: Of the campaign; None for no limit.
         capacity_left: Messages left today by channel; absent for no limit.
-        channels_down: Channels that are switched off or failing.
+        channels_down: Channels that are failing, beside those that are switched off.
         channels_used: Channels that the conversation has used, and does not use again.
         offers: The only offers asked for; None for all.
         at_once: Whether what goes out goes out now, where the hour is not quiet and the send window is open.
@@ -132,20 +132,101 @@ def eligible(
     """
     require_open(campaign, now)
     named = [channels[name] for name in campaign.channels]
+    outline = outline_of(campaign, named)
     capped = _Capped.of(campaign, customer, now)
-    send_at, slot = send_times(campaign, customer.time_zone, now, limits)
+    slots = outline.slots_in(customer.time_zone, now, limits)
     return Eligibility(
         channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
-        slot=slot,
-        offer_channel=tuple(
-            tuple(offer_reason(offer, channel, limits) for channel in named) for offer in campaign.offers
-        ),
-        only_in_window=tuple(
-            tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers
-        ),
-        window_closed=tuple(_window_closed(channel, customer, send_at) for channel in named),
-        send_at=send_at,
+        slot=slots.reasons,
+        offer_channel=outline.offers_under(limits),
+        only_in_window=outline.only_in_window,
+        window_closed=tuple(_window_closed(channel, customer, slots.send_at) for channel in named),
+        send_at=slots.send_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSlots:
+    """When a campaign's slots fall in a time zone, and why nothing goes out then.
+
+    Attributes:
+        as_of: From this moment on,
+        until: and up to this one, every slot's next moment is the same.
+    """
+
+    as_of: datetime
+    until: datetime
+    send_at: tuple[datetime, ...]
+    reasons: tuple[ReasonCode | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """What the verdicts on all customers of a campaign have in common; see `Eligibility` for the tables.
+
+    Attributes:
+        named: The campaign's channels.
+    """
+
+    campaign: Campaign
+    named: tuple[Channel, ...]
+    offer_channel: tuple[tuple[ReasonCode | None, ...], ...]
+    only_in_window: tuple[tuple[bool, ...], ...]
+    _zones: dict[str, ZoneSlots] = field(default_factory=dict)
+
+    def offers_under(self, limits: Limits) -> tuple[tuple[ReasonCode | None, ...], ...]:
+        """Why an offer does not go out on a channel, where only some offers are asked for."""
+        if limits.offers is None:
+            return self.offer_channel
+        return tuple(
+            reasons if offer.offer_id in limits.offers else (ReasonCode.OFFER_NOT_ASKED,) * len(reasons)
+            for offer, reasons in zip(self.campaign.offers, self.offer_channel, strict=True)
+        )
+
+    def slots_in(self, time_zone: str, now: datetime, limits: Limits = NO_LIMITS) -> ZoneSlots:
+        """The slots of a time zone; worked out again only when one of them has passed.
+
+        At once stands for the slot that struck last: it goes out now, and no other does.
+        """
+        slots = self._usual_slots_in(time_zone, now)
+        if not limits.at_once or slot_reasons(self.campaign, time_zone, (now,)) != (None,):
+            return slots
+        current = slots.send_at.index(max(slots.send_at))
+        return ZoneSlots(
+            now,
+            now,
+            tuple(now if slot == current else moment for slot, moment in enumerate(slots.send_at)),
+            tuple(None if slot == current else ReasonCode.NOT_AT_ONCE for slot in range(len(slots.send_at))),
+        )
+
+    def _usual_slots_in(self, time_zone: str, now: datetime) -> ZoneSlots:
+        known = self._zones.get(time_zone)
+        if known is None or not known.as_of <= now <= known.until:
+            send_at = next_send_times(self.campaign.slots, time_zone, now)
+            reasons = slot_reasons(self.campaign, time_zone, send_at)
+            known = self._zones[time_zone] = ZoneSlots(now, min(send_at), send_at, reasons)
+        return known
+
+
+_OUTLINES: dict[int, Outline] = {}
+_OUTLINES_KEPT = 64
+
+
+def outline_of(campaign: Campaign, named: Sequence[Channel]) -> Outline:
+    """The campaign's outline on these channels; the last ones are remembered."""
+    known = _OUTLINES.get(id(campaign))
+    if known is not None and known.campaign is campaign and known.named == tuple(named):
+        return known
+    made = Outline(
+        campaign,
+        tuple(named),
+        tuple(tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers),
+        tuple(tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers),
+    )
+    if len(_OUTLINES) >= _OUTLINES_KEPT:
+        _OUTLINES.clear()
+    _OUTLINES[id(campaign)] = made
+    return made
 
 
 def require_open(campaign: Campaign, now: datetime) -> None:
@@ -206,13 +287,6 @@ def _window_closed(channel: Channel, customer: Customer, moments: tuple[datetime
     return tuple(moment >= closes_at for moment in moments)
 
 
-def offer_reason(offer: Offer, channel: Channel, limits: Limits) -> ReasonCode | None:
-    """Why the offer does not go out on the channel, whatever the provider window; None where it may."""
-    if limits.offers is not None and offer.offer_id not in limits.offers:
-        return ReasonCode.OFFER_NOT_ASKED
-    return content_reason(offer, channel)
-
-
 def content_reason(offer: Offer, channel: Channel) -> ReasonCode | None:
     """Why the channel takes no content of the offer, even inside its provider window; None where it takes some."""
     carried = [kind for kind in offer.content if kind in channel.content_kinds]
@@ -227,24 +301,6 @@ def only_in_window(offer: Offer, channel: Channel) -> bool:
     """Whether the channel has a provider window, outside which no content of the offer goes out."""
     return channel.provider_window_seconds is not None and not any(
         channel.takes(kind, content.body, in_window=False) for kind, content in offer.content.items()
-    )
-
-
-def send_times(
-    campaign: Campaign, time_zone: str, now: datetime, limits: Limits = NO_LIMITS
-) -> tuple[tuple[datetime, ...], tuple[ReasonCode | None, ...]]:
-    """When each slot comes round next for customers of a time zone, and why nothing goes out then, one a slot.
-
-    At once stands for the slot that struck last: it goes out now, and no other does.
-    """
-    send_at = next_send_times(campaign.slots, time_zone, now)
-    reasons = slot_reasons(campaign, time_zone, send_at)
-    if not limits.at_once or slot_reasons(campaign, time_zone, (now,)) != (None,):
-        return send_at, reasons
-    current = max(range(len(send_at)), key=lambda slot: send_at[slot])
-    return (
-        tuple(now if slot == current else moment for slot, moment in enumerate(send_at)),
-        tuple(None if slot == current else ReasonCode.NOT_AT_ONCE for slot in range(len(send_at))),
     )
 
 
@@ -278,7 +334,7 @@ def _channel_reason(
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    if channel.name in limits.channels_down:
+    if not channel.enabled or channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
     if channel.name in limits.channels_used:
         return ReasonCode.CHANNEL_USED

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     )
 
 
-class _Provider(ConsoleAdapter):
+class CountingProvider(ConsoleAdapter):
     """Counts what it takes by customer; `during` runs while it takes a message."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class _Stage:
             follow_ups=(FollowUpRule(on=Trigger.UNOPENED, after_seconds=3 * 3600),),
         )
         self.service = self.market.service()
-        self.provider = _Provider()
+        self.provider = CountingProvider()
         self.first: dict[str, Decision] = {}
         for start in range(0, n_customers, _BATCH):
             requests = [
@@ -117,7 +117,7 @@ class _Stage:
             adapters = dict.fromkeys(load_channels(conn), self.provider)
         if "concurrency" in settings:
             settings["concurrency_per_account"] = settings["concurrency"]
-        return Dispatcher(self.market.engine, adapters, _Links(), DispatchSettings(**settings), Random(1))
+        return Dispatcher(self.market.engine, adapters, PlainLinks(), DispatchSettings(**settings), Random(1))
 
     def read(self, customer_id: str, now: datetime) -> bool:
         """The customer opens the first message; whether the fallback was under way when that was committed."""
@@ -140,7 +140,7 @@ class _Stage:
         return any(status in ("claimed", "sent") for status in statuses)
 
 
-class _Links:
+class PlainLinks:
     def pixel(self, message_id: str) -> str:
         return f"https://news.example/o/{message_id}"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from uuid import uuid4
 
-from sqlalchemy import Engine, create_engine, func, make_url, select, text
+from sqlalchemy import Engine, NullPool, create_engine, func, make_url, select, text
 
 from features.history.engine import connect, migrate, read_only
 from features.history.tables import outbox
@@ -69,7 +69,7 @@ def _database(database: str) -> Iterator[str]:
         return
     server = os.environ.get("NEXTCHANNEL_TEST_POSTGRES", SERVER) if database == "postgresql" else database
     name = f"nextchannel_chaos_{uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with admin.connect() as conn:
         conn.execute(text(f"CREATE DATABASE {name}"))
     try:

