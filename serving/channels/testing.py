@@ -36,6 +36,7 @@ from serving.channels.contract import (
 )
 
 _INJECTED = "X-Injected: yes"
+_LINE_BREAKS = ("\r\n", "\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\x00\r\n")
 _NAMESPACE = UUID(int=0)
 _N_ALTERED = 1_000
 
@@ -376,25 +377,27 @@ class AdapterLaws(ABC):
 
         self._hold(law)
 
-    @pytest.mark.parametrize("line_break", ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\x00\r\n"])
     @pytest.mark.parametrize("part", ["subject", "recipient"])
-    def test_line_breaks_cannot_begin_a_header(self, part: str, line_break: str) -> None:
+    def test_line_breaks_cannot_begin_a_header(self, part: str) -> None:
         """They are taken out, or the message is refused."""
 
         async def law(scene: Scene) -> None:
-            message = scene.message
-            bad = f"{line_break}{_INJECTED}{line_break}{line_break}<p>injected</p>"
-            if part == "subject":
-                content = replace(message.content, subject=message.content.subject + bad)
-                message = replace(message, content=content)
-            else:
-                message = replace(message, recipient=message.recipient + bad)
-            try:
-                await scene.adapter.send(message)
-            except FinalRefusalError:
-                assert scene.wire.accepted() == []
-            for taken in scene.wire.accepted():
-                assert not any(line.startswith(_INJECTED.encode()) for line in taken.splitlines())
+            for number, line_break in enumerate(_LINE_BREAKS):
+                bad = f"{line_break}{_INJECTED}{line_break}{line_break}<p>injected</p>"
+                message = replace(scene.message, message_id=str(uuid5(_NAMESPACE, f"break-{number}")))
+                if part == "subject":
+                    content = replace(message.content, subject=message.content.subject + bad)
+                    message = replace(message, content=content)
+                else:
+                    message = replace(message, recipient=message.recipient + bad)
+                before = len(scene.wire.accepted())
+                try:
+                    await scene.adapter.send(message)
+                except FinalRefusalError:
+                    assert len(scene.wire.accepted()) == before
+                for taken in scene.wire.accepted()[before:]:
+                    lines = taken.splitlines()
+                    assert not any(line.startswith(_INJECTED.encode()) for line in lines), repr(line_break)
 
         self._hold(law)
 
