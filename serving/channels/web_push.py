@@ -2,19 +2,21 @@
 
 The identity is the browser's subscription, the JSON that `PushSubscription.toJSON()` gives. Its address comes from
 outside, so only public servers are called. A repeated message replaces the pending one (`Topic`). Push services report
-nothing afterwards: the service worker fetches `opened_url` when the message is looked at, and leads to `link`, which
-counts the click.
+nothing afterwards: the service worker posts `receipt` to `receipt_url` when the message has arrived, fetches
+`opened_url` when it is looked at, and leads to `link`, which counts the click.
 """
 
 from __future__ import annotations
 
 import asyncio
 import binascii
+import hmac
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -31,14 +33,16 @@ from serving.channels.adapter_settings import HttpSettings, read_settings
 from serving.channels.contract import (
     AdapterContext,
     Capabilities,
+    DeliveryEvent,
     FinalRefusalError,
+    ForgedEventsError,
     Idempotency,
     Limit,
     Links,
 )
 from serving.channels.http import HttpAdapter, exchange, http_client, refusal
 from serving.channels.public_addresses import PublicOnlyTransport
-from serving.channels.webhooks import Clock, utc_now
+from serving.channels.webhooks import Clock, require_equal, utc_now
 
 # RFC 8291 section 4: what fits into the 4,096 bytes that every push service takes.
 _LONGEST_PAYLOAD = 3_993
@@ -76,7 +80,7 @@ class WebPushAdapter(HttpAdapter):
     name = "web_push"
     capabilities = Capabilities(
         content_kinds=frozenset({ContentKind.TEXT}),
-        receipts=frozenset({InteractionKind.OPENED, InteractionKind.CLICKED}),
+        receipts=frozenset({InteractionKind.DELIVERED, InteractionKind.OPENED, InteractionKind.CLICKED}),
         idempotency=Idempotency.NONE,
         limits=(
             Limit(
@@ -93,6 +97,7 @@ class WebPushAdapter(HttpAdapter):
         self,
         settings: WebPushSettings,
         links: Links,
+        webhook_url: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = utc_now,
     ) -> None:
@@ -105,12 +110,15 @@ class WebPushAdapter(HttpAdapter):
             raise InvalidInputError("web_push.private_key", "...", bound) from exc
         self._settings = settings
         self._links = links
+        self._webhook_url = webhook_url
+        self._receipt_key = sha256(f"receipts/{settings.private_key}".encode()).digest()
         self._clock = clock
 
     @classmethod
     def build(cls, context: AdapterContext, transport: httpx.AsyncBaseTransport | None = None) -> Self:
         """`transport` stands in for the network, and for the refusal of private addresses."""
-        return cls(read_settings(WebPushSettings, cls.name, context.settings), context.links, transport)
+        settings = read_settings(WebPushSettings, cls.name, context.settings)
+        return cls(settings, context.links, context.webhook_url, transport)
 
     async def send(self, message: Message) -> Receipt:
         """Send to one browser; see the contract for what it raises."""
@@ -134,6 +142,27 @@ class WebPushAdapter(HttpAdapter):
             detail=response.headers.get("location", "")[:200],
         )
 
+    def parse_events(self, body: bytes, headers: Mapping[str, str]) -> Sequence[DeliveryEvent]:  # noqa: ARG002
+        """The receipt that a service worker posts as it got it."""
+        message_id, _, _ = body.decode(errors="replace").partition(".")
+        require_equal(self._receipt(message_id), body.decode(errors="replace"))
+        try:
+            UUID(message_id)
+        except ValueError as exc:
+            raise ForgedEventsError("the receipt names no message") from exc
+        return [
+            DeliveryEvent(
+                provider=self.name,
+                event_id=f"{message_id}/delivered",
+                kind=InteractionKind.DELIVERED,
+                occurred_at=self._clock(),
+                message_id=message_id,
+            )
+        ]
+
+    def _receipt(self, message_id: str) -> str:
+        return f"{message_id}.{hmac.digest(self._receipt_key, message_id.encode(), 'sha256').hex()}"
+
     def _said(self, message: Message) -> dict[str, str]:
         """What the service worker gets."""
         content = message.content
@@ -145,6 +174,9 @@ class WebPushAdapter(HttpAdapter):
         }
         if content.link_url:
             said["link"] = content.link_url
+        if self._webhook_url:
+            said["receipt_url"] = self._webhook_url
+            said["receipt"] = self._receipt(message.message_id)
         return said
 
     def _sealed(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from models.domain.channel import DEFAULT_CHANNELS
+from models.domain.interaction import InteractionKind
 from serving.calls import FACTS
 from serving.channels.contract import Idempotency, SendsBatches
 from serving.channels.reference import capability_table
@@ -62,3 +64,17 @@ def test_the_capabilities_of_every_adapter_agree_with_what_it_offers():
         for limit in can.limits:
             assert limit.source.startswith("https://"), name
             assert limit.kind is None or limit.kind in can.content_kinds, name
+
+
+def test_a_channel_is_said_to_report_only_what_its_adapters_report():
+    # Failures are written by the outbox, for every channel.
+    served = {
+        "push": ("fcm", "apns"),
+        "sms": ("twilio", "smpp"),
+    }
+    for channel in DEFAULT_CHANNELS:
+        for name in served.get(channel.name, (channel.name,)):
+            if name == "email":
+                continue  # bounces and complaints come by mail, not by the adapter
+            missing = channel.receipts - load(name).capabilities.receipts - {InteractionKind.FAILED}
+            assert not missing, (channel.name, name, missing)

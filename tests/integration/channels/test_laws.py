@@ -316,7 +316,9 @@ class TestWebPush(WithKeys):
             recipient=browser.subscription,
             content=LINKED,
         )
-        return Scene(adapter=adapter, wire=wire, message=message)
+        assert isinstance(adapter, WebPushAdapter)
+        receipt = SignedEvents(body=adapter._receipt(message.message_id).encode(), signature="")
+        return Scene(adapter=adapter, wire=wire, message=message, events=receipt)
 
 
 class Receiver(HttpWire):

@@ -21,6 +21,7 @@ import pytest
 from models.domain.campaign import Content
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
+from models.domain.interaction import InteractionKind
 from serving.channels.apns import ApnsAdapter, ApnsSettings
 from serving.channels.contract import AdapterContext, FinalRefusalError, RetryLaterError
 from serving.channels.fcm import FcmAdapter, FcmSettings
@@ -221,7 +222,7 @@ class TestApns:
 class TestWebPush:
     def opened(self, keys, wire: PushService) -> WebPushAdapter:
         settings = WebPushSettings(private_key=keys["vapid_text"], subject="mailto:ops@shop.example")
-        return WebPushAdapter(settings, ExampleLinks(), wire)
+        return WebPushAdapter(settings, ExampleLinks(), "https://news.example/v1/receipts/web_push", wire)
 
     def test_the_browser_alone_can_read_it_and_a_repeat_replaces_the_first(self, keys):
         browser = Browser()
@@ -234,12 +235,16 @@ class TestWebPush:
 
         asyncio.run(play())
         own = message("x").message_id
-        assert json.loads(wire.opened[0]) == {
+        said = json.loads(wire.opened[0])
+        (event,) = self.opened(keys, wire).parse_events(said.pop("receipt").encode(), {})
+        assert (event.kind, event.message_id) == (InteractionKind.DELIVERED, own)
+        assert said == {
             "message_id": own,
             "title": "Spring",
             "body": "Ten tulips",
             "opened_url": f"https://links.example/t/o/{own}.gif",
             "link": "https://t.example/c/1",
+            "receipt_url": "https://news.example/v1/receipts/web_push",
         }
         assert b"tulips" not in wire.taken[0].content
         assert wire.taken[0].content != wire.taken[1].content
