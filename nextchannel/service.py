@@ -35,6 +35,7 @@ def service_config(settings: Settings) -> ServiceConfig:
                 "username": settings.smtp_username,
                 "password": settings.smtp_password,
                 "tls": settings.smtp_tls,
+                "return_path": settings.return_path,
             }
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
