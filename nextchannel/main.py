@@ -7,7 +7,7 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, import_, models, outbox
+from nextchannel.commands import bounces, campaign, channels, import_, models, outbox
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
@@ -28,6 +28,7 @@ cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(outbox.app, name="outbox")
+cli.add_typer(bounces.app, name="bounces")
 cli.add_typer(import_.app, name="import")
 cli.command()(materialize)
 cli.command()(train)

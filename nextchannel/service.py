@@ -36,6 +36,7 @@ def service_config(settings: Settings) -> ServiceConfig:
                 "username": settings.smtp_username,
                 "password": settings.smtp_password,
                 "tls": settings.smtp_tls,
+                "return_path": settings.return_path,
                 **settings.adapter_settings.get("email", {}),
             },
         },

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     sender: str = Field(
         default="nextchannel <offers@localhost.localdomain>", description="From address of e-mail."
     )
+    return_path: str = Field(
+        default="",
+        description="Where bounces go, for example `bounces@news.example.com`; empty: to `sender`, unread.",
+    )
     adapters: dict[str, str] = Field(
         default_factory=lambda: {"email": "email"},
         description="Adapter by channel, as JSON; a channel that is not named uses `console`.",
@@ -118,9 +122,9 @@ class Settings(BaseSettings):
         description="Most messages a second by adapter, as JSON, over all senders; not named: no limit.",
     )
     send_concurrency: int = Field(
-        default=32,
+        default=64,
         ge=1,
-        description="Most messages that a sender has under way; half of them with one provider.",
+        description="Most messages that a sender has under way; a quarter as many calls to one provider.",
     )
 
     @property
