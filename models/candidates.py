@@ -266,7 +266,7 @@ def judge(
     grid = campaign.grid
     named = [channels[name] for name in grid.channels]
     outline = outline_of(campaign, named)
-    zones = [outline.slots_in(name, now) for name in standing.zones]
+    zones = [outline.slots_in(name, now, limits) for name in standing.zones]
     moments = tuple(zone.send_at for zone in zones)
     windowed = np.flatnonzero([channel.provider_window_seconds is not None for channel in named])
     window = np.array([named[c].provider_window_seconds for c in windowed], dtype=np.int64) * _MICROS
@@ -275,7 +275,7 @@ def judge(
     return Candidates(
         grid=grid,
         channel=_channel_codes(campaign, named, standing, now, limits, windowed, closes_at),
-        offer_channel=np.array([[_CODE[reason] for reason in row] for row in outline.offer_channel]),
+        offer_channel=np.array([[_CODE[reason] for reason in row] for row in outline.offers_under(limits)]),
         slot_of_zone=np.array(
             [[_CODE[reason] for reason in zone.reasons] for zone in zones], dtype=np.int8
         ).reshape(len(moments), len(grid.slots)),
@@ -322,8 +322,9 @@ def _barred_reason(campaign: Campaign, channel: Channel, limits: Limits) -> Reas
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    down = not channel.enabled or channel.name in limits.channels_down
-    return ReasonCode.CHANNEL_DOWN if down else None
+    if not channel.enabled or channel.name in limits.channels_down:
+        return ReasonCode.CHANNEL_DOWN
+    return ReasonCode.CHANNEL_USED if channel.name in limits.channels_used else None
 
 
 def _spent_reason(channel: Channel, limits: Limits) -> ReasonCode | None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, import_, keys, models, segment
+from nextchannel.commands import bounces, campaign, channels, import_, keys, models, outbox, segment
 from nextchannel.commands.check import check
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
@@ -28,6 +28,8 @@ cli.command()(serve)
 cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
+cli.add_typer(outbox.app, name="outbox")
+cli.add_typer(bounces.app, name="bounces")
 cli.add_typer(import_.app, name="import")
 cli.add_typer(keys.app, name="keys")
 cli.add_typer(segment.app, name="segment")

@@ -27,6 +27,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         run_dispatcher=settings.send,
         adapters=settings.adapters,
         adapter_settings={
+            **settings.adapter_settings,
             "email": {
                 "host": settings.smtp_host,
                 "port": str(settings.smtp_port),
@@ -34,9 +35,14 @@ def service_config(settings: Settings) -> ServiceConfig:
                 "username": settings.smtp_username,
                 "password": settings.smtp_password,
                 "tls": settings.smtp_tls,
-            }
+                "return_path": settings.return_path,
+                **settings.adapter_settings.get("email", {}),
+            },
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
+        unknown_outcomes={name: UnknownPolicy(policy) for name, policy in settings.unknown_outcomes.items()},
+        rates=settings.rates,
+        send_concurrency=settings.send_concurrency,
         deadline_ms=settings.deadline_ms,
         protection=Protection(
             host=settings.host,
@@ -84,3 +90,24 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
+
+
+def run_sender(settings: Settings) -> None:
+    """Send until SIGTERM or SIGINT; what is under way is finished first."""
+    import signal
+    import threading
+
+    from nextchannel.commands.installation import open_history
+    from serving.bootstrap import build_dispatcher
+    from serving.sending import SendingThread
+    from serving.service import utc_now
+
+    engine = open_history(settings)
+    sender = SendingThread(*build_dispatcher(service_config(settings), engine), utc_now)
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    sender.start()
+    told.wait()
+    sender.stop()
+    engine.dispose()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -122,13 +122,34 @@ class Settings(BaseSettings):
     sender: str = Field(
         default="nextchannel <offers@localhost.localdomain>", description="From address of e-mail."
     )
+    return_path: str = Field(
+        default="",
+        description="Where bounces go, for example `bounces@news.example.com`; empty: to `sender`, unread.",
+    )
     adapters: dict[str, str] = Field(
         default_factory=lambda: {"email": "email"},
         description="Adapter by channel, as JSON; a channel that is not named uses `console`.",
     )
+    adapter_settings: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Settings of each adapter by its name, as JSON; those of `email` are above.",
+    )
     unknown_outcome: Literal["at_least_once", "park_unknown"] = Field(
         default="at_least_once",
         description="What to do when a provider without idempotency key does not answer.",
+    )
+    unknown_outcomes: dict[str, Literal["at_least_once", "park_unknown"]] = Field(
+        default_factory=dict,
+        description="The same for some channels by name, as JSON; the others follow `unknown_outcome`.",
+    )
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Most messages a second by adapter, as JSON, over all senders; not named: no limit.",
+    )
+    send_concurrency: int = Field(
+        default=64,
+        ge=1,
+        description="Most messages that a sender has under way; a quarter as many calls to one provider.",
     )
 
     @property

@@ -52,6 +52,7 @@ def to_decision(
     features: FloatArray,
     degraded: tuple[str, ...],
     dry_run: bool,
+    parent_id: str | None = None,
 ) -> Decision:
     """The decision of one row.
 
@@ -64,6 +65,7 @@ def to_decision(
         features: Their features, shape (F,); NaN where missing.
         degraded: What was missing.
         dry_run: Whether the decision is only shown.
+        parent_id: The decision that it follows.
     """
     campaign = setting.campaign
     chosen = int(choices.action[row])
@@ -106,6 +108,7 @@ def to_decision(
             setting.currency,
         ),
         evidence=_evidence(choices, row, candidates, setting, customer, features),
+        parent_id=parent_id,
         dry_run=dry_run,
     )
 

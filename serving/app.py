@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from serving import problems
+from serving.dashboard.calls import call_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.dashboard.sign_in import sign_in_routes
 from serving.idempotency import IdempotencyMiddleware
@@ -25,6 +26,7 @@ from serving.routes.health import health_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
+from serving.routes.receipts import receipt_routes
 from serving.routes.report import report_routes
 from serving.routes.segments import segment_routes
 from serving.routes.simulate import simulation_routes
@@ -77,6 +79,8 @@ def create_app(service: Service) -> FastAPI:
         metrics_routes(service),
         dashboard_routes(service),
         sign_in_routes(service, sessions),
+        receipt_routes(service),
+        call_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

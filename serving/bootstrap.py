@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,16 @@ from sqlalchemy import Engine
 
 from features.history.engine import connect, migrate
 from features.history.query import load_channels, seed_channels
+from models.domain.errors import NotFoundError
 from serving.admission import Admission
 from serving.background import Repeating
+from serving.calls import CallQueue
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
@@ -29,12 +33,13 @@ from serving.service import MOST_UNDER_WAY, Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
 from serving.store.handover import expire_held
 from serving.store.idempotency import forget_expired
+from serving.store.rates import Rate
 from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from serving.channels.contract import ChannelAdapter
+    from serving.channels.contract import ChannelAdapter, DeliveryEvent
 
 # How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
 _EXPIRY_SECONDS = 30.0
@@ -58,6 +63,9 @@ class ServiceConfig:
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
         unknown_outcome: What to do when a provider without idempotency key does not answer.
+        unknown_outcomes: The same for some channels, instead.
+        rates: Most messages a second by adapter, over all senders.
+        send_concurrency: Most messages under way.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         most_under_way: Single decisions under way at the same time; one more gets 429.
@@ -80,6 +88,9 @@ class ServiceConfig:
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
+    unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    send_concurrency: int = 64
     deadline_ms: float = 200.0
     most_under_way: int = MOST_UNDER_WAY
     answer_within_ms: float = 5_000.0
@@ -108,24 +119,27 @@ def build(config: ServiceConfig) -> Service:
     workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
     if not workspace.defined:
         workspace.define()
+    adapters = open_adapters(config, engine)
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
     metrics = Metrics()
     follower = ChangeFollower(engine, workspace.cache)
+    decider = Decider(
+        engine,
+        snapshots,
+        FeatureReader(workspace),
+        writer,
+        config.currency,
+        config.deadline_ms / 1000,
+        metrics=metrics,
+    )
+    follow_ups = FollowUpRunner(engine, decider, utc_now)
     return Service(
         title=config.title,
         currency=config.currency,
         engine=engine,
         snapshots=snapshots,
-        decider=Decider(
-            engine,
-            snapshots,
-            FeatureReader(workspace),
-            writer,
-            config.currency,
-            config.deadline_ms / 1000,
-            metrics=metrics,
-        ),
+        decider=decider,
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
         admission=Admission(config.most_under_way),
@@ -137,12 +151,16 @@ def build(config: ServiceConfig) -> Service:
         metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
         ),
-        sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
         feature_list=lambda: workspace.features if workspace.defined else None,
+        sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
+        if config.run_dispatcher
+        else None,
+        adapters=adapters,
     )
 
 
@@ -171,21 +189,59 @@ def tracking_secret(config: ServiceConfig) -> str:
     return path.read_text()
 
 
-def build_dispatcher(config: ServiceConfig, engine: Engine) -> tuple[Dispatcher, Collection[ChannelAdapter]]:
-    """The sender's parts: the dispatcher, and the adapters to close when it has sent its last message."""
+def open_adapters(
+    config: ServiceConfig, engine: Engine, only: str | None = None
+) -> dict[str, ChannelAdapter]:
+    """The adapter of every channel, or of one, built and not yet connected.
+
+    Raises:
+        NotFoundError: there is no such channel.
+        InvalidInputError: an adapter that is configured is not installed, or its settings are wrong.
+    """
     from serving.channels.registry import AdapterConfiguration, build_adapters
 
-    links = TrackedLinks(config.public_url, Signer(tracking_secret(config)))
     with engine.connect() as conn:
-        channels = load_channels(conn)
-    adapters = build_adapters(
-        channels, AdapterConfiguration(adapters=config.adapters, settings=config.adapter_settings), links
+        known = load_channels(conn)
+    if only is not None and only not in known:
+        raise NotFoundError("channel", only)
+
+    def report(channel: str, events: Sequence[DeliveryEvent]) -> None:
+        with engine.begin() as conn:
+            record_provider_events(conn, load_channels(conn)[channel], events, utc_now())
+
+    return build_adapters(
+        known if only is None else [only],
+        AdapterConfiguration(
+            adapters=config.adapters, settings=config.adapter_settings, public_url=config.public_url
+        ),
+        tracked_links(config),
+        tasks=CallQueue(engine),
+        report=report,
     )
+
+
+def tracked_links(config: ServiceConfig) -> TrackedLinks:
+    """Makes the addresses inside messages."""
+    return TrackedLinks(config.public_url, Signer(tracking_secret(config)))
+
+
+def build_dispatcher(
+    config: ServiceConfig, engine: Engine, adapters: Mapping[str, ChannelAdapter] | None = None
+) -> tuple[Dispatcher, Collection[ChannelAdapter]]:
+    """The sender's parts: the dispatcher, and the adapters to close when it has sent its last message."""
+    links = tracked_links(config)
+    adapters = open_adapters(config, engine) if adapters is None else adapters
     dispatcher = Dispatcher(
         engine,
         adapters,
         links,
-        DispatchSettings(unknown_outcome=config.unknown_outcome),
+        DispatchSettings(
+            concurrency=config.send_concurrency,
+            concurrency_per_account=max(1, config.send_concurrency // 4),
+            unknown_outcome=config.unknown_outcome,
+            unknown_outcomes=config.unknown_outcomes,
+            rates={name: Rate(per_second) for name, per_second in config.rates.items()},
+        ),
         Random(config.seed),
     )
     return dispatcher, adapters.values()

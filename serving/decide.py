@@ -24,6 +24,7 @@ from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import IdentityKind
 from models.domain.customer import Customer
 from models.domain.decision import Decision, Shadow
+from models.domain.eligibility import Limits
 from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
@@ -34,6 +35,7 @@ from models.domain.errors import (
 )
 from serving.answer import LEARNED, Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
+from serving.followups.conversation import FollowUpStep, permitted
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.observability.redact import HIDDEN
@@ -81,6 +83,7 @@ class DecisionRequest:
         decision_id: The caller's own id: asking again gives the recorded decision.
         key: Of a request that may be repeated: it gives the decision of the first time.
         hold: The caller sends the message itself, and says what became of it.
+        step: The follow-up that asks, whose id is the decision's.
     """
 
     campaign_id: str | None = None
@@ -91,6 +94,7 @@ class DecisionRequest:
     decision_id: str | None = None
     key: IdempotencyKey | None = None
     hold: bool = False
+    step: FollowUpStep | None = None
 
     def __post_init__(self) -> None:
         if (self.campaign_id is None) == (not self.campaigns):
@@ -338,10 +342,11 @@ class Decider:
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime
     ) -> dict[_Case, _Chosen]:
         """A decision for every case; a case whose campaigns have closed gets its error."""
-        alike: dict[tuple[tuple[str, ...], int, bool, bool], list[_Case]] = {}
+        alike: dict[tuple[object, ...], list[_Case]] = {}
         for case in cases:
             reading, row = case.reading, case.row
-            key = case.request.campaign_ids, id(reading), bool(reading.missing[row]), bool(reading.stale[row])
+            known = bool(reading.missing[row]), bool(reading.stale[row])
+            key = case.request.campaign_ids, id(reading), known, _scope(case.request.step)
             alike.setdefault(key, []).append(case)
         decided: dict[_Case, _Chosen] = {}
         for together in alike.values():
@@ -410,6 +415,7 @@ class Decider:
                 features=features[row],
                 degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
                 dry_run=case.request.dry_run,
+                parent_id=None if case.request.step is None else case.request.step.parent_id,
             )
             return replace(decision, shadow=turn.shadows[row]) if row in turn.shadows else decision
 
@@ -453,7 +459,7 @@ class Decider:
         response = None if model is None else model.response
         policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
         decision_ids = [case.decision_id for case in cases]
-        limits = ledger.limits(campaign, snapshot.channels, days)
+        limits = narrowed(ledger.limits(campaign, snapshot.channels, days), cases[0].request.step)
         choices = choose(
             campaign, snapshot.channels, people, features, response, policies, decision_ids, now, limits
         )
@@ -491,6 +497,23 @@ class Decider:
                     case.error = NotFoundError("identity", f"{identity.kind}:{HIDDEN}")
                 else:
                     case.customer_id = found
+
+
+def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
+    """The limits as a follow-up has them: without what its conversation used, at once where it answers."""
+    if step is None:
+        return limits
+    return replace(
+        limits,
+        channels_used=step.channels_used,
+        offers=frozenset(step.offers) if step.offers else None,
+        at_once=step.at_once,
+    )
+
+
+def _scope(step: FollowUpStep | None) -> tuple[object, ...]:
+    """Follow-ups that are narrowed alike are chosen for together."""
+    return () if step is None else (step.channels_used, step.offers, step.at_once)
 
 
 def usable_policies(
@@ -598,6 +621,8 @@ def _open(conn: Connection, case: _Case, ledger: Ledger, snapshot: Snapshot) -> 
         snapshot.campaign(campaign_id)
     if case.customer_id not in ledger.people:
         raise NotFoundError("customer_id", case.customer_id)
+    if request.step is not None and not permitted(conn, request.step, case.now):
+        raise ConflictError(f"follow-up {request.step.follow_up_id} is settled already")
     case.decision_id = case.decision_id or request.decision_id or str(uuid_utils.uuid7())
 
 
@@ -613,6 +638,7 @@ def _take(decided: Sequence[tuple[_Case, _Chosen]], ledger: Ledger, snapshot: Sn
             key=case.request.key,
             hold=case.request.hold,
             beside=chosen.beside,
+            step=case.request.step,
         )
         for case, chosen in real
     ]

@@ -16,7 +16,8 @@ from features.history.facts import FactRow
 from features.history.visitors import Point, find_or_make_visitors
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
-from models.domain.interaction import MOST_ATTRIBUTES, InteractionKind, Place
+from models.domain.interaction import MOST_ATTRIBUTES, Interaction, InteractionKind, Place
+from serving.receipts import advance, moves
 from serving.routes.fields import LongText, Moment, Name, ShortName
 
 # What a fact that leaves a field out says, in the order of the columns.
@@ -126,11 +127,20 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
             )
         rows.append(cast(FactRow, row))
     appended = append_fact_rows(conn, rows)
+    if appended.n_new:
+        moving = [_interaction(row) for row in rows if moves(row["kind"], row["decision_id"])]
+        advance(conn, moving, received_at)
     return Ingested(
         n_new=appended.n_new,
         n_repeated=appended.n_repeated,
         customer_ids=frozenset(row["customer_id"] for row in rows),
     )
+
+
+def _interaction(row: FactRow) -> Interaction:
+    values = {name: value for name, value in row.items() if name != "received_at"}
+    place = None if row["place"] is None else Place(row["place"])
+    return Interaction(**cast(Any, values | {"kind": InteractionKind(row["kind"]), "place": place}))
 
 
 def _owner(position: int, point: Point, owners: Mapping[Point, str], customer_id: str | None) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
 from features.history.query import latest_campaigns, load_campaign, load_channels, load_customers
-from features.history.tables import decisions
+from features.history.tables import customers, decisions
+from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign, Content
 from models.domain.channel import Channel
 from models.domain.customer import Customer, zone
@@ -22,7 +23,7 @@ from models.domain.errors import NotFoundError
 from models.domain.message import Message
 from models.domain.slots import next_send_times
 from serving.channels.contract import Links
-from serving.content import with_tracked_links
+from serving.content import ContentTooLongError, Person, personal
 from serving.store.outbox import ClaimedMessage, Ending, later, suppressed
 
 
@@ -35,12 +36,14 @@ class SendFacts:
         channels: By name.
         campaigns: Latest version by id: what holds now.
         decided: By decision id, the campaign in the version that the decision used: what was promised.
+        people: By customer id, what content may say of them.
     """
 
     customers: Mapping[str, Customer]
     channels: Mapping[str, Channel]
     campaigns: Mapping[str, Campaign]
     decided: Mapping[str, Campaign]
+    people: Mapping[str, Person] = field(default_factory=dict)
 
 
 def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime) -> SendFacts:
@@ -67,6 +70,14 @@ def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: da
             for row in version_of
             if (row.campaign_id, row.campaign_version) in versions
         },
+        people={
+            row.customer_id: Person(row.customer_id, row.attributes)
+            for row in conn.execute(
+                select(customers.c.customer_id, customers.c.attributes).where(
+                    customers.c.customer_id.in_(sorted({each.customer_id for each in claimed}))
+                )
+            )
+        },
     )
 
 
@@ -82,8 +93,9 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
     campaign = facts.campaigns.get(claimed.campaign_id)
     channel = facts.channels.get(claimed.channel)
     customer = facts.customers.get(claimed.customer_id)
-    content = _content(facts.decided.get(claimed.decision_id), claimed)
-    if campaign is None or content is None:
+    decided = facts.decided.get(claimed.decision_id)
+    content = _content(decided, claimed)
+    if campaign is None or decided is None or content is None:
         return suppressed(claimed, now, "campaign_gone")
     if channel is None:
         return suppressed(claimed, now, "channel_gone")
@@ -96,6 +108,18 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
     if campaign.quiet_at(now.astimezone(zone(customer.time_zone)).time()):
         (quiet_until,) = next_send_times((campaign.quiet_hours.end,), customer.time_zone, now)
         return later(claimed, now, quiet_until, "quiet_hours", attempted=False)
+    try:
+        made = personal(
+            decided,
+            channel,
+            claimed.offer_id,
+            claimed.content_kind,
+            content,
+            facts.people.get(claimed.customer_id, Person(claimed.customer_id, {})),
+            lambda number: links.click(claimed.message_id, number),
+        )
+    except ContentTooLongError:
+        return suppressed(claimed, now, ReasonCode.CONTENT_TOO_LONG)
     return Message(
         message_id=claimed.message_id,
         decision_id=claimed.decision_id,
@@ -106,9 +130,7 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
         identity_kind=channel.identity_kind,
         recipient=customer.identities[channel.identity_kind],
         content_kind=claimed.content_kind,
-        content=with_tracked_links(
-            claimed.content_kind, content, lambda number: links.click(claimed.message_id, number)
-        ),
+        content=made,
         send_at=claimed.send_at,
         expires_at=claimed.expires_at,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
@@ -28,6 +28,8 @@ from serving.snapshot import Snapshots
 from serving.store.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from serving.channels.contract import ChannelAdapter
 
 T = TypeVar("T")
 
@@ -69,6 +71,7 @@ class Service:
         threads: Where requests wait for the database, so that the event loop does not.
         background: What runs beside the requests.
         sender: None where another process sends.
+        adapters: By channel; here they read what providers report.
         clock: Gives `now`.
         admission: Of single decisions.
         batches: Of batches.
@@ -90,6 +93,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     background: tuple[Repeating, ...] = ()
     sender: Sender | None = None
+    adapters: Mapping[str, ChannelAdapter] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=utc_now)
     admission: Admission = field(default_factory=lambda: Admission(MOST_UNDER_WAY))
     batches: Admission = field(default_factory=lambda: Admission(MOST_BATCHES))

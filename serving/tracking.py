@@ -25,6 +25,7 @@ from models.domain.errors import NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.machine_made import MachineRules
 from serving.content import targets
+from serving.receipts import advance
 
 SOURCE = "tracking"
 
@@ -223,6 +224,7 @@ def record_fetch(
         attributes={"user_agent": _printable(user_agent)} if user_agent else {},
     )
     append_interactions(conn, [fact], now)
+    advance(conn, [fact], now)
 
 
 def _printable(user_agent: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from models.domain.campaign import Campaign
 from models.domain.errors import InvalidInputError, NotFoundError, require
 
 
-def put_campaign(engine: Engine, path: Path, now: datetime) -> Campaign:
+def put_campaign(
+    engine: Engine, path: Path, now: datetime, check: Callable[[Campaign], None] = lambda _: None
+) -> Campaign:
     """Store a campaign; one that has not changed keeps its version.
 
     Args:
         engine: The history.
         path: JSON with the fields of `models.domain.campaign.Campaign`.
         now: When it is stored.
+        check: Raises `InvalidInputError` where the campaign cannot be sent as it stands.
 
     Returns:
         The campaign as it is stored.
@@ -42,6 +46,7 @@ def put_campaign(engine: Engine, path: Path, now: datetime) -> Campaign:
     except ValueError as exc:
         raise InvalidInputError("file", str(path), f"must be JSON in UTF-8 ({exc})") from exc
     _refuse_unknown(document, to_document(campaign), "")
+    check(campaign)
     with engine.begin() as conn:
         return save_campaign(conn, campaign, now)
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    exists,
     func,
     insert,
     literal_column,
@@ -39,6 +40,7 @@ from features.history.tables import (
     consents,
     customers,
     decisions,
+    hard_bounces,
     identities,
     interactions,
     moment_from,
@@ -89,7 +91,16 @@ _KNOWN = Prepared(
             _NO_WORD,
             identities.c.identity_id,
             identities.c.linked_at,
-        ).where(one_of(identities.c.customer_id, "ids"), identities.c.linked_at <= _NOW),
+        ).where(
+            one_of(identities.c.customer_id, "ids"),
+            identities.c.linked_at <= _NOW,
+            # One that messages bounced from for good holds no more.
+            ~exists().where(
+                hard_bounces.c.customer_id == identities.c.customer_id,
+                hard_bounces.c.kind == identities.c.kind,
+                hard_bounces.c.bounced_at >= identities.c.linked_at,
+            ),
+        ),
         _part(
             _CONSENT,
             consents.c.customer_id,
@@ -201,6 +212,20 @@ def find_customer_ids(
             )
         )
         found |= {(kind, value): owner for value, owner in owners}
+    return found
+
+
+def customer_attributes(conn: Connection, customer_id: str) -> dict[str, float | str]:
+    """What is known of one person, number or text by name.
+
+    Raises:
+        NotFoundError: nobody has that id.
+    """
+    found: dict[str, float | str] | None = conn.scalar(
+        select(customers.c.attributes).where(customers.c.customer_id == customer_id)
+    )
+    if found is None:
+        raise NotFoundError("customer_id", customer_id)
     return found
 
 

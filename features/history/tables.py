@@ -258,8 +258,90 @@ outbox = Table(
     Column("provider_message_id", String(256)),
     Column("detail", Text, comment="the provider's last words"),
     Column("settled_at", UtcMoment),
+    Column("receipt", String(32), comment="the furthest receipt: delivered, opened, clicked and so on"),
     Index(None, "status", "due_at"),
     Index(None, "customer_id"),
+    Index(None, "provider", "provider_message_id"),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("event_id", String(128), primary_key=True),
+    Column("provider_message_id", String(256), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("occurred_at", UtcMoment, nullable=False),
+    Column("received_at", UtcMoment, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("message_id", String(36), comment="null until the message that it speaks of is known"),
+    Index(None, "message_id", "received_at"),
+)
+
+hard_bounces = Table(
+    "hard_bounces",
+    metadata,
+    Column("customer_id", String(128), primary_key=True),
+    Column("kind", String(32), primary_key=True, comment="of identity"),
+    # Contact points that were linked by then are dead; one that is linked later is not.
+    Column("bounced_at", UtcMoment, nullable=False),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("conversation_id", String(64), primary_key=True, comment="its first decision, or what began it"),
+    Column("customer_id", String(128), nullable=False, index=True),
+    Column("began_at", UtcMoment, nullable=False),
+    Column("n_steps", Integer, nullable=False, default=0, comment="follow-ups that were decided"),
+    Column("most_steps", Integer, nullable=False),
+)
+
+follow_ups = Table(
+    "follow_ups",
+    metadata,
+    Column("follow_up_id", String(64), primary_key=True, comment="also the id of the decision that it takes"),
+    Column("conversation_id", ForeignKey("conversations.conversation_id"), nullable=False, index=True),
+    Column("parent_id", String(64), comment="the decision that it follows; null after an event"),
+    Column("customer_id", String(128), nullable=False),
+    Column("campaign_id", String(128), nullable=False, comment="that is decided for"),
+    Column("trigger", String(32), nullable=False, comment="models.domain.follow_up.Trigger"),
+    Column("offers", Document, nullable=False, comment="offers to choose from; none: all of the campaign"),
+    Column("due_at", UtcMoment, nullable=False),
+    Column("status", String(16), nullable=False, comment="waiting, decided, cancelled or dropped"),
+    Column("reason", Text, comment="why it was cancelled or dropped"),
+    Column("settled_at", UtcMoment),
+    Index(None, "status", "due_at"),
+)
+
+sending_rates = Table(
+    "sending_rates",
+    metadata,
+    Column("account", String(64), primary_key=True, comment="name of the adapter"),
+    Column("tokens", Float(53), nullable=False, comment="messages that may go out at once"),
+    Column("filled_at", UtcMoment, nullable=False),
+)
+
+agent_tasks = Table(
+    "agent_tasks",
+    metadata,
+    Column("task_id", String(36), primary_key=True, comment="of the outbox"),
+    Column("decision_id", String(64), nullable=False),
+    Column("customer_id", String(128), nullable=False, index=True),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("due_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment, nullable=False),
+    Column("taken_by", String(64), comment="the agent who holds it"),
+    Column("taken_until", UtcMoment),
+    Column("outcome", String(32), comment="null while it is open"),
+    Column("note", Text),
+    Column("ended_at", UtcMoment),
+    Column("ended_by", String(64)),
+    Index(None, "outcome", "due_at"),
 )
 
 rewards = Table(

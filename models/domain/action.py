@@ -32,6 +32,9 @@ class ReasonCode(StrEnum):
     PROVIDER_WINDOW = "provider_window"
     TOUCH_LEVEL = "touch_level"
     COST_UNKNOWN = "cost_unknown"
+    CHANNEL_USED = "channel_used"
+    OFFER_NOT_ASKED = "offer_not_asked"
+    NOT_AT_ONCE = "not_at_once"
 
 
 REASON_WORDS: dict[ReasonCode, str] = {
@@ -53,6 +56,9 @@ REASON_WORDS: dict[ReasonCode, str] = {
     ReasonCode.PROVIDER_WINDOW: "the provider's reply window has closed",
     ReasonCode.TOUCH_LEVEL: "the campaign does not use channels of this touch level",
     ReasonCode.COST_UNKNOWN: "nobody has set what a message on this channel costs",
+    ReasonCode.CHANNEL_USED: "the conversation has used this channel already",
+    ReasonCode.OFFER_NOT_ASKED: "the follow-up does not ask for this offer",
+    ReasonCode.NOT_AT_ONCE: "the follow-up goes out at once",
 }
 
 

@@ -12,6 +12,7 @@ from models.domain.channel import Channel, ContentKind, Touch
 from models.domain.customer import MessageClass, zone
 from models.domain.errors import require
 from models.domain.experiment import Experiment
+from models.domain.follow_up import FollowUpRule
 from models.domain.interaction import InteractionKind
 from models.domain.slots import moment_of
 
@@ -51,12 +52,14 @@ class Content:
         subject: Subject or title, where the channel has one.
         media_url: Address of an image or video.
         link_url: Where the message leads.
+        locales: The same in other languages, by locale, for example `zh-Hant`.
     """
 
     body: str
     subject: str = ""
     media_url: str | None = None
     link_url: str | None = None
+    locales: Mapping[str, Content] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +234,9 @@ class Campaign:
         mode: How far the optimiser is let in.
         canary_share: Share of the treatment arm that the optimiser gets in canary mode.
         simulated: Whether customers and outcomes come from a simulator.
+        fields: What content may say of a customer: the attribute's name, and what to say where it is unknown.
+        follow_ups: What comes after silence, an answer or an event.
+        most_follow_ups: Most decisions that follow the first one in a conversation.
     """
 
     campaign_id: str
@@ -257,6 +263,9 @@ class Campaign:
     mode: Mode = Mode.LIVE
     canary_share: float = 0.1
     simulated: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+    follow_ups: tuple[FollowUpRule, ...] = ()
+    most_follow_ups: int = 1
 
     def __post_init__(self) -> None:
         require(bool(self.campaign_id), "campaign_id", self.campaign_id, "must not be empty")
@@ -310,6 +319,13 @@ class Campaign:
             "must be >= 0",
         )
         require(0 <= self.canary_share <= 1, "canary_share", self.canary_share, "must be in [0, 1]")
+        require(self.most_follow_ups >= 0, "most_follow_ups", self.most_follow_ups, "must be >= 0")
+        for rule in self.follow_ups:
+            if rule.campaign_id in (None, self.campaign_id):
+                for name in rule.offers:
+                    require(
+                        name in offer_ids, "follow_ups.offers", name, f"must be one of {', '.join(offer_ids)}"
+                    )
         for name in ("attribution_window_seconds", "message_ttl_seconds"):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be > 0")
 

@@ -35,11 +35,17 @@ class Limits:
         budget_left_minor: Of the campaign; None for no limit.
         capacity_left: Messages left today by channel; absent for no limit.
         channels_down: Channels that are failing, beside those that are switched off.
+        channels_used: Channels that the conversation has used, and does not use again.
+        offers: The only offers asked for; None for all.
+        at_once: Whether what goes out goes out now, where the hour is not quiet and the send window is open.
     """
 
     budget_left_minor: float | None = None
     capacity_left: Mapping[str, int] = field(default_factory=dict)
     channels_down: frozenset[str] = frozenset()
+    channels_used: frozenset[str] = frozenset()
+    offers: frozenset[str] | None = None
+    at_once: bool = False
 
 
 NO_LIMITS = Limits()
@@ -128,11 +134,11 @@ def eligible(
     named = [channels[name] for name in campaign.channels]
     outline = outline_of(campaign, named)
     capped = _Capped.of(campaign, customer, now)
-    slots = outline.slots_in(customer.time_zone, now)
+    slots = outline.slots_in(customer.time_zone, now, limits)
     return Eligibility(
         channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
         slot=slots.reasons,
-        offer_channel=outline.offer_channel,
+        offer_channel=outline.offers_under(limits),
         only_in_window=outline.only_in_window,
         window_closed=tuple(_window_closed(channel, customer, slots.send_at) for channel in named),
         send_at=slots.send_at,
@@ -168,8 +174,32 @@ class Outline:
     only_in_window: tuple[tuple[bool, ...], ...]
     _zones: dict[str, ZoneSlots] = field(default_factory=dict)
 
-    def slots_in(self, time_zone: str, now: datetime) -> ZoneSlots:
-        """The slots of a time zone; worked out again only when one of them has passed."""
+    def offers_under(self, limits: Limits) -> tuple[tuple[ReasonCode | None, ...], ...]:
+        """Why an offer does not go out on a channel, where only some offers are asked for."""
+        if limits.offers is None:
+            return self.offer_channel
+        return tuple(
+            reasons if offer.offer_id in limits.offers else (ReasonCode.OFFER_NOT_ASKED,) * len(reasons)
+            for offer, reasons in zip(self.campaign.offers, self.offer_channel, strict=True)
+        )
+
+    def slots_in(self, time_zone: str, now: datetime, limits: Limits = NO_LIMITS) -> ZoneSlots:
+        """The slots of a time zone; worked out again only when one of them has passed.
+
+        At once stands for the slot that struck last: it goes out now, and no other does.
+        """
+        slots = self._usual_slots_in(time_zone, now)
+        if not limits.at_once or slot_reasons(self.campaign, time_zone, (now,)) != (None,):
+            return slots
+        current = slots.send_at.index(max(slots.send_at))
+        return ZoneSlots(
+            now,
+            now,
+            tuple(now if slot == current else moment for slot, moment in enumerate(slots.send_at)),
+            tuple(None if slot == current else ReasonCode.NOT_AT_ONCE for slot in range(len(slots.send_at))),
+        )
+
+    def _usual_slots_in(self, time_zone: str, now: datetime) -> ZoneSlots:
         known = self._zones.get(time_zone)
         if known is None or not known.as_of <= now <= known.until:
             send_at = next_send_times(self.campaign.slots, time_zone, now)
@@ -306,6 +336,8 @@ def _channel_reason(
         return ReasonCode.COST_UNKNOWN
     if not channel.enabled or channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
+    if channel.name in limits.channels_used:
+        return ReasonCode.CHANNEL_USED
     if reason := unreachable(channel, campaign.purpose, customer, now):
         return reason
     if limits.budget_left_minor is not None and limits.budget_left_minor < channel.cost_minor:

@@ -59,9 +59,11 @@ class Receipt:
         provider: Name of the adapter.
         provider_message_id: The provider's own id; empty where it gives none.
         detail: The provider's words, for people.
+        n_units: How many units it charges for: segments of an SMS, else one.
     """
 
     status: ReceiptStatus
     provider: str
     provider_message_id: str = ""
     detail: str = ""
+    n_units: int = 1

@@ -19,7 +19,8 @@ def put(
 
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
+    from serving.templates import check_templates
     from training.import_campaigns import put_campaign
 
-    stored = put_campaign(open_history(Settings()), file, datetime.now(UTC))
+    stored = put_campaign(open_history(Settings()), file, datetime.now(UTC), check_templates)
     typer.echo(f"campaign {stored.campaign_id}: version {stored.version}")

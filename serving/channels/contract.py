@@ -3,29 +3,35 @@
 ChannelError
 ├── FinalRefusalError      the provider will never take this message; do not send it again
 ├── RetryLaterError        not now; the same message may be sent again, after `retry_after`
-│   └── QuotaError         not now because a rate or a quota of the account is used up
+│   ├── QuotaError         not now because a rate or a quota of the account is used up
+│   └── RecipientBusyError not now for this recipient; the provider itself works
 ├── UnknownOutcomeError    nobody knows whether the provider took it: the answer was lost
 └── ForgedEventsError      the body of a webhook does not come from the provider
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
-from models.domain.channel import ContentKind
+from models.domain.channel import ContentKind, LengthUnit
 from models.domain.errors import NextchannelError
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message, Receipt
 
 __all__ = [
     "AdapterContext",
+    "AgentTask",
+    "AgentTasks",
+    "AnswersHandshake",
     "Capabilities",
     "ChannelAdapter",
     "ChannelError",
+    "ChecksAccount",
+    "CostUnit",
     "DeliveryEvent",
     "FinalRefusalError",
     "ForgedEventsError",
@@ -33,7 +39,9 @@ __all__ = [
     "Limit",
     "Links",
     "QuotaError",
+    "RecipientBusyError",
     "RetryLaterError",
+    "SendsBatches",
     "UnknownOutcomeError",
 ]
 
@@ -63,6 +71,10 @@ class QuotaError(RetryLaterError):
     """A rate or a quota of the provider account is used up."""
 
 
+class RecipientBusyError(RetryLaterError):
+    """Not now for this recipient, for example a full mailbox; the provider itself works and takes other messages."""
+
+
 class UnknownOutcomeError(ChannelError):
     """The message was handed over and the answer was lost: it may or may not be on its way."""
 
@@ -80,6 +92,14 @@ class Idempotency(StrEnum):
     """It sends again."""
 
 
+class CostUnit(StrEnum):
+    """What a provider charges for."""
+
+    MESSAGE = "message"
+    SEGMENT = "segment"
+    """Each part of an SMS: `models.domain.sms.sms_length`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """A bound that the provider sets.
@@ -89,12 +109,14 @@ class Limit:
         at_most: The bound.
         unit: Of the bound, for example `characters` or `bytes`.
         source: Address of the page that states it.
+        kind: Where the bound is one of the body of that content kind, `Capabilities.require` enforces it.
     """
 
     subject: str
     at_most: int
     unit: str
     source: str
+    kind: ContentKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,33 +128,69 @@ class Capabilities:
         receipts: Outcomes that it, or the tracking of what it sends, can report.
         idempotency: Whether sending a message twice is harmless.
         limits: Bounds of the provider; a message beyond one is refused as final.
+        cost_unit: What the provider charges for; a receipt says how many there were.
+        batch_size: Most messages that one call can carry; more than one needs `SendsBatches`.
     """
 
     content_kinds: frozenset[ContentKind]
     receipts: frozenset[InteractionKind]
     idempotency: Idempotency
     limits: tuple[Limit, ...] = ()
+    cost_unit: CostUnit = CostUnit.MESSAGE
+    batch_size: int = 1
+
+    def require(self, message: Message) -> None:
+        """Refuse what cannot be carried before anything is sent.
+
+        Raises:
+            FinalRefusalError: the content kind is not carried, or its body is longer than the provider takes.
+        """
+        kind, body = message.content_kind, message.content.body
+        if kind not in self.content_kinds:
+            raise FinalRefusalError(f"content kind {kind} is not carried by this adapter")
+        self.require_length(kind, body)
+
+    def require_length(self, kind: ContentKind, text: str) -> None:
+        """Refuse a text longer than the provider takes as the body of that kind.
+
+        Raises:
+            FinalRefusalError: it is longer.
+        """
+        for limit in self.limits:
+            if limit.kind is kind and (length := LengthUnit(limit.unit).length(text)) > limit.at_most:
+                raise FinalRefusalError(f"{limit.subject}: {length} {limit.unit}, must be <= {limit.at_most}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryEvent:
-    """What a provider reports about a message after it took it.
+    """What a provider reports about a message after it took it, or about the person who got it.
+
+    `provider_message_id` or `message_id` names the message. With `identity` instead the event is about the person (a
+    reply, a follow, an unsubscription), or, where `up_to` is set, about every message sent to them until then.
 
     Attributes:
         provider: Name of the adapter.
-        event_id: The provider's own id of the event: a repeated report has the same.
-        provider_message_id: The id that `send` returned in its receipt.
+        event_id: The provider's own id of the event: a repeated report has the same. At most 128 characters.
         kind: What happened.
-        occurred_at: When it happened, aware UTC.
+        occurred_at: When it happened, aware UTC; when it was read, where the provider does not say.
+        provider_message_id: The id that `send` returned in its receipt.
+        message_id: Our own id, where the provider hands it back.
+        identity: Contact point of the person, of the channel's identity kind.
+        up_to: A watermark: every message sent to `identity` until this moment.
         detail: The provider's words, for people.
+        attributes: Anything else worth keeping, for example the text of a reply.
     """
 
     provider: str
     event_id: str
-    provider_message_id: str
     kind: InteractionKind
     occurred_at: datetime
+    provider_message_id: str = ""
+    message_id: str = ""
+    identity: str = ""
+    up_to: datetime | None = None
     detail: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Links(Protocol):
@@ -152,16 +210,56 @@ class Links(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTask:
+    """What a person is asked to do for one customer, for example to call them.
+
+    It holds no contact point: that is read when somebody takes the task.
+
+    Attributes:
+        task_id: The message's id; the same task twice is one.
+        due_at: Not before, aware.
+        expires_at: Not after, aware.
+    """
+
+    task_id: str
+    decision_id: str
+    customer_id: str
+    campaign_id: str
+    offer_id: str
+    channel: str
+    subject: str
+    body: str
+    due_at: datetime
+    expires_at: datetime
+
+
+class AgentTasks(Protocol):
+    """The queue that people work through."""
+
+    def add(self, task: AgentTask) -> bool:
+        """Put a task into the queue; False where it is there already. Blocks: call it in a thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterContext:
     """What an adapter gets from outside.
 
     Attributes:
-        settings: The adapter's own settings, text by name; it parses and checks them in `build`.
         links: Makes the addresses that the adapter puts into what it sends.
+        settings: The adapter's own settings, text by name; it parses and checks them in `build`.
+        webhook_url: Where the provider reaches `parse_events`, for example
+            `https://news.example/v1/receipts/sms`; empty where nobody listens.
+        tasks: The queue of people's tasks; None where there is none.
+        report: Takes the events of a provider that reports over a connection of the adapter's own instead of to
+            `parse_events`; it blocks, and what it raises was not recorded. None where nobody listens.
     """
 
     links: Links
     settings: Mapping[str, str] = field(default_factory=dict)
+    webhook_url: str = ""
+    tasks: AgentTasks | None = None
+    report: Callable[[Sequence[DeliveryEvent]], None] | None = None
 
 
 @runtime_checkable
@@ -205,13 +303,55 @@ class ChannelAdapter(Protocol):
 
         Args:
             body: As it came over the wire, since signatures cover bytes.
-            headers: Names in lower case.
+            headers: Names in lower case; `:path` (RFC 9113 section 8.3.1) is path and query of the request.
+
+        Returns:
+            Events in the order of the body; none for a report that means nothing to us.
 
         Raises:
-            ForgedEventsError: the signature is missing or wrong.
+            ForgedEventsError: the signature is missing or wrong, or what it covers cannot be read.
         """
         ...
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class AnswersHandshake(Protocol):
+    """An adapter whose provider asks the webhook for a proof by GET before it posts to it."""
+
+    def answer_handshake(self, query: Mapping[str, str]) -> str:
+        """What to answer, as plain text.
+
+        Raises:
+            ForgedEventsError: the question does not come from the provider.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksAccount(Protocol):
+    """An adapter that can ask its provider whether the account works, without sending anything."""
+
+    async def check_account(self) -> str:
+        """What the provider says of the account, for people.
+
+        Raises:
+            ChannelError: the account does not work.
+        """
+        ...
+
+
+@runtime_checkable
+class SendsBatches(Protocol):
+    """An adapter whose provider takes several messages in one call."""
+
+    async def send_batch(self, messages: Sequence[Message]) -> Sequence[Receipt]:
+        """Send up to `capabilities.batch_size` messages of equal content; all are taken, or none.
+
+        Raises:
+            ChannelError: as `send`, for all of them.
+        """
         ...

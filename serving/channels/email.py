@@ -27,12 +27,16 @@ from serving.channels.contract import (
     Idempotency,
     Limit,
     Links,
+    RecipientBusyError,
     RetryLaterError,
     UnknownOutcomeError,
 )
+from serving.channels.dsn import return_path
 from serving.channels.mime import Mailbox, is_address, mail
 
 _LONGEST_QUEUE_SECONDS = 20
+_SERVER_BUSY = frozenset({421, 454})
+_ANY_ID = "00000000-0000-0000-0000-000000000000"
 _TLS = ("none", "starttls", "tls")
 _WHOLE_MAIL = Limit(
     subject="whole message",
@@ -55,6 +59,7 @@ class EmailSettings:
         tls: `none`, `starttls` or `tls`.
         connections: Most connections at a time.
         timeout_seconds: For each answer of the server.
+        return_path: Where bounces go: `bounces@domain`; each message adds its own token. Empty: to the sender.
     """
 
     host: str
@@ -65,6 +70,7 @@ class EmailSettings:
     tls: str = "none"
     connections: int = 4
     timeout_seconds: float = 10.0
+    return_path: str = ""
 
     @classmethod
     def parse(cls, settings: Mapping[str, str]) -> Self:
@@ -80,7 +86,15 @@ class EmailSettings:
             require(bool(settings.get(name)), f"email.{name}", settings.get(name), "must be set")
         tls = settings.get("tls", "none")
         require(tls in _TLS, "email.tls", tls, f"must be one of {', '.join(_TLS)}")
+        back = settings.get("return_path", "")
+        require(
+            not back or is_address(return_path(back, _ANY_ID)),
+            "email.return_path",
+            back,
+            "must be an address such as bounces@news.example.com",
+        )
         return cls(
+            return_path=back,
             host=settings["host"],
             port=int(_number("port", settings["port"], 1)),
             sender=Mailbox.parse(settings["sender"], "email.sender"),
@@ -99,7 +113,13 @@ class EmailAdapter:
     capabilities = Capabilities(
         content_kinds=frozenset({ContentKind.TEXT, ContentKind.HTML, ContentKind.IMAGE}),
         receipts=frozenset(
-            {InteractionKind.OPENED, InteractionKind.CLICKED, InteractionKind.UNSUBSCRIBED},
+            {
+                InteractionKind.BOUNCED,
+                InteractionKind.OPENED,
+                InteractionKind.CLICKED,
+                InteractionKind.UNSUBSCRIBED,
+                InteractionKind.COMPLAINED,
+            },
         ),
         idempotency=Idempotency.NONE,
         limits=(_WHOLE_MAIL,),
@@ -130,7 +150,9 @@ class EmailAdapter:
         content = mail(message, sender, self._links)
         _require_size(len(content))
         async with self._connection() as client:
-            answer = await _transmit(client, sender.address, message.recipient, content)
+            back = self._settings.return_path
+            envelope_sender = return_path(back, message.message_id) if back else sender.address
+            answer = await _transmit(client, envelope_sender, message, content)
         return Receipt(
             status=ReceiptStatus.ACCEPTED,
             provider=self.name,
@@ -209,11 +231,13 @@ def _require_size(n_bytes: int) -> None:
         raise FinalRefusalError(f"{n_bytes} bytes, must be <= {_WHOLE_MAIL.at_most}")
 
 
-async def _transmit(client: aiosmtplib.SMTP, sender: str, recipient: str, content: bytes) -> str:
+async def _transmit(client: aiosmtplib.SMTP, sender: str, message: Message, content: bytes) -> str:
     """One mail over an open connection; the server's last words."""
+    # RFC 3461 section 4.4: a bounce brings it back as Original-Envelope-Id.
+    options = [f"ENVID={message.message_id}"] if client.supports_extension("dsn") else []
     try:
-        await client.mail(sender)
-        await client.rcpt(recipient)
+        await client.mail(sender, options=options)
+        await client.rcpt(message.recipient)
     except aiosmtplib.SMTPResponseException as exc:
         raise _refusal(exc) from exc
     except (aiosmtplib.SMTPException, OSError) as exc:
@@ -229,9 +253,14 @@ async def _transmit(client: aiosmtplib.SMTP, sender: str, recipient: str, conten
 
 
 def _refusal(exc: aiosmtplib.SMTPResponseException) -> FinalRefusalError | RetryLaterError:
-    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1)."""
+    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1).
+
+    421 and 454 speak of the server; other codes of the fours speak of this mail or its recipient.
+    """
     words = f"{exc.code} {exc.message}"
-    return FinalRefusalError(words) if 500 <= exc.code <= 599 else RetryLaterError(words)
+    if 500 <= exc.code <= 599:
+        return FinalRefusalError(words)
+    return RetryLaterError(words) if exc.code in _SERVER_BUSY else RecipientBusyError(words)
 
 
 async def _end_refused_mail(client: aiosmtplib.SMTP) -> None:

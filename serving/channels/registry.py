@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from models.domain.errors import InvalidInputError
-from serving.channels.contract import AdapterContext, ChannelAdapter, Links
+from serving.channels.contract import AdapterContext, AgentTasks, ChannelAdapter, DeliveryEvent, Links
 
 GROUP = "nextchannel.channels"
 DEFAULT_ADAPTERS: Mapping[str, str] = {"email": "email"}
@@ -27,14 +28,20 @@ class AdapterConfiguration:
         adapters: Adapter name by channel; `email` goes by `email` unless said otherwise, any other
             channel that is not named by `console`.
         settings: Settings by adapter name.
+        public_url: Where providers reach this service; empty where nobody listens.
     """
 
     adapters: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    public_url: str = ""
 
     def adapter_of(self, channel: str) -> str:
         """Name of the adapter that serves the channel."""
         return {**DEFAULT_ADAPTERS, **self.adapters}.get(channel, FALLBACK_ADAPTER)
+
+    def webhook_url(self, channel: str) -> str:
+        """Where the provider of a channel posts its events."""
+        return f"{self.public_url.rstrip('/')}/v1/receipts/{channel}" if self.public_url else ""
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -47,11 +54,17 @@ def load(name: str) -> type[ChannelAdapter]:
 
     Raises:
         UnknownAdapterError: none is installed under that name; the error lists those that are.
+        InvalidInputError: a library that it needs is not installed.
     """
     points = installed()
     if name not in points:
         raise UnknownAdapterError("adapter", name, f"must be one of {', '.join(points)}")
-    adapter: type[ChannelAdapter] = points[name].load()
+    try:
+        adapter: type[ChannelAdapter] = points[name].load()
+    except ModuleNotFoundError as exc:
+        raise InvalidInputError(
+            "adapter", name, f"needs the library {exc.name}: install 'nextchannel[channels]'"
+        ) from exc
     return adapter
 
 
@@ -60,6 +73,8 @@ def build_adapters(
     configuration: AdapterConfiguration,
     links: Links,
     transports: Mapping[str, Any] | None = None,
+    tasks: AgentTasks | None = None,
+    report: Callable[[str, Sequence[DeliveryEvent]], None] | None = None,
 ) -> dict[str, ChannelAdapter]:
     """Build the adapters that the channels need; no other is loaded.
 
@@ -68,16 +83,24 @@ def build_adapters(
         configuration: Which adapter serves which channel.
         links: Makes tracked addresses.
         transports: A stand-in for the wire by adapter name.
+        tasks: The queue of people's tasks.
+        report: Records, for a channel, events that arrive over an adapter's own connection.
 
     Returns:
-        Adapter by channel; channels served by one adapter share one object.
+        Adapter by channel; channels served by one adapter share one object, whose webhook is that of the first.
     """
     built: dict[str, ChannelAdapter] = {}
     by_channel: dict[str, ChannelAdapter] = {}
     for channel in channels:
         name = configuration.adapter_of(channel)
         if name not in built:
-            context = AdapterContext(settings=configuration.settings.get(name, {}), links=links)
+            context = AdapterContext(
+                links=links,
+                settings=configuration.settings.get(name, {}),
+                webhook_url=configuration.webhook_url(channel),
+                tasks=tasks,
+                report=partial(report, channel) if report else None,
+            )
             built[name] = load(name).build(context, (transports or {}).get(name))
         by_channel[channel] = built[name]
     return by_channel

@@ -62,6 +62,9 @@ CHINESE = Catalogue(
         ReasonCode.PROVIDER_WINDOW: "已超過服務商允許的回覆時限",
         ReasonCode.TOUCH_LEVEL: "活動不使用這種接觸層級的管道",
         ReasonCode.COST_UNKNOWN: "尚未設定此管道每則訊息的成本",
+        ReasonCode.CHANNEL_USED: "這段對話已經用過此管道",
+        ReasonCode.OFFER_NOT_ASKED: "後續訊息不使用這項優惠",
+        ReasonCode.NOT_AT_ONCE: "後續訊息會立即發送",
     },
     flips={
         FlipKind.COST_BELOW: "若{channel}每則成本低於 {threshold}（目前 {present}），最佳選擇將改為 {winner}。",

@@ -71,6 +71,9 @@ JAPANESE = Catalogue(
         ReasonCode.PROVIDER_WINDOW: "プロバイダーが定める返信可能期間を過ぎています",
         ReasonCode.TOUCH_LEVEL: "このキャンペーンでは、このタッチレベルのチャネルを使いません",
         ReasonCode.COST_UNKNOWN: "このチャネルの1通あたりのコストが設定されていません",
+        ReasonCode.CHANNEL_USED: "この一連のやり取りでは、このチャネルをすでに使っています",
+        ReasonCode.OFFER_NOT_ASKED: "フォローアップの対象となるオファーではありません",
+        ReasonCode.NOT_AT_ONCE: "フォローアップはすぐに送信されます",
     },
     flips={
         FlipKind.COST_BELOW: (

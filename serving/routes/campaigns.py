@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
@@ -18,8 +19,16 @@ from pydantic import (
 from sqlalchemy.exc import IntegrityError
 
 from features.history.campaigns import campaign_versions, page_of_campaigns
-from features.history.query import latest_campaigns, load_campaign, load_channels, save_campaign
-from models.domain.campaign import Campaign
+from features.history.engine import read_only
+from features.history.query import (
+    customer_attributes,
+    latest_campaigns,
+    load_campaign,
+    load_channels,
+    save_campaign,
+)
+from models.domain.campaign import Campaign, Offer, content_for
+from models.domain.channel import Channel, ContentKind
 from models.domain.checks import Finding, Severity, check_campaign
 from models.domain.errors import (
     ConflictError,
@@ -28,14 +37,18 @@ from models.domain.errors import (
     collecting,
     require,
 )
+from serving.content import ContentTooLongError, Person, personal
 from serving.problems import shown
 from serving.routes.examples import CAMPAIGNS, PROBLEMS
-from serving.routes.fields import NO_NUL, Name, nul_in
+from serving.routes.fields import NO_NUL, LongText, Name, ShortName, nul_in
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
+from serving.templates import check_templates, template_errors
 
 _PREFIX = "campaign."
+# As long as a real one on a host of twenty characters; it leads nowhere.
+_SAMPLE_LINK = "https://preview.example.org/t/c/" + "0" * 46
 _LARGEST_VERSION = 2**31 - 1
 # Writers that take the same version number at the same moment; more of them is a standstill.
 _MOST_ATTEMPTS = 5
@@ -94,6 +107,37 @@ class FindingOut(BaseModel):
     def of(cls, finding: Finding, prefix: str = "") -> FindingOut:
         """From the domain."""
         return cls(field=f"{prefix}{finding.field}", value=shown(finding.value), bound=finding.bound)
+
+
+class PreviewIn(BaseModel):
+    """For whom to make the messages: a customer, or made-up attributes; by default somebody unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: Name | None = None
+    attributes: Annotated[dict[ShortName, LongText | FiniteFloat], Field(max_length=100)] = Field(
+        default_factory=dict, description="Instead of, or over, the customer's own; `locale` is one of them."
+    )
+
+
+class PreviewOut(BaseModel):
+    """One message as it would go out."""
+
+    offer_id: str
+    channel: str
+    content_kind: ContentKind
+    subject: str
+    body: str
+    link_url: str | None
+    media_url: str | None
+    length: int = Field(description="Characters of the body, tracked links included.")
+    fits: bool = Field(description="Whether the channel takes a body of that length.")
+
+
+class PreviewsOut(BaseModel):
+    """Every offer on every channel of the campaign that carries it."""
+
+    previews: list[PreviewOut]
 
 
 class CampaignOut(BaseModel):
@@ -185,6 +229,27 @@ def campaign_routes(service: Service) -> APIRouter:
 
         return await service.in_thread(read)
 
+    @router.post("/{campaign_id}/preview")
+    async def preview(campaign_id: CampaignId, posted: PreviewIn) -> PreviewsOut:
+        """What the messages of a campaign say, with tracked links and personal words; nothing is sent."""
+
+        def read() -> PreviewsOut:
+            with reaching_the_store(), read_only(service.engine).connect() as conn:
+                campaign = load_campaign(conn, campaign_id)
+                known = load_channels(conn)
+                attributes = customer_attributes(conn, posted.customer_id) if posted.customer_id else {}
+            check_templates(campaign)
+            person = Person(posted.customer_id or "", {**attributes, **posted.attributes})
+            previews = [
+                _preview(campaign, known[name], offer, person)
+                for offer in campaign.offers
+                for name in campaign.channels
+                if name in known
+            ]
+            return PreviewsOut(previews=[one for one in previews if one is not None])
+
+        return await service.in_thread(read)
+
     @router.get("/{campaign_id}/versions")
     async def versions(
         campaign_id: CampaignId, limit: Limit = USUAL_PAGE, cursor: Cursor = None
@@ -205,6 +270,34 @@ def campaign_routes(service: Service) -> APIRouter:
     return router
 
 
+def _preview(campaign: Campaign, channel: Channel, offer: Offer, person: Person) -> PreviewOut | None:
+    """The message of the content that the channel would carry; None where it carries none of the offer's."""
+    chosen = content_for(offer, channel)
+    if chosen is None:
+        return None
+    kind, content = chosen
+
+    def link(number: int) -> str:
+        return f"{_SAMPLE_LINK}{number:02}"
+
+    fits = True
+    try:
+        made = personal(campaign, channel, offer.offer_id, kind, content, person, link)
+    except ContentTooLongError as exc:
+        made, fits = exc.content, False
+    return PreviewOut(
+        offer_id=offer.offer_id,
+        channel=channel.name,
+        content_kind=kind,
+        subject=made.subject,
+        body=made.body,
+        link_url=made.link_url,
+        media_url=made.media_url,
+        length=len(made.body),
+        fits=fits,
+    )
+
+
 def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[CampaignOut, bool]:
     """Check and store; whether the campaign is new."""
     now = service.clock()
@@ -214,6 +307,7 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
                 findings = check_campaign(posted.campaign, load_channels(conn), now)
                 wrong = [each.as_error(_PREFIX) for each in findings if each.severity is Severity.ERROR]
                 wrong += [InvalidInputError("campaign", place, NO_NUL) for place in nul_in(posted.campaign)]
+                wrong += _below_campaign(template_errors(posted.campaign))
                 if posted.found or wrong:
                     raise InvalidInputsError([*posted.found, *wrong])
                 latest = latest_campaigns(conn, [posted.campaign.campaign_id])

@@ -18,9 +18,11 @@ from sqlalchemy import Connection, Engine, Row, select, update
 
 from features.history.append import append_interactions
 from features.history.decisions import load_decision
+from features.history.query import load_channels
 from features.history.tables import outbox
 from models.domain.errors import ConflictError, StateError
 from models.domain.interaction import Interaction, InteractionKind
+from serving.followups.conversation import SettledMessage, begin, campaigns_of
 from serving.store.outbox import SOURCE, OutboxStatus
 from serving.store.release import release
 
@@ -82,7 +84,21 @@ def activate(
         .returning(outbox)
     ).one()
     _tell(conn, row, InteractionKind.SENT, row.message_id, now, "")
+    _begin_conversation(conn, row, now)
     return _handover(moved)
+
+
+def _begin_conversation(conn: Connection, row: Row[Any], now: datetime) -> None:
+    """What follows silence or an answer follows it whoever sent the message."""
+    message = SettledMessage(
+        decision_id=row.decision_id, customer_id=row.customer_id, channel=row.channel, sent=True, at=now
+    )
+    campaign = campaigns_of(conn, [row.decision_id])[row.decision_id]
+    if campaign.follow_ups:
+        channel = load_channels(conn)[row.channel]
+        begin(
+            conn, [(message, campaign)], {row.channel} if channel.reports(InteractionKind.DELIVERED) else ()
+        )
 
 
 def cancel(conn: Connection, decision_id: str, now: datetime) -> Handover:

@@ -19,22 +19,38 @@ The caller owns the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from features.history.append import append_interactions
-from features.history.tables import outbox
+from features.history.tables import interactions, outbox
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
-from serving.store.release import release
+from serving.followups.conversation import SettledMessage
+from serving.store.release import release, reserve_again
 
 SOURCE = "outbox"
 _LONGEST_WORDS = 256
+_REPORTED = "the provider reported on it"
+_DROPPED = "dropped; "
 
 
 class OutboxStatus(StrEnum):
@@ -140,6 +156,18 @@ def later(
     )
 
 
+def settled_message(ending: Ending) -> SettledMessage:
+    """The same as conversations see it."""
+    claimed = ending.claimed
+    return SettledMessage(
+        decision_id=claimed.decision_id,
+        customer_id=claimed.customer_id,
+        channel=claimed.channel,
+        sent=ending.status is OutboxStatus.SENT,
+        at=ending.at,
+    )
+
+
 def claim(
     conn: Connection,
     now: datetime,
@@ -192,28 +220,41 @@ def _take(
         .returning(outbox)
     ).all()
     return [
-        ClaimedMessage(
-            message_id=row.message_id,
-            decision_id=row.decision_id,
-            customer_id=row.customer_id,
-            campaign_id=row.campaign_id,
-            offer_id=row.offer_id,
-            channel=row.channel,
-            content_kind=ContentKind(row.content_kind),
-            send_at=row.send_at,
-            expires_at=row.expires_at,
-            attempts=row.attempts,
-            fencing_token=row.fencing_token,
-            abandoned=abandoned,
-        )
+        _claimed_message(row, abandoned=abandoned)
         for row in sorted(rows, key=lambda row: (row.due_at, row.message_id))
     ]
 
 
-def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
+def _claimed_message(row: Row[Any], *, abandoned: bool) -> ClaimedMessage:
+    return ClaimedMessage(
+        message_id=row.message_id,
+        decision_id=row.decision_id,
+        customer_id=row.customer_id,
+        campaign_id=row.campaign_id,
+        offer_id=row.offer_id,
+        channel=row.channel,
+        content_kind=ContentKind(row.content_kind),
+        send_at=row.send_at,
+        expires_at=row.expires_at,
+        attempts=row.attempts,
+        fencing_token=row.fencing_token,
+        abandoned=abandoned,
+    )
+
+
+def settle(
+    conn: Connection,
+    endings: Sequence[Ending],
+    then: Callable[[Sequence[Ending]], None] = lambda _: None,
+) -> list[Ending]:
     """Write how claims ended, with a `sent`, `failed` or `suppressed` interaction in the same transaction.
 
     What a message that reaches nobody had reserved of budgets and capacities is given back.
+
+    Args:
+        conn: In the caller's transaction.
+        endings: Of any claims.
+        then: Called with those that hold, once they are written and while their rows are locked.
 
     Returns:
         The stale ones: somebody else has claimed or settled the message since, so nothing was changed.
@@ -222,13 +263,141 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     moved = [ending for ending in endings if _claim_key(ending.claimed) in holding]
     if moved:
         conn.execute(_MOVE, [_move_values(ending) for ending in moved])
-    lost = [ending for ending in moved if ending.status in _REACHED_NOBODY]
-    if lost:
-        release(conn, [ending.claimed.decision_id for ending in lost], max(ending.at for ending in lost))
     facts = [_fact(ending, _FACTS[ending.status]) for ending in moved if ending.status in _FACTS]
     if facts:
         append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
+    then(moved)
+    lost = [ending for ending in moved if ending.status in _REACHED_NOBODY]
+    if lost:
+        release(conn, [ending.claimed.decision_id for ending in lost], max(ending.at for ending in lost))
     return [ending for ending in endings if _claim_key(ending.claimed) not in holding]
+
+
+def list_messages(
+    conn: Connection, statuses: Collection[OutboxStatus], limit: int, channel: str | None = None
+) -> list[Row[Any]]:
+    """Rows of the outbox in those states, the one that was to go out first at the top.
+
+    Args:
+        conn: Only read.
+        statuses: For example failed: dead letters, with the reason in `detail`.
+        limit: At most this many.
+        channel: Only of this channel; None for all.
+    """
+    query = select(outbox).where(outbox.c.status.in_(sorted(statuses)))
+    if channel is not None:
+        query = query.where(outbox.c.channel == channel)
+    return list(conn.execute(query.order_by(outbox.c.send_at, outbox.c.message_id).limit(limit)))
+
+
+def retry(conn: Connection, message_ids: Collection[str], now: datetime) -> list[str]:
+    """Send dead letters and messages of unknown outcome after all, at once, with all attempts before them.
+
+    A dead letter takes its reservations again, whatever is left of them, and its `failed` fact is taken back: it was
+    the outbox's own word, and it no longer holds. A message whose time has passed will be suppressed as expired.
+
+    Returns:
+        Which of them were dead letters or unknown; the others are left alone.
+    """
+    rows = _lock(conn, message_ids, (OutboxStatus.FAILED, OutboxStatus.UNKNOWN))
+    dead = [row for row in rows if row.status == OutboxStatus.FAILED]
+    if dead:
+        conn.execute(
+            delete(interactions).where(
+                interactions.c.source == SOURCE,
+                interactions.c.event_id.in_([f"{row.message_id}/{InteractionKind.FAILED}" for row in dead]),
+            )
+        )
+        reserve_again(conn, [row.decision_id for row in dead])
+    moved = [row.message_id for row in rows]
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_(moved))
+        .values(status=OutboxStatus.PENDING, attempts=0, due_at=now, settled_at=None)
+    )
+    return moved
+
+
+def drop(conn: Connection, message_ids: Collection[str], now: datetime) -> list[str]:
+    """Never send these: pending ones, dead letters and messages of unknown outcome become suppressed.
+
+    Returns:
+        Which of them were; a message that is under way or sent is left alone.
+    """
+    rows = _lock(conn, message_ids, (OutboxStatus.PENDING, OutboxStatus.FAILED, OutboxStatus.UNKNOWN))
+    if not rows:
+        return []
+    moved = [row.message_id for row in rows]
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_(moved))
+        .values(
+            status=OutboxStatus.SUPPRESSED,
+            settled_at=now,
+            detail=func.substr(literal(_DROPPED) + func.coalesce(outbox.c.detail, ""), 1, _LONGEST_WORDS),
+        )
+    )
+    release(conn, [row.decision_id for row in rows], now)
+    endings = [suppressed(_claimed_message(row, abandoned=False), now, _DROPPED) for row in rows]
+    append_interactions(conn, [_fact(ending, InteractionKind.SUPPRESSED) for ending in endings], now)
+    return moved
+
+
+def _lock(
+    conn: Connection, message_ids: Collection[str], statuses: Collection[OutboxStatus]
+) -> Sequence[Row[Any]]:
+    return conn.execute(
+        select(outbox)
+        .where(outbox.c.message_id.in_(sorted(message_ids)), outbox.c.status.in_(sorted(statuses)))
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
+
+
+def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> list[Ending]:
+    """Settle as sent what a provider has reported on and no sender knows of: nobody sends it again.
+
+    A message that is claimed is left to its claimant.
+
+    Args:
+        conn: In the caller's transaction.
+        seen: Provider and moment of the report, by message id.
+
+    Returns:
+        How those ended that were settled by it.
+    """
+    rows = conn.execute(
+        select(outbox)
+        .where(
+            outbox.c.message_id.in_(sorted(seen)),
+            or_(
+                outbox.c.status == OutboxStatus.UNKNOWN,
+                and_(outbox.c.status == OutboxStatus.PENDING, outbox.c.attempts > 0),
+            ),
+        )
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
+    endings = []
+    for row in rows:
+        provider, at = seen[row.message_id]
+        conn.execute(
+            update(outbox)
+            .where(outbox.c.message_id == row.message_id)
+            .values(
+                status=OutboxStatus.SENT,
+                provider=provider,
+                provider_message_id=func.coalesce(outbox.c.provider_message_id, row.message_id),
+                settled_at=at,
+                detail=_REPORTED,
+            )
+        )
+        claimed = _claimed_message(row, abandoned=True)
+        endings.append(Ending(claimed=claimed, status=OutboxStatus.SENT, at=at, detail=_REPORTED))
+    facts = [_fact(ending, InteractionKind.SENT) for ending in endings]
+    if facts:
+        append_interactions(conn, facts, max(fact.occurred_at for fact in facts))
+    return endings
 
 
 def counts(conn: Connection) -> dict[OutboxStatus, int]:
@@ -236,6 +405,11 @@ def counts(conn: Connection) -> dict[OutboxStatus, int]:
     rows = conn.execute(select(outbox.c.status, func.count().label("n")).group_by(outbox.c.status))
     found: dict[str, int] = {row.status: row.n for row in rows}
     return {status: found.get(status, 0) for status in OutboxStatus}
+
+
+def storable(words: str) -> str:
+    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
+    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]
 
 
 # One statement for every ending, made once: it runs for each message that is sent.
@@ -260,12 +434,12 @@ def _move_values(ending: Ending) -> dict[str, object]:
     return {
         "of_message": claimed.message_id,
         "status": ending.status,
-        "detail": _storable(ending.detail),
+        "detail": storable(ending.detail),
         "attempts": claimed.attempts if ending.attempted else claimed.attempts - 1,
         "due_at": ending.due_at,
         "settled_at": None if ending.status is OutboxStatus.PENDING else ending.at,
         "provider": receipt.provider if receipt else None,
-        "provider_message_id": _storable(receipt.provider_message_id) if receipt else None,
+        "provider_message_id": storable(receipt.provider_message_id) if receipt else None,
     }
 
 
@@ -277,6 +451,7 @@ def _lock_claims(conn: Connection, claims: Sequence[ClaimedMessage]) -> set[tupl
             outbox.c.message_id.in_([claimed.message_id for claimed in claims]),
             outbox.c.status == OutboxStatus.CLAIMED,
         )
+        .order_by(outbox.c.message_id)  # as receipts do, so that the two never wait for each other
         .with_for_update()
     )
     current = {(row.message_id, row.fencing_token) for row in rows}
@@ -289,7 +464,10 @@ def _claim_key(claimed: ClaimedMessage) -> tuple[str, int]:
 
 def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
     """`sent` carries the message's id; the others add their kind, since a dead letter may be sent after all."""
-    claimed = ending.claimed
+    claimed, receipt = ending.claimed, ending.receipt
+    attributes = {"detail": storable(ending.detail)} if ending.detail else {}
+    if receipt is not None and receipt.n_units > 1:
+        attributes["n_units"] = str(receipt.n_units)
     return Interaction(
         source=SOURCE,
         event_id=claimed.message_id if kind is InteractionKind.SENT else f"{claimed.message_id}/{kind}",
@@ -300,10 +478,5 @@ def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
         campaign_id=claimed.campaign_id,
         offer_id=claimed.offer_id,
         decision_id=claimed.decision_id,
-        attributes={"detail": _storable(ending.detail)} if ending.detail else {},
+        attributes=attributes,
     )
-
-
-def _storable(words: str) -> str:
-    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]

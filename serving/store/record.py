@@ -28,6 +28,7 @@ from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
+from serving.followups.conversation import FollowUpStep, decided
 from serving.store.idempotency import IdempotencyKey, remember
 from serving.store.outbox import OutboxStatus
 
@@ -87,6 +88,7 @@ class RecordDecision:
         key: The idempotency key that the request came with.
         hold: Whether the caller sends: the message is held until they say that it went out, or will not.
         beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
+        step: The follow-up that it takes; `serving.followups.conversation.permitted` was asked.
     """
 
     decision: Decision
@@ -96,6 +98,7 @@ class RecordDecision:
     key: IdempotencyKey | None = None
     hold: bool = False
     beside: tuple[Decision, ...] = ()
+    step: FollowUpStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,9 @@ class Ledger:
     def write(self) -> None:
         """Write what was accepted, in a fixed number of statements."""
         _write(self._conn, self._accepted, self._reserved)
+        for command in self._accepted:
+            if command.step is not None:
+                decided(self._conn, command.step, command.decision.decided_at)
 
     def _read(self, resources: Collection[Resource]) -> None:
         """How much of each is used so far; a resource that nobody counted yet is counted."""

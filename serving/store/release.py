@@ -1,4 +1,4 @@
-"""Give back what decisions reserved, once it is sure that their messages reach nobody."""
+"""Give back what decisions reserved, once it is sure that their messages reach nobody; or take it again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from features.history.tables import reservations, resource_usage
 
-_LESS = (
+_MORE = (
     update(resource_usage)
     .where(resource_usage.c.resource == bindparam("of_resource"))
-    .values(used=resource_usage.c.used - bindparam("amount"))
+    .values(used=resource_usage.c.used + bindparam("amount"))
 )
 
 
@@ -25,20 +25,32 @@ def release(conn: Connection, decision_ids: Collection[str], at: datetime) -> No
         decision_ids: Whose.
         at: When, aware.
     """
+    _move(conn, decision_ids, reservations.c.released_at.is_(None), -1.0, at)
+
+
+def reserve_again(conn: Connection, decision_ids: Collection[str]) -> None:
+    """Take back what `release` gave back, even beyond the limit: a person has decided so."""
+    _move(conn, decision_ids, reservations.c.released_at.is_not(None), 1.0, None)
+
+
+def _move(
+    conn: Connection,
+    decision_ids: Collection[str],
+    which: ColumnElement[bool],
+    sign: float,
+    released_at: datetime | None,
+) -> None:
+    of_those = reservations.c.decision_id.in_(sorted(decision_ids)), which
     held = (
         select(reservations.c.decision_id, reservations.c.resource, reservations.c.amount)
-        .where(reservations.c.decision_id.in_(sorted(decision_ids)), reservations.c.released_at.is_(None))
+        .where(*of_those)
         .with_for_update()
     )
-    given_back: dict[str, float] = defaultdict(float)
+    amounts: dict[str, float] = defaultdict(float)
     for row in conn.execute(held):
-        given_back[row.resource] += row.amount
-    if not given_back:
+        amounts[row.resource] += sign * row.amount
+    if not amounts:
         return
-    conn.execute(
-        update(reservations)
-        .where(reservations.c.decision_id.in_(sorted(decision_ids)), reservations.c.released_at.is_(None))
-        .values(released_at=at)
-    )
+    conn.execute(update(reservations).where(*of_those).values(released_at=released_at))
     # In the order in which `record` locks them, so that the two never wait for each other.
-    conn.execute(_LESS, [{"of_resource": name, "amount": given_back[name]} for name in sorted(given_back)])
+    conn.execute(_MORE, [{"of_resource": name, "amount": amounts[name]} for name in sorted(amounts)])

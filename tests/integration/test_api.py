@@ -13,6 +13,8 @@ from sqlalchemy import func, select
 
 from features.history.engine import connect
 from features.history.tables import interactions
+from models.domain.campaign import Content, Offer
+from models.domain.channel import ContentKind
 from models.domain.experiment import Experiment
 from serving.app import create_app
 from serving.service import Service
@@ -357,6 +359,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/campaigns/{campaign_id}", "/v1/campaigns/{campaign_id}/versions", "/v1/channels", "/v1/channels/{name}", "/v1/report", "/healthz", "/readyz",
         "/v1/segments", "/v1/segments/{name}", "/v1/segments/{name}/size", "/v1/segments/{name}/members",
         "/v1/segments/{name}/members/{customer_id}", "/v1/tags",
+        "/v1/campaigns/{campaign_id}/preview",
     }  # fmt: skip
 
 
@@ -402,3 +405,27 @@ def test_over_a_real_socket_32_requests_at_a_time_are_all_answered(market):
         report = client.get("/v1/report", params={"campaign_id": "spring"}).json()
         assert report["n_customers"] == 96
         assert report["n_contacts"] == sum(answer.json()["action"] is not None for answer in answers)
+
+
+def test_a_preview_shows_each_message_with_links_and_personal_words(api, market):
+    text = Content(body="Dear {{ first_name }}, see https://shop.test/coats", subject="For {{ first_name }}")
+    offer = Offer(offer_id="coats", margin_minor=1.0, content={ContentKind.TEXT: text})
+    market.campaign("personal", offers=(offer,), fields={"first_name": "friend"}, channels=("email", "sms"))
+    answer = api.post("/v1/campaigns/personal/preview", json={"attributes": {"first_name": "Ada"}})
+    previews = answer.json()["previews"]
+    assert [one["channel"] for one in previews] == ["email", "sms"]
+    assert previews[0]["subject"] == "For Ada"
+    assert previews[0]["body"].startswith("Dear Ada, see https://preview.example.org/t/c/")
+    assert previews[1]["length"] == len(previews[1]["body"])
+    assert previews[1]["fits"]
+    unknown = api.post("/v1/campaigns/personal/preview", json={"customer_id": "nobody"})
+    problem(unknown, 404, "customer_id")
+
+
+def test_a_campaign_with_an_unknown_field_is_refused(api):
+    stored = api.get("/v1/campaigns").json()["campaigns"][0]
+    stored["offers"][0]["content"]["text"]["body"] = "Dear {{ frist_name }}"
+    document = problem(
+        api.post("/v1/campaigns", json={"campaign": stored}), 422, "campaign.offers.coats.content.text.body"
+    )
+    assert "frist_name" in document["detail"]

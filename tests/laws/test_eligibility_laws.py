@@ -113,6 +113,9 @@ limits_drawn = st.builds(
     budget_left_minor=st.none() | st.sampled_from([0.0, 0.2, 1.0, 100.0]),
     capacity_left=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2)),
     channels_down=st.frozensets(st.sampled_from(NAMES), max_size=2),
+    channels_used=st.frozensets(st.sampled_from(NAMES), max_size=2),
+    offers=st.none() | st.frozensets(st.sampled_from(["o0", "o1", "o2"]), max_size=2),
+    at_once=st.booleans(),
 )
 
 

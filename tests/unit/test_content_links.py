@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +62,22 @@ def test_every_replaced_link_leads_back_to_its_target(given_addresses, kind):
         back = back.replace(click(number), listed[number])
     assert back == content.body
     assert len(listed) == len(set(given_addresses))
+
+
+def test_in_a_json_template_what_can_be_followed_is_tracked_and_pictures_are_not():
+    line = {
+        "type": "buttons",
+        "thumbnailImageUrl": "https://shop.example/t.jpg",
+        "actions": [{"type": "uri", "label": "Buy", "uri": "https://shop.example/buy"}],
+    }
+    wechat = {"template_id": "T", "url": "https://shop.example/wechat"}
+    body = json.dumps({"line": line, "wechat": wechat, "words": "see https://shop.example/words"})
+    content = Content(body=body)
+    found = targets(ContentKind.TEMPLATE, content)
+    assert found == ("https://shop.example/buy", "https://shop.example/wechat")
+    tracked = json.loads(
+        with_tracked_links(ContentKind.TEMPLATE, content, lambda n: f"https://t.example/{n}").body
+    )
+    assert tracked["line"]["actions"][0]["uri"] == "https://t.example/0"
+    assert tracked["line"]["thumbnailImageUrl"] == "https://shop.example/t.jpg"
+    assert tracked["wechat"]["url"] == "https://t.example/1"

@@ -19,10 +19,11 @@ from models.domain.customer import EVERY_CHANNEL, ConsentStatus, MessageClass
 from models.domain.errors import InvalidInputError
 from serving.backoff import Backoff
 from serving.channels.console import ConsoleAdapter
-from serving.channels.contract import RetryLaterError, UnknownOutcomeError
+from serving.channels.contract import QuotaError, RetryLaterError, UnknownOutcomeError
 from serving.channels.registry import AdapterConfiguration, build_adapters
 from serving.dispatcher import Dispatcher, DispatchReport, DispatchSettings, UnknownPolicy
 from serving.store.outbox import claim
+from serving.store.rates import Rate
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -336,3 +337,116 @@ def test_the_quiet_hours_of_the_campaign_as_it_is_now_hold(shop):
     shop.add_campaign(quiet_hours=QuietHours(start=time(11), end=time(13)))
     (report,) = play(shop, {"email": Postman()}, NOON)
     assert report.later == 1
+
+
+class Provider(ConsoleAdapter):
+    """Counts the calls that it gets; while `down` it answers none of them."""
+
+    def __init__(self, down: Exception | None = None) -> None:
+        self.calls: list[datetime] = []
+        self.down = down
+        self.now = NOON
+        super().__init__(io.StringIO())
+
+    async def send(self, message):
+        self.calls.append(self.now)
+        if self.down is not None:
+            raise self.down
+        return await super().send(message)
+
+
+def rounds(shop, adapters, seconds, **settings) -> list[DispatchReport]:
+    """One round at each second after noon, by one dispatcher."""
+
+    async def work():
+        dispatcher = Dispatcher(shop.engine, adapters, shop.links, DispatchSettings(**settings), Random(7))
+        reports = []
+        for second in seconds:
+            now = NOON + timedelta(seconds=second)
+            for adapter in adapters.values():
+                adapter.now = now
+            reports.append(await dispatcher.run_once(now))
+        return reports
+
+    return asyncio.run(work())
+
+
+def test_a_provider_that_is_down_is_called_at_most_20_times_and_other_channels_go_on(shop):
+    shop.add_messages(60)
+    shop.add_messages(60, first=60, channel="sms")
+    down, up = Provider(UnknownOutcomeError("no answer")), Provider()
+    reports = rounds(shop, {"email": down, "sms": up}, [n / 10 for n in range(40)])
+    assert 5 <= len(down.calls) <= 20
+    assert len(up.calls) == 60
+    assert sum(report.sent for report in reports) == 60
+
+
+def test_a_provider_that_comes_back_gets_one_message_to_see_and_then_the_rest(shop):
+    shop.add_messages(60)
+    provider = Provider(RetryLaterError("503"))
+    rest = {"backoff": Backoff(base_seconds=1, cap_seconds=1)}
+
+    async def work():
+        dispatcher = Dispatcher(
+            shop.engine, {"email": provider}, shop.links, DispatchSettings(**rest), Random(7)
+        )
+        for second in range(4):
+            await dispatcher.run_once(NOON + timedelta(seconds=second))
+        n_down = len(provider.calls)
+        provider.down = None
+        first = await dispatcher.run_once(NOON + timedelta(seconds=5))
+        others = [await dispatcher.run_once(NOON + timedelta(seconds=6 + n)) for n in range(6)]
+        return n_down, first.sent, sum(report.sent for report in others)
+
+    n_down, probe, others = asyncio.run(work())
+    assert n_down <= 20
+    assert (probe, others) == (1, 59)
+
+
+def test_mailboxes_that_are_busy_do_not_open_the_breaker(shop, sink):
+    shop.add_messages(40)
+    sink.answers |= {f"c{n}@example.com": "450 4.2.0 greylisted" for n in range(20)}
+    settings = {"concurrency": 4, "concurrency_per_account": 4}
+    reports = mail_round(shop, sink, *[NOON + timedelta(seconds=n) for n in range(10)], **settings)
+    assert sum(report.sent for report in reports) == 20
+
+
+def test_a_used_up_quota_rests_the_whole_account_until_the_provider_says(shop):
+    shop.add_messages(80)
+    provider = Provider(QuotaError("429", retry_after=timedelta(seconds=30)))
+    rounds(shop, {"email": provider}, range(29))
+    assert len(provider.calls) <= 16  # those that were under way together
+    assert set(provider.calls) == {NOON}
+
+
+def test_two_senders_together_keep_to_the_rate_of_an_account(shop):
+    shop.add_messages(200)
+    providers = [Provider(), Provider()]
+
+    async def work():
+        settings = DispatchSettings(rates={"console": Rate(5, burst=10)})
+        senders = [
+            Dispatcher(shop.engine, {"email": provider}, shop.links, settings, Random(7))
+            for provider in providers
+        ]
+        for tenth in range(100):
+            now = NOON + timedelta(seconds=tenth / 10)
+            for provider, sender in zip(providers, senders, strict=True):
+                provider.now = now
+                await sender.run_once(now)
+
+    asyncio.run(work())
+    calls = sorted(providers[0].calls + providers[1].calls)
+    # A full bucket of 10, and 5 a second for 9.9 seconds.
+    assert len(calls) == 59
+    for start in calls:
+        within = sum(start <= moment < start + timedelta(seconds=2) for moment in calls)
+        assert within <= 10 + 2 * 5
+
+
+def test_a_channel_may_have_its_own_policy_for_lost_answers(shop):
+    (mail,) = shop.add_messages(1)
+    (text_message,) = shop.add_messages(1, first=1, channel="sms")
+    lost = {"email": Postman(UnknownOutcomeError("?")), "sms": Postman(UnknownOutcomeError("?"))}
+    play(shop, lost, NOON, unknown_outcomes={"sms": UnknownPolicy.PARK_UNKNOWN})
+    assert (shop.row(mail)["status"], shop.row(text_message)["status"]) == ("pending", "unknown")

@@ -14,6 +14,7 @@ from models.domain.channel import ContentKind
 from serving.channels.contract import (
     AdapterContext,
     FinalRefusalError,
+    RecipientBusyError,
     RetryLaterError,
     UnknownOutcomeError,
 )
@@ -88,9 +89,9 @@ def test_no_more_connections_are_opened_than_allowed(sink):
     [
         ("550 5.1.1 no such user", FinalRefusalError),
         ("552 5.2.2 mailbox full", FinalRefusalError),
-        ("450 4.2.1 busy", RetryLaterError),
-        ("451 4.3.0 try again", RetryLaterError),
-        ("452 4.2.2 full", RetryLaterError),
+        ("450 4.2.1 busy", RecipientBusyError),
+        ("451 4.3.0 try again", RecipientBusyError),
+        ("452 4.2.2 full", RecipientBusyError),
         ("421 4.7.0 too many of you", RetryLaterError),
     ],
 )

@@ -15,8 +15,11 @@ from serving.store.outbox import (
     OutboxStatus,
     claim,
     counts,
+    drop,
     failed,
     later,
+    list_messages,
+    retry,
     sent,
     settle,
     suppressed,
@@ -187,3 +190,49 @@ def test_what_a_message_that_reaches_nobody_had_reserved_is_given_back_once(shop
         end(shop, endings[ending]())
     with shop.engine.connect() as conn:
         assert conn.scalars(select(resource_usage.c.used)).one() == left
+
+
+def budget_used(shop) -> float:
+    with shop.engine.connect() as conn:
+        return conn.scalars(select(resource_usage.c.used)).one()
+
+
+def reserve(shop) -> None:
+    with shop.engine.begin() as conn:
+        conn.execute(insert(resource_usage).values(resource="budget:spring", used=3.0))
+        conn.execute(
+            insert(reservations).values(
+                decision_id="d0", resource="budget:spring", amount=1.0, reserved_at=NOON
+            )
+        )
+
+
+def test_a_dead_letter_is_listed_with_its_reason_and_sent_after_all_when_it_is_retried(shop):
+    shop.add_messages(2)
+    reserve(shop)
+    one, two = take(shop)
+    end(shop, failed(one, NOON, "550 no such user"), sent(two, NOON, RECEIPT))
+    with shop.engine.begin() as conn:
+        (row,) = list_messages(conn, [OutboxStatus.FAILED], 10)
+        assert (row.message_id, row.detail) == (one.message_id, "550 no such user")
+        assert retry(conn, [one.message_id, two.message_id, "nobody"], NOON) == [one.message_id]
+    assert budget_used(shop) == 3.0
+    (again,) = take(shop)
+    assert (again.message_id, again.attempts) == (one.message_id, 1)
+    end(shop, sent(again, NOON, RECEIPT))
+    assert [fact["kind"] for fact in shop.facts()] == ["sent", "sent"]
+
+
+def test_what_is_dropped_is_never_sent_and_gives_back_what_it_had_reserved(shop):
+    of_d0, *_ = shop.add_messages(3)
+    reserve(shop)
+    one, two = take(shop, limit=2)
+    end(shop, unknown(one, NOON, "no answer"))
+    with shop.engine.begin() as conn:
+        waiting = [row.message_id for row in list_messages(conn, [OutboxStatus.PENDING], 10)]
+        dropped = drop(conn, [one.message_id, two.message_id, *waiting], NOON)
+    assert sorted(dropped) == sorted([one.message_id, *waiting])
+    assert take(shop, now=NOON + timedelta(seconds=59)) == []
+    assert shop.row(one.message_id)["detail"] == "dropped; no answer"
+    assert [fact["kind"] for fact in shop.facts()] == ["suppressed", "suppressed"]
+    assert budget_used(shop) == (2.0 if of_d0 in dropped else 3.0)

@@ -6,7 +6,7 @@ from alembic import op
 from features.history.tables import RowId, UtcMoment
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

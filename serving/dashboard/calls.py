@@ -1,0 +1,126 @@
+"""The pages of agents: tasks to work on; one task with the customer's history, the offer, and a form for what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import parse_qs, quote
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from models.domain.errors import InvalidInputError, NextchannelError
+from serving.calls import CallOutcome, end_task, find_task, open_tasks, take_task
+from serving.dashboard.pages import PAGE_HEADERS, page_environment
+from serving.problems import problem_of
+from serving.service import Service
+
+_MOST_FORM_BYTES = 20_000
+_MOST_FIELDS = 10
+
+AgentName = Annotated[str, Query(max_length=64)]
+
+
+def call_pages(service: Service) -> APIRouter:
+    """The pages below `/calls`."""
+    router = APIRouter(include_in_schema=False)
+    environment = page_environment(service.currency)
+
+    def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
+        html = environment.get_template(template).render(title=service.title, **values)
+        return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
+
+    async def answer(path: str, make: Callable[[], Response]) -> Response:
+        try:
+            return await service.in_thread(make)
+        except NextchannelError as exc:
+            problem = problem_of(exc, path)
+            return page("problem.html", status_code=problem.status, problem=problem)
+
+    @router.get("/calls")
+    async def tasks(agent: AgentName = "") -> Response:
+        def make() -> Response:
+            now = service.clock()
+            with service.engine.connect() as conn:
+                return page("calls.html", tasks=open_tasks(conn, now), agent=agent, now=now)
+
+        return await answer("/calls", make)
+
+    @router.get("/calls/{task_id}")
+    async def task(task_id: UUID, agent: AgentName = "") -> Response:
+        def make() -> Response:
+            now = service.clock()
+            with service.engine.connect() as conn:
+                found = find_task(conn, str(task_id), now)
+                return page("call.html", shown=found, agent=agent, outcomes=list(CallOutcome))
+
+        return await answer(f"/calls/{task_id}", make)
+
+    @router.post("/calls/{task_id}/take")
+    async def take(task_id: UUID, request: Request) -> Response:
+        form = await _form(request)
+
+        def make() -> Response:
+            agent = form.get("agent", "")
+            with service.engine.begin() as conn:
+                take_task(conn, str(task_id), agent, service.clock())
+            return RedirectResponse(f"/calls/{task_id}?agent={quote(agent)}", status_code=303)
+
+        return await answer(f"/calls/{task_id}/take", make)
+
+    @router.post("/calls/{task_id}/outcome")
+    async def end(task_id: UUID, request: Request) -> Response:
+        form = await _form(request)
+
+        def make() -> Response:
+            agent, text = form.get("agent", ""), form.get("value", "").strip()
+            with service.engine.begin() as conn:
+                now = service.clock()
+                customer_id = find_task(conn, str(task_id), now).task.customer_id
+                end_task(
+                    conn,
+                    str(task_id),
+                    agent,
+                    _outcome(form.get("outcome", "")),
+                    now,
+                    note=form.get("note", "").strip(),
+                    value_minor=_amount(text) * 10**service.currency.digits if text else None,
+                )
+            service.refresher.request([customer_id])
+            return RedirectResponse(f"/calls?agent={quote(agent)}", status_code=303)
+
+        return await answer(f"/calls/{task_id}/outcome", make)
+
+    return router
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a posted form; of a body that is too long or no form nothing."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_FORM_BYTES:
+            return {}
+    try:
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return {}
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _outcome(text: str) -> CallOutcome:
+    try:
+        return CallOutcome(text)
+    except ValueError:
+        raise InvalidInputError("outcome", text, f"must be one of {', '.join(CallOutcome)}") from None
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidInputError("value", text, "must be a number") from None
+    if not 0 <= value < 1e12:
+        raise InvalidInputError("value", text, "must be in [0, 1e12)")
+    return value
