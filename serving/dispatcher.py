@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,8 +28,9 @@ from models.domain.campaign import Campaign
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message
+from serving.accounts import Account, accounts_of
 from serving.backoff import Backoff
-from serving.breaker import Breaker, BreakerSettings, BreakerState
+from serving.breaker import BreakerSettings
 from serving.channels.contract import (
     ChannelAdapter,
     FinalRefusalError,
@@ -142,39 +143,6 @@ class DispatchReport:
     unsettled: int = 0
 
 
-@dataclass(slots=True)
-class _Account:
-    """A provider account, as one sender sees it.
-
-    Attributes:
-        turns: Calls that may be made at the same time.
-        in_flight: Messages that are claimed and whose attempt has not ended.
-        paused_until: The provider said that there were too many of us.
-    """
-
-    name: str
-    channels: tuple[str, ...]
-    rate: Rate | None
-    breaker: Breaker
-    turns: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
-    in_flight: int = 0
-    paused_until: datetime | None = None
-
-    def rested(self, now: datetime) -> bool:
-        """Whether the provider is left alone at `now`."""
-        paused = self.paused_until is not None and now < self.paused_until
-        return paused or self.breaker.state(now) is BreakerState.OPEN
-
-    def room(self, most: int, now: datetime) -> int:
-        """How many more messages it may have; few are not worth a claim."""
-        if self.rested(now):
-            return 0
-        if self.breaker.state(now) is BreakerState.HALF_OPEN:
-            return 0 if self.in_flight else 1
-        free = 2 * most - self.in_flight
-        return free if free >= most else 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settlement:
     """An ending, and what its conversation depends on.
@@ -215,7 +183,7 @@ class Dispatcher:
         self._links = links
         self._settings = settings
         self._rng = rng
-        self._accounts = _accounts(adapters, settings)
+        self._accounts = accounts_of(adapters, settings.rates, settings.breaker)
         self._account_of = {name: account for account in self._accounts for name in account.channels}
         self._waiting: list[tuple[_Settlement, asyncio.Future[bool]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -317,7 +285,7 @@ class Dispatcher:
         return [each for each in claimed if each.decision_id not in needless]
 
     def _claim_for(
-        self, conn: Connection, account: _Account, now: datetime, limit: int
+        self, conn: Connection, account: Account, now: datetime, limit: int
     ) -> list[ClaimedMessage]:
         room = min(limit, account.room(self._settings.concurrency_per_account, now))
         if room and account.rate is not None:
@@ -389,7 +357,7 @@ class Dispatcher:
 
     async def _call(
         self,
-        account: _Account,
+        account: Account,
         adapter: ChannelAdapter,
         claimed: ClaimedMessage,
         message: Message,
@@ -426,7 +394,7 @@ class Dispatcher:
         account.breaker.succeeded()
         return sent(claimed, clock(), receipt)
 
-    def _note(self, account: _Account, error: RetryLaterError, attempt: int, now: datetime) -> None:
+    def _note(self, account: Account, error: RetryLaterError, attempt: int, now: datetime) -> None:
         """What a refusal for now says of the account."""
         if isinstance(error, QuotaError):
             # Whatever else goes to this account now would be refused as well.
@@ -485,21 +453,6 @@ class Dispatcher:
 
         with self._engine.begin() as conn:
             return settle(conn, [each.ending for each in settlements], begin_conversations)
-
-
-def _accounts(adapters: Mapping[str, ChannelAdapter], settings: DispatchSettings) -> deque[_Account]:
-    channels: dict[int, list[str]] = {}
-    for channel, adapter in adapters.items():
-        channels.setdefault(id(adapter), []).append(channel)
-    return deque(
-        _Account(
-            name=(name := adapters[served[0]].name),
-            channels=tuple(served),
-            rate=settings.rates.get(name),
-            breaker=Breaker(settings.breaker),
-        )
-        for served in channels.values()
-    )
 
 
 def _column(task: asyncio.Task[str]) -> str:

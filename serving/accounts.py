@@ -1,0 +1,64 @@
+"""Provider accounts as one sender sees them: what each may have under way, and when it is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serving.breaker import Breaker, BreakerSettings, BreakerState
+from serving.channels.contract import ChannelAdapter
+from serving.store.rates import Rate
+
+
+@dataclass(slots=True)
+class Account:
+    """A provider account, as one sender sees it.
+
+    Attributes:
+        turns: Calls that may be made at the same time.
+        in_flight: Messages that are claimed and whose attempt has not ended.
+        paused_until: The provider said that there were too many of us.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    rate: Rate | None
+    breaker: Breaker
+    turns: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
+    in_flight: int = 0
+    paused_until: datetime | None = None
+
+    def rested(self, now: datetime) -> bool:
+        """Whether the provider is left alone at `now`."""
+        paused = self.paused_until is not None and now < self.paused_until
+        return paused or self.breaker.state(now) is BreakerState.OPEN
+
+    def room(self, most: int, now: datetime) -> int:
+        """How many more messages it may have; few are not worth a claim."""
+        if self.rested(now):
+            return 0
+        if self.breaker.state(now) is BreakerState.HALF_OPEN:
+            return 0 if self.in_flight else 1
+        free = 2 * most - self.in_flight
+        return free if free >= most else 0
+
+
+def accounts_of(
+    adapters: Mapping[str, ChannelAdapter], rates: Mapping[str, Rate], breaker: BreakerSettings
+) -> deque[Account]:
+    """One account for each adapter, whatever channels it serves."""
+    channels: dict[int, list[str]] = {}
+    for channel, adapter in adapters.items():
+        channels.setdefault(id(adapter), []).append(channel)
+    return deque(
+        Account(
+            name=(name := adapters[served[0]].name),
+            channels=tuple(served),
+            rate=rates.get(name),
+            breaker=Breaker(breaker),
+        )
+        for served in channels.values()
+    )
