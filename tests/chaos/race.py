@@ -263,7 +263,9 @@ def collide(n: int, seed: int) -> Mapping[str, object]:
         while time.monotonic() < waited_until and not failures:
             with shop.engine.connect() as conn:
                 waiting = conn.scalars(
-                    select(follow_ups.c.status).where(follow_ups.c.status == "waiting")
+                    select(follow_ups.c.status).where(
+                        follow_ups.c.status == "waiting", follow_ups.c.due_at <= _DUE_AT
+                    )
                 ).all()
                 pending = conn.scalars(
                     select(outbox.c.status).where(outbox.c.status.in_(["pending", "claimed"]))
