@@ -9,6 +9,7 @@ import polars as pl
 from sqlalchemy import select
 
 from features.compute import POINTS
+from features.erasure import forget_erased
 from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.history.tables import customers
@@ -101,6 +102,7 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     written = workspace.vectors_file.with_suffix(".tmp")
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
+    forget_erased(workspace, people)
     return len(points)
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from features.erasure import forget_erased, living
 from features.feature_list import FeatureList
 from features.history.export import MOMENT
 from features.workspace import FeatureWorkspace
@@ -90,16 +91,19 @@ class FeatureWriter:
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> int:
         """Compute those customers' rows as of now; write them to the online store and keep them for training.
 
+        Who was erased, even while this runs, is left out.
+
         Returns:
             Number of customers.
         """
-        people = list(dict.fromkeys(customer_ids))
+        people = living(self._workspace, list(dict.fromkeys(customer_ids)))
         if not people:
             return 0
         points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
         rows = self._workspace.compute(points)
         self._workspace.write_rows(rows, "served", now)
         self._workspace.write_online(rows)
+        forget_erased(self._workspace, people)
         return len(people)
 
 

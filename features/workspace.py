@@ -189,7 +189,7 @@ class FeatureWorkspace:
         keys = rows["customer_id"].to_list()
         moments = rows["event_timestamp"].to_list()
         data = [
-            (_entity_key(key), {"vector": ValueProto(double_list_val=DoubleList(val=vector))}, moment, None)
+            (entity_key(key), {"vector": ValueProto(double_list_val=DoubleList(val=vector))}, moment, None)
             for key, vector, moment in zip(keys, vectors, moments, strict=True)
         ]
         provider = self.store.provider
@@ -207,7 +207,7 @@ class FeatureWorkspace:
             keys = customer_ids[start : start + _KEYS_A_READ]
             with self._online_lock:
                 read = provider.online_read(
-                    self.store.config, self.views.vector, [_entity_key(key) for key in keys], ["vector"]
+                    self.store.config, self.views.vector, [entity_key(key) for key in keys], ["vector"]
                 )
             for key, (_, values) in zip(keys, read, strict=True):
                 stored = values["vector"].double_list_val.val if values else ()
@@ -225,7 +225,8 @@ def as_vectors(rows: pl.DataFrame, features: FeatureList) -> NDArray[np.float64]
     return rows.select(as_of, *features.names).cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _entity_key(customer_id: str) -> Any:
+def entity_key(customer_id: str) -> Any:
+    """Feast's key of a customer."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 

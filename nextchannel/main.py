@@ -7,7 +7,7 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, import_, models
+from nextchannel.commands import campaign, channels, contacts, customer, identity, import_, models
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
@@ -28,6 +28,9 @@ cli.command()(simulate)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(import_.app, name="import")
+cli.add_typer(identity.app, name="identity")
+cli.add_typer(customer.app, name="customer")
+cli.add_typer(contacts.app, name="contacts")
 cli.command()(materialize)
 cli.command()(train)
 cli.add_typer(models.app, name="models")

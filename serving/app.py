@@ -12,9 +12,11 @@ from fastapi.staticfiles import StaticFiles
 from serving import problems
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.routes.campaigns import campaign_routes
+from serving.routes.customers import customer_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
 from serving.routes.health import health_routes
+from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.report import report_routes
 from serving.routes.tracking import tracking_router
@@ -42,6 +44,8 @@ def create_app(service: Service) -> FastAPI:
     for router in (
         decision_routes(service),
         interaction_routes(service),
+        customer_routes(service),
+        identity_routes(service),
         campaign_routes(service),
         report_routes(service),
         health_routes(service),

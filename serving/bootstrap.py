@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from features.history.engine import connect, migrate
+from features.history.members import gather
 from features.history.query import load_channels, seed_channels
+from features.identity.rotate import check_keys
+from features.identity.vault import KEY_FILE, ContactVault
 from serving.background import Repeating
+from serving.customers import Customers
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.sending import SendingThread
@@ -45,6 +50,8 @@ class ServiceConfig:
         online_store: Feast's configuration of the online store; None for an SQLite file in `data_dir`.
         public_url: Address under which customers reach tracked links.
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
+        contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
+        phone_region: ISO 3166 code of phone numbers without country code; empty: none is assumed.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
@@ -66,6 +73,8 @@ class ServiceConfig:
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
     tracking_secret: str = ""
+    contact_keys: str = ""
+    phone_region: str = ""
     run_dispatcher: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -87,15 +96,18 @@ def build(config: ServiceConfig) -> Service:
     from features.workspace import FeatureWorkspace
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = connect(config.database_url)
+    vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
+    engine = connect(config.database_url, vault)
     migrate(engine)
     with engine.begin() as conn:
+        check_keys(conn)
         seed_channels(conn, utc_now())
     workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
     if not workspace.defined:
         workspace.define()
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
+    eraser = Eraser(engine, workspace, utc_now)
     return Service(
         title=config.title,
         currency=config.currency,
@@ -108,7 +120,13 @@ def build(config: ServiceConfig) -> Service:
         refresher=FeatureRefresher(FeatureWriter(workspace)),
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        background=(Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),),
+        background=(
+            Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
+            Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
+        ),
+        customers=Customers(engine, FeatureReader(workspace), workspace),
+        eraser=eraser,
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
     )
 

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine
 
 from features.history.decisions import load_decision
 from features.history.engine import read_only
-from features.history.query import find_customer_id, load_customers
+from features.history.query import find_customer_id, load_customers, present_id
+from features.identity.normalise import mask
 from models.choice import FloatArray, Policy
 from models.choose import choose
 from models.domain.campaign import Campaign, PolicyName
@@ -224,8 +225,13 @@ class Decider:
         with reaching_the_store(), self._engine.connect() as conn:
             # Whoever was faster may have decided a moment after us.
             people = load_customers(conn, ids, now + timedelta(hours=1))
-        for case in docket.open.values():
-            case.customer = people[case.customer.customer_id]
+        for index, case in list(docket.open.items()):
+            customer_id = case.customer.customer_id
+            if customer_id not in people:  # erased a moment ago
+                docket.answers[index] = NotFoundError("customer_id", customer_id)
+                del docket.open[index]
+                continue
+            case.customer = people[customer_id]
             case.chosen_again = True
 
     def _choose_and_record(self, docket: _Docket, snapshot: Snapshot, now: datetime) -> None:
@@ -377,7 +383,7 @@ def _customer_id(conn: Connection, request: DecisionRequest) -> str:
     assert identity is not None
     found = find_customer_id(conn, identity.kind, identity.value)
     if found is None:
-        raise NotFoundError("identity", f"{identity.kind}:{identity.value}")
+        raise NotFoundError("identity", f"{identity.kind}:{mask(identity.kind, identity.value)}")
     return found
 
 
@@ -393,6 +399,6 @@ def _recorded_before(conn: Connection, request: DecisionRequest, customer_id: st
         before = load_decision(conn, request.decision_id)
     except NotFoundError:
         return None
-    if (before.customer_id, before.campaign_id) != (customer_id, request.campaign_id):
+    if (before.customer_id, before.campaign_id) != (present_id(conn, customer_id), request.campaign_id):
         raise ConflictError(f"decision_id {request.decision_id} was taken for another customer or campaign")
     return before

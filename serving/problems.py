@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from features.identity.normalise import redact
 from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
@@ -82,7 +83,7 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
         type=f"/problems/{kind}",
         title=title,
         status=status,
-        detail=printable(str(error)),
+        detail=redact(printable(str(error))),
         instance=instance,
         errors=errors,
     )
@@ -144,8 +145,8 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
 
 
 def shown(value: object) -> str:
-    """A value as it was given, shortened and printable."""
-    text = printable(value if isinstance(value, str) else repr(value))
+    """A value as it was given, shortened and printable; contact points in it are masked."""
+    text = redact(printable(value if isinstance(value, str) else repr(value)))
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
 
 

@@ -12,7 +12,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Engine
 
 from serving.background import Repeating
+from serving.customers import Customers
 from serving.decide import Decider
+from serving.erasure import Eraser
 from serving.money import Currency
 from serving.refresh import FeatureRefresher
 from serving.snapshot import Snapshots
@@ -45,6 +47,8 @@ class Service:
     Attributes:
         engine: The history.
         tracking_secret: Key of the tokens in tracked links.
+        customers: What is known about people.
+        eraser: Erases people.
         threads: Where requests wait for the database, so that the event loop does not.
         background: What runs beside the requests.
         sender: None where another process sends.
@@ -60,6 +64,8 @@ class Service:
     refresher: FeatureRefresher
     threads: ThreadPoolExecutor
     tracking_secret: str
+    customers: Customers
+    eraser: Eraser
     background: tuple[Repeating, ...] = ()
     sender: Sender | None = None
     clock: Callable[[], datetime] = field(default=utc_now)

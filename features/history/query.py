@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, insert, select, tuple_, update
 
@@ -15,11 +16,13 @@ from features.history.tables import (
     campaigns,
     channels,
     consents,
+    customer_members,
     customers,
     decisions,
     identities,
     interactions,
 )
+from features.identity.vault import vault_of
 from models.domain.campaign import LONGEST_CAP_WINDOW, Campaign
 from models.domain.channel import DEFAULT_CHANNELS, Channel, IdentityKind
 from models.domain.customer import ConsentStatus, Customer, MessageClass, PastContact
@@ -34,12 +37,25 @@ _IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
 _NOW: BindParameter[datetime] = bindparam("now")
 _SINCE: BindParameter[datetime] = bindparam("since")
 _ZONES = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(_IDS))
+_IDENTITIES = select(identities.c.customer_id, identities.c.kind).where(
+    identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW
+)
 # Of several contact points of a kind the one that was linked last holds; likewise for consents.
-_IDENTITIES = (
-    select(identities.c.customer_id, identities.c.kind, identities.c.value)
+_SEALED = (
+    select(
+        identities.c.customer_id,
+        identities.c.recorded_as,
+        identities.c.kind,
+        identities.c.key_id,
+        identities.c.sealed,
+    )
     .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW)
     .order_by(identities.c.linked_at, identities.c.identity_id)
 )
+_MERGED = select(customer_members.c.customer_id, customer_members.c.person_id).where(
+    customer_members.c.customer_id.in_(_IDS), customer_members.c.parent_id.is_not(None)
+)
+_ANY_MERGED = select(customer_members.c.customer_id).limit(1)
 _CONSENTS = (
     select(consents.c.customer_id, consents.c.channel, consents.c.purpose, consents.c.status)
     .where(consents.c.customer_id.in_(_IDS), consents.c.since <= _NOW)
@@ -98,23 +114,65 @@ def in_chunks(ids: Sequence[str], size: int = _MOST_PARAMETERS) -> Iterator[Sequ
 def load_customers(conn: Connection, customer_ids: Sequence[str], now: datetime) -> dict[str, Customer]:
     """What eligibility needs to know about people, as of `now`.
 
-    Six queries, however many people (up to 10,000; then six for each 10,000). Who is not known is absent.
+    Six queries, however many people (up to 10,000; then six for each 10,000). Who is not known is absent. An id
+    that was merged into another gives the person as they are now, under that person's `customer_id`.
 
     Args:
         conn: Only read.
         customer_ids: Repeats are allowed.
         now: Aware; later facts are ignored.
     """
+    asked = list(dict.fromkeys(customer_ids))
     found: dict[str, Customer] = {}
-    for ids in in_chunks(list(dict.fromkeys(customer_ids))):
+    for ids in in_chunks(asked):
         found |= _load_chunk(conn, ids, now)
+    absent = [customer_id for customer_id in asked if customer_id not in found]
+    # Only an id that is not there can have been merged: whoever is found costs no further query.
+    if absent and (merged := present_ids(conn, absent)):
+        people = load_customers(conn, list(merged.values()), now)
+        found |= {absorbed: people[person] for absorbed, person in merged.items() if person in people}
+    return found
+
+
+def present_id(conn: Connection, customer_id: str) -> str:
+    """The person's own id: the same id, unless it was merged into another."""
+    return present_ids(conn, [customer_id]).get(customer_id, customer_id)
+
+
+def present_ids(conn: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
+    """Under which id those are now that were merged into another; the others are absent."""
+    asked = list(dict.fromkeys(customer_ids))
+    if not asked or conn.execute(_ANY_MERGED).first() is None:
+        return {}
+    found: dict[str, str] = {}
+    for ids in in_chunks(asked):
+        for row in conn.execute(_MERGED, {"ids": list(ids)}):
+            found[row.customer_id] = row.person_id
+    return found
+
+
+def load_recipients(
+    conn: Connection, customer_ids: Sequence[str], now: datetime
+) -> dict[tuple[str, IdentityKind], Callable[[], str]]:
+    """The contact points of people by (customer_id, kind), each sealed until it is called for.
+
+    Calling one raises `ContactKeyError` where it cannot be opened.
+    """
+    vault = vault_of(conn)
+    found: dict[tuple[str, IdentityKind], Callable[[], str]] = {}
+    for ids in in_chunks(list(dict.fromkeys(customer_ids))):
+        for owner, recorded_as, kind, key_id, sealed in conn.execute(_SEALED, {"ids": list(ids), "now": now}):
+            found[owner, _KINDS[kind]] = partial(
+                vault.open, _KINDS[kind], recorded_as or owner, key_id, sealed
+            )
     return found
 
 
 def find_customer_id(conn: Connection, kind: IdentityKind, value: str) -> str | None:
     """Whose contact point it is, or None where nobody has it."""
+    lookup = vault_of(conn).lookup(kind, value)
     owner: str | None = conn.scalar(
-        select(identities.c.customer_id).where(identities.c.kind == kind, identities.c.value == value)
+        select(identities.c.customer_id).where(identities.c.kind == kind, identities.c.lookup == lookup)
     )
     return owner
 
@@ -201,9 +259,9 @@ def latest_campaigns(conn: Connection, campaign_ids: Sequence[str] | None) -> li
 
 def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str, Customer]:
     asked = {"ids": list(ids), "now": now, "since": now - LONGEST_CAP_WINDOW}
-    accounts: defaultdict[str, dict[IdentityKind, str]] = defaultdict(dict)
-    for owner, kind, value in conn.execute(_IDENTITIES, asked):
-        accounts[owner][_KINDS[kind]] = value
+    accounts: defaultdict[str, set[IdentityKind]] = defaultdict(set)
+    for owner, kind in conn.execute(_IDENTITIES, asked):
+        accounts[owner].add(_KINDS[kind])
     permissions: defaultdict[str, dict[tuple[str, str], ConsentStatus]] = defaultdict(dict)
     for owner, channel, purpose, status in conn.execute(_CONSENTS, asked):
         permissions[owner][channel, purpose] = _STATUSES[status]
@@ -227,7 +285,7 @@ def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str
         owner: Customer(
             customer_id=owner,
             time_zone=time_zone,
-            identities=accounts.get(owner, {}),
+            identities=frozenset(accounts.get(owner, ())),
             consents=permissions.get(owner, {}),
             contacts=tuple(contacts.get(owner, ())),
             earlier_contacts=earlier.get(owner, {}),

@@ -45,6 +45,10 @@ def _import(kind: str, file: Path, strict: bool) -> None:
     with progress_bar(f"importing {kind}") as progress:
         done = import_file(engine, ImportKind(kind), file, datetime.now(UTC), progress)
     typer.echo(f"{kind}: {done.n_new:,} new, {done.n_repeated:,} already there, {done.n_rejected:,} rejected")
+    if done.n_erased:
+        typer.echo(
+            f"{done.n_erased:,} rows passed over: these people were erased and do not come back", err=True
+        )
     if done.rejected:
         typer.echo(f"rejected rows with their reasons: {done.rejected}", err=True)
         if strict:

@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select,
 
 from features.history.append import append_interactions
 from features.history.tables import outbox
+from features.identity.normalise import redact
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
@@ -225,6 +226,53 @@ def settle(conn: Connection, endings: Sequence[Ending]) -> list[Ending]:
     return [ending for ending in endings if _claim_key(ending.claimed) not in holding]
 
 
+def cancel(conn: Connection, customer_ids: Sequence[str], at: datetime, reason: str) -> int:
+    """Suppress every message of these customers that is not settled, claimed ones too; how many there were.
+
+    A claimant that comes back finds its claim stale. What was handed to a provider already cannot be recalled.
+    """
+    rows = conn.execute(
+        select(outbox)
+        .where(
+            outbox.c.customer_id.in_(customer_ids),
+            outbox.c.status.in_((OutboxStatus.PENDING, OutboxStatus.CLAIMED)),
+        )
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
+    if not rows:
+        return 0
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_([row.message_id for row in rows]))
+        .values(
+            status=OutboxStatus.SUPPRESSED,
+            detail=reason,
+            settled_at=at,
+            lease_until=None,
+            fencing_token=outbox.c.fencing_token + 1,
+        )
+    )
+    release(conn, [row.decision_id for row in rows], at)
+    facts = [
+        Interaction(
+            source=SOURCE,
+            event_id=f"{row.message_id}/{InteractionKind.SUPPRESSED}",
+            customer_id=row.customer_id,
+            kind=InteractionKind.SUPPRESSED,
+            occurred_at=at,
+            channel=row.channel,
+            campaign_id=row.campaign_id,
+            offer_id=row.offer_id,
+            decision_id=row.decision_id,
+            attributes={"detail": reason},
+        )
+        for row in rows
+    ]
+    append_interactions(conn, facts, at)
+    return len(rows)
+
+
 def counts(conn: Connection) -> dict[OutboxStatus, int]:
     """Number of messages by status, every status named."""
     rows = conn.execute(select(outbox.c.status, func.count().label("n")).group_by(outbox.c.status))
@@ -259,7 +307,7 @@ def _move_values(ending: Ending) -> dict[str, object]:
         "due_at": ending.due_at,
         "settled_at": None if ending.status is OutboxStatus.PENDING else ending.at,
         "provider": receipt.provider if receipt else None,
-        "provider_message_id": _storable(receipt.provider_message_id) if receipt else None,
+        "provider_message_id": _plain(receipt.provider_message_id)[:_LONGEST_WORDS] if receipt else None,
     }
 
 
@@ -299,5 +347,12 @@ def _fact(ending: Ending, kind: InteractionKind) -> Interaction:
 
 
 def _storable(words: str) -> str:
-    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]
+    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length.
+
+    Providers repeat the address that they refuse: it is masked.
+    """
+    return redact(_plain(words))[:_LONGEST_WORDS]
+
+
+def _plain(words: str) -> str:
+    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")

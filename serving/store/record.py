@@ -227,7 +227,10 @@ def _refusal(
     for claim in needs:
         if used[claim.resource] + claim.amount > claim.limit + _ROUNDING_MINOR:
             return DecisionRefused(claim.exhausted, action.channel)
-    person = people[decision.customer_id]
+    person = people.get(decision.customer_id)
+    if person is None or person.customer_id != decision.customer_id:
+        # Erased, or merged into another, since they were read.
+        return DecisionRefused(ReasonCode.NO_IDENTITY, action.channel)
     if person == command.customer:
         return None
     grid = command.campaign.grid
