@@ -84,6 +84,21 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         admin.dispose()
 
 
+@pytest.fixture
+def redis_address() -> str:
+    redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
+    address = os.environ.get("NEXTCHANNEL_TEST_REDIS", "127.0.0.1:6379")
+    host, port = address.split(":")
+    client = redis.Redis(host=host, port=int(port), socket_connect_timeout=2)
+    try:
+        client.ping()
+    except redis.ConnectionError:
+        if "NEXTCHANNEL_TEST_REDIS" in os.environ:
+            raise
+        pytest.skip(f"no Redis answers at {address}")
+    return address
+
+
 @contextmanager
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -91,14 +92,23 @@ def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:
     """
     if engine.dialect.name != "sqlite":
         return True
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        conn.exec_driver_sql("VACUUM")
+    raw = engine.raw_connection()
+    try:
+        conn = raw.driver_connection
+        assert conn is not None
+        conn.execute("VACUUM").close()
         until = monotonic() + patience_seconds
         while True:
-            busy, *_ = conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            ((busy, *_),) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             if not busy or monotonic() > until:
                 return not busy
             sleep(_CHECKPOINT_PAUSE_SECONDS)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+        return False
+    finally:
+        raw.close()
 
 
 def _has_plain_contact_points(connection: Connection) -> bool:

@@ -99,7 +99,7 @@ def erase_rows(conn: Connection, customer_ids: Sequence[str], now: datetime) -> 
     rows = _make_nameless(conn, customer_ids, tombstone)
     for table in REMOVED:
         concerned = [table.c[name].in_(customer_ids) for name in _ID_COLUMNS if name in table.c]
-        rows[table.name] = conn.execute(delete(table).where(or_(*concerned))).rowcount
+        rows[str(table.name)] = conn.execute(delete(table).where(or_(*concerned))).rowcount
     conn.execute(
         insert(erasures).values(
             tombstone_id=tombstone, subject=list(customer_ids), requested_at=now, rows=rows
@@ -189,7 +189,7 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
     for table in metadata.sorted_tables:
         if "customer_id" in table.c and table.name not in known:
             change = changes.get(table.name, {"customer_id": tombstone})
-            rows[table.name] = conn.execute(
+            rows[str(table.name)] = conn.execute(
                 update(table).where(table.c.customer_id.in_(customer_ids)).values(**change)
             ).rowcount
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -213,21 +212,6 @@ def test_the_repository_gives_feast_the_objects_of_the_workspace(
     spec.loader.exec_module(module)
     assert module.rows == workspace.store.get_feature_view(workspace.views.rows.name)
     assert [field.name for field in module.rows.features] == list(workspace.features.names)
-
-
-@pytest.fixture
-def redis_address() -> str:
-    redis = pytest.importorskip("redis", reason="the extra `redis` is not installed")
-    address = os.environ.get("NEXTCHANNEL_TEST_REDIS", "127.0.0.1:6379")
-    host, port = address.split(":")
-    client = redis.Redis(host=host, port=int(port), socket_connect_timeout=2)
-    try:
-        client.ping()
-    except redis.ConnectionError:
-        if "NEXTCHANNEL_TEST_REDIS" in os.environ:
-            raise
-        pytest.skip(f"no Redis answers at {address}")
-    return address
 
 
 def test_redis_serves_the_same_rows(sqlite_engine: Engine, tmp_path: Path, redis_address: str) -> None:
