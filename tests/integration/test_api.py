@@ -337,7 +337,9 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
     }
     assert set(described["paths"]) == {
         "/v1/decisions", "/v1/decisions/batch", "/v1/decisions/{decision_id}", "/v1/interactions", "/v1/campaigns",
-        "/v1/channels", "/v1/report", "/healthz", "/readyz",
+        "/v1/channels", "/v1/report", "/healthz", "/readyz", "/v1/identities:link", "/v1/identities/conflicts",
+        "/v1/customers/{customer_id}", "/v1/customers/{customer_id}/history", "/v1/customers/{customer_id}/consents",
+        "/v1/customers/{customer_id}/export", "/v1/customers/{customer_id}/erase",
     }  # fmt: skip
 
 
