@@ -19,6 +19,7 @@ from serving.routes.fields import Moment, Name, ShortName
 from serving.service import Service
 
 LARGEST_PAGE = 200
+LONGEST_CURSOR = 512
 _ADMIN = "admin"
 _STRICT = ConfigDict(extra="forbid")
 _OF_DOMAIN = ConfigDict(from_attributes=True)
@@ -219,7 +220,7 @@ def customer_routes(service: Service) -> APIRouter:
     async def history(
         customer_id: CustomerId,
         limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
-        cursor: Annotated[str | None, Query(max_length=512)] = None,
+        cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> HistoryOut:
         """Interactions and decisions, the latest first, in pages that new entries do not shift."""
         return HistoryOut.model_validate(

@@ -290,3 +290,20 @@ def test_an_export_holds_everything_and_an_erasure_leaves_nothing_of_it(api: Tes
     with market.engine.connect() as conn:
         assert conn.execute(select(identities)).all() == []
         assert conn.scalar(select(outbox.c.status)) == "suppressed"
+
+
+def test_the_page_of_a_customer_shows_what_the_profile_says_and_escapes_it(
+    api: TestClient, market: Any
+) -> None:
+    link(api, ("email", ADDRESS), customer_id="<b>cleo")
+    visits(market, "<b>cleo", 30)
+    page = api.get("/customers/%3Cb%3Ecleo", headers={"X-Scopes": "read"})
+    assert page.status_code == 200
+    assert "<b>cleo" not in page.text
+    assert "&lt;b&gt;cleo" in page.text
+    assert "a***@example.com" in page.text
+    assert ADDRESS not in page.text
+    assert page.text.count("visited") == 25
+    earlier = page.text.split('href="?cursor=')[1].split('"')[0]
+    assert api.get(f"/customers/%3Cb%3Ecleo?cursor={earlier}").text.count("visited") == 5
+    assert api.get("/customers/nobody").status_code == 404
