@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from features.history.engine import read_only
+from features.history.query import present_ids
 from features.history.suppression import erased_customers
 from features.workspace import FeatureWorkspace, entity_key
 from models.domain.errors import InvalidInputError
@@ -58,10 +59,12 @@ def forget_erased(workspace: FeatureWorkspace, customer_ids: Sequence[str]) -> N
 
 
 def living(workspace: FeatureWorkspace, customer_ids: Sequence[str]) -> list[str]:
-    """The customers without those who were erased, in the same order."""
+    """The customers without those who were erased, each under the id that they have now, once each."""
     with read_only(workspace.engine).connect() as conn:
         gone = erased_customers(conn, customer_ids)
-    return [customer_id for customer_id in customer_ids if customer_id not in gone]
+        merged = present_ids(conn, customer_ids)
+    found = (merged.get(customer_id, customer_id) for customer_id in customer_ids if customer_id not in gone)
+    return list(dict.fromkeys(found))
 
 
 def _forget_in_file(path: Path, customer_ids: Sequence[str]) -> None:

@@ -91,12 +91,12 @@ class FeatureWriter:
     def refresh(self, customer_ids: Sequence[str], now: datetime) -> int:
         """Compute those customers' rows as of now; write them to the online store and keep them for training.
 
-        Who was erased, even while this runs, is left out.
+        Who was erased, even while this runs, is left out; an id that was merged into another means the person.
 
         Returns:
             Number of customers.
         """
-        people = living(self._workspace, list(dict.fromkeys(customer_ids)))
+        people = living(self._workspace, customer_ids)
         if not people:
             return 0
         points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))

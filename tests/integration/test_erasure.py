@@ -406,7 +406,10 @@ def test_a_running_replica_forgets_within_two_seconds_and_no_refresh_brings_rows
         assert time.monotonic() < ends_at
         time.sleep(0.05)
     assert FeatureWriter(other).refresh([PERSON, "c-1"], NOW + DAY) == 1
-    assert materialize(other, NOW + DAY) == 20
+    with sqlite_engine.begin() as conn:
+        merge(conn, "c-1", "c-2", NOW, "ada", "same voice")
+    assert FeatureWriter(other).refresh(["c-1", "c-2"], NOW + DAY) == 1, "one person by two ids"
+    assert materialize(other, NOW + DAY) == 19
     assert FeatureReader(other).read([PERSON], NOW + DAY).missing[0]
 
 

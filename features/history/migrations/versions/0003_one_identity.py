@@ -220,10 +220,16 @@ def _seal() -> None:
             conn.execute(sa.delete(plain).where(plain.c.identity_id.in_(claimed)))
         last = rows[-1].identity_id
     if conflicts:
-        columns = [
-            sa.column(name) for name in ("kind", "lookup", "customer_id", "holder_id", "reason", "source")
-        ]
-        listed = sa.table("identity_conflicts", *columns, sa.column("found_at", UtcMoment))
+        listed = sa.table(
+            "identity_conflicts",
+            sa.column("kind", sa.String),
+            sa.column("lookup", sa.String),
+            sa.column("customer_id", sa.String),
+            sa.column("holder_id", sa.String),
+            sa.column("reason", sa.String),
+            sa.column("source", sa.String),
+            sa.column("found_at", UtcMoment),
+        )
         conn.execute(sa.insert(listed), list(conflicts.values()))
     with op.batch_alter_table("identities") as batch:
         batch.drop_constraint("uq_identities_kind_value", type_="unique")
