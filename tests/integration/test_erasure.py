@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ from models.domain.message import Receipt, ReceiptStatus
 from serving.decide import DecisionRequest
 from serving.erasure import Eraser
 from serving.store.outbox import OutboxStatus, claim, sent, settle
+from tests.chaos import erase as erase_under_fire
 from training.imports import ImportKind, import_file
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -219,7 +221,6 @@ def test_no_file_of_an_installation_holds_anything_of_an_erased_person(
 def test_an_erasure_that_was_cut_short_is_finished_by_the_next_start(
     home: tuple[Path, Engine, FeatureWorkspace],
 ) -> None:
-    # `make chaos NAME=erase` kills it after every step.
     folder, engine, workspace = home
     before = totals(engine)
     eraser = Eraser(engine, workspace, lambda: NOW + 3 * DAY)
@@ -240,6 +241,12 @@ def test_an_erasure_that_was_cut_short_is_finished_by_the_next_start(
     assert next_start.resume() == 0
     assert left_in_files(folder) == set()
     assert totals(engine) == before
+
+
+def test_an_erasure_that_is_killed_is_finished_by_another_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert erase_under_fire.main(["--customers", "20", "--steps", "rows"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == {"chaos": "erase", "customers": 20, "finished": {"rows": True}}
 
 
 def test_no_table_holds_anything_of_an_erased_person(engine: Engine, market_on: Callable[..., Any]) -> None:
