@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 NEXTCHANNEL_DATA_DIR ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 export NEXTCHANNEL_DATA_DIR
 
-.PHONY: demo test check format bench chaos clean constraints wheel help
+.PHONY: demo test check format bench chaos openapi clean constraints wheel help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -43,6 +43,9 @@ check: $(VENV)/installed ## format, lint, types, imports
 format: $(VENV)/installed ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+openapi: $(VENV)/installed ## write docs/reference/openapi.json anew
+	NEXTCHANNEL_WRITE_OPENAPI=1 $(BIN)/pytest -q tests/integration/test_openapi.py
 
 wheel: $(VENV)/installed ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

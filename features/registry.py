@@ -166,7 +166,7 @@ class ModelRegistry:
 
         Raises:
             NotFoundError: there is no such version, or nobody has this alias yet.
-            BundleError: its files are damaged or gone.
+            BundleError: its files are damaged, gone, or not those that were published.
         """
         from mlflow.exceptions import MlflowException
 
@@ -181,7 +181,13 @@ class ModelRegistry:
             files = _download(source, self._tracking_uri)
         except (MlflowException, OSError) as exc:
             raise BundleError(f"the files of model version {known.version} cannot be read: {exc}") from exc
-        return Bundle.from_files(files)
+        bundle = Bundle.from_files(files)
+        # The files hash to their manifest; that it is the manifest that was published, the registry's database says.
+        if bundle.version != known.bundle_version:
+            raise BundleError(
+                f"model version {known.version} holds bundle {bundle.version}, published was {known.bundle_version}"
+            )
+        return bundle
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """Every published version, newest first."""
@@ -226,26 +232,11 @@ class ModelRegistry:
 
     def _client(self) -> MlflowClient:
         if self._opened is None:
-            for name, value in _MLFLOW_DEFAULTS.items():
-                os.environ.setdefault(name, value)
-            from mlflow import MlflowClient
-
-            # It tells of making its tables at its own level, whatever the level of the library.
-            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-            if self._artifact_root is not None:
-                self._artifact_root.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():  # MLflow's own tables use what SQLAlchemy will drop some day
-                warnings.simplefilter("ignore", SADeprecationWarning)
-                self._opened = MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+            self._opened = open_client(self._tracking_uri, self._artifact_root)
         return self._opened
 
     def _experiment_id(self) -> str:
-        client = self._client()
-        experiment = client.get_experiment_by_name(_EXPERIMENT)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        location = None if self._artifact_root is None else self._artifact_root.resolve().as_uri()
-        return str(client.create_experiment(_EXPERIMENT, artifact_location=location))
+        return experiment_id(self._client(), _EXPERIMENT, self._artifact_root)
 
     def _registered(self) -> RegisteredModel | None:
         from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, ErrorCode, MlflowException
@@ -269,6 +260,30 @@ class ModelRegistry:
 
     def _remember(self, versions: list[int]) -> None:
         self._client().set_registered_model_tag(REGISTERED_NAME, _FORMER_CHAMPIONS, json.dumps(versions))
+
+
+def open_client(tracking_uri: str, artifact_root: Path | None) -> MlflowClient:
+    """MLflow at that address, without telemetry and quiet; `artifact_root` is made where it is missing."""
+    for name, value in _MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    # It tells of making its tables at its own level, whatever the level of the library.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    if artifact_root is not None:
+        artifact_root.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # MLflow's own tables use what SQLAlchemy will drop some day
+        warnings.simplefilter("ignore", SADeprecationWarning)
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def experiment_id(client: MlflowClient, name: str, artifact_root: Path | None) -> str:
+    """The experiment of that name; it is made where it is missing."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    location = None if artifact_root is None else artifact_root.resolve().as_uri()
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _download(source: str, tracking_uri: str) -> dict[str, bytes]:

@@ -25,12 +25,9 @@ from models.domain.eligibility import (
     REFUSALS,
     Eligibility,
     Limits,
-    content_reason,
-    only_in_window,
+    outline_of,
     require_open,
-    slot_reasons,
 )
-from models.domain.slots import next_send_times
 
 Codes = NDArray[np.int8]
 Counts = NDArray[np.int64]
@@ -268,8 +265,9 @@ def judge(
     require_open(campaign, now)
     grid = campaign.grid
     named = [channels[name] for name in grid.channels]
-    moments = tuple(next_send_times(campaign.slots, name, now) for name in standing.zones)
-    slot = [slot_reasons(campaign, name, at) for name, at in zip(standing.zones, moments, strict=True)]
+    outline = outline_of(campaign, named)
+    zones = [outline.slots_in(name, now) for name in standing.zones]
+    moments = tuple(zone.send_at for zone in zones)
     windowed = np.flatnonzero([channel.provider_window_seconds is not None for channel in named])
     window = np.array([named[c].provider_window_seconds for c in windowed], dtype=np.int64) * _MICROS
     closes_at = standing.replied_at[:, windowed] + window
@@ -277,17 +275,13 @@ def judge(
     return Candidates(
         grid=grid,
         channel=_channel_codes(campaign, named, standing, now, limits, windowed, closes_at),
-        offer_channel=np.array(
-            [[_CODE[content_reason(offer, channel)] for channel in named] for offer in campaign.offers]
-        ),
-        slot_of_zone=np.array([[_CODE[reason] for reason in row] for row in slot], dtype=np.int8).reshape(
-            len(moments), len(grid.slots)
-        ),
+        offer_channel=np.array([[_CODE[reason] for reason in row] for row in outline.offer_channel]),
+        slot_of_zone=np.array(
+            [[_CODE[reason] for reason in zone.reasons] for zone in zones], dtype=np.int8
+        ).reshape(len(moments), len(grid.slots)),
         moments_of_zone=moments,
         zone=standing.zone,
-        only_in_window=np.array(
-            [[only_in_window(offer, channel) for channel in named] for offer in campaign.offers]
-        ),
+        only_in_window=np.array(outline.only_in_window),
         windowed=windowed,
         window_closed=sent_at[standing.zone][:, None, :] >= closes_at[:, :, None],
     )
@@ -328,7 +322,8 @@ def _barred_reason(campaign: Campaign, channel: Channel, limits: Limits) -> Reas
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    return ReasonCode.CHANNEL_DOWN if channel.name in limits.channels_down else None
+    down = not channel.enabled or channel.name in limits.channels_down
+    return ReasonCode.CHANNEL_DOWN if down else None
 
 
 def _spent_reason(channel: Channel, limits: Limits) -> ReasonCode | None:

@@ -7,7 +7,18 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import campaign, channels, contacts, customer, identity, import_, models
+from nextchannel.commands import (
+    campaign,
+    channels,
+    contacts,
+    customer,
+    identity,
+    import_,
+    keys,
+    models,
+    segment,
+)
+from nextchannel.commands.check import check
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
@@ -31,6 +42,9 @@ cli.add_typer(import_.app, name="import")
 cli.add_typer(identity.app, name="identity")
 cli.add_typer(customer.app, name="customer")
 cli.add_typer(contacts.app, name="contacts")
+cli.add_typer(keys.app, name="keys")
+cli.add_typer(segment.app, name="segment")
+cli.command()(check)
 cli.command()(materialize)
 cli.command()(train)
 cli.add_typer(models.app, name="models")

@@ -8,6 +8,7 @@ from nextchannel.settings import Settings
 from serving.bootstrap import ServiceConfig, build
 from serving.dispatcher import UnknownPolicy
 from serving.money import Currency
+from serving.security.protection import Protection
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,8 +22,6 @@ def service_config(settings: Settings) -> ServiceConfig:
         tracking_uri=settings.tracking_uri,
         artifact_root=None if settings.mlflow else settings.artifact_root,
         online_store=settings.online_store,
-        host=settings.host,
-        port=settings.port,
         public_url=settings.public_url,
         tracking_secret=settings.tracking_secret,
         contact_keys=settings.contact_keys,
@@ -41,27 +40,49 @@ def service_config(settings: Settings) -> ServiceConfig:
         },
         unknown_outcome=UnknownPolicy(settings.unknown_outcome),
         deadline_ms=settings.deadline_ms,
+        protection=Protection(
+            host=settings.host,
+            require_keys=settings.require_keys,
+            most_body_bytes=settings.most_body_bytes,
+            requests_per_second=settings.requests_per_second,
+            burst=settings.burst,
+            https=settings.public_url.startswith("https://"),
+            docs=settings.docs,
+        ),
+        most_under_way=settings.most_under_way,
+        answer_within_ms=settings.answer_within_ms,
         currency=Currency(settings.currency, settings.currency_digits),
     )
 
 
 def create() -> FastAPI:
     """The application as the environment configures it: `uvicorn --factory nextchannel.service:create`."""
-    from serving.app import create_app
+    return application(Settings())
 
-    return create_app(build(service_config(Settings())))
+
+def application(settings: Settings) -> FastAPI:
+    """The service that the settings describe, with its log and, where asked for, its traces."""
+    from serving.app import create_app
+    from serving.observability.logs import LogFormat, configure
+
+    configure(LogFormat(settings.log_format), settings.log_level)
+    app = create_app(build(service_config(settings)))
+    if settings.otlp_endpoint:
+        from serving.observability.traces import trace_requests
+
+        trace_requests(app, settings.otlp_endpoint)
+    return app
 
 
 def serve(settings: Settings) -> None:
     """Run the service until it is told to stop; it drains what was accepted."""
     import uvicorn
 
-    from serving.app import create_app
-
     uvicorn.run(
-        create_app(build(service_config(settings))),
+        application(settings),
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        log_config=None,
+        server_header=False,
         timeout_graceful_shutdown=30,
     )

@@ -75,6 +75,31 @@ class Settings(BaseSettings):
         default="",
         description="Country (ISO 3166 code) of phone numbers that come without country code; empty: none is assumed.",
     )
+    require_keys: bool = Field(
+        default=True,
+        description=(
+            "Whether callers need a key; on a loopback address they need none until the first key is made. "
+            "False opens the service to this machine; it is refused on any other address."
+        ),
+    )
+    most_body_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Largest body of a request, in bytes."
+    )
+    requests_per_second: float = Field(
+        default=1_000.0, ge=0, description="Requests a second of one key, on each replica; 0: no limit."
+    )
+    burst: int = Field(default=2_000, ge=1, description="Requests that a key may make at once after a pause.")
+    docs: bool = Field(default=True, description="Whether `/docs` and `/openapi.json` are there.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines of the log: for people, or JSON for a log store."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="Least level that is logged; `info` gives one line a request."
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        description="Address of an OpenTelemetry collector (OTLP over HTTP); empty: no traces. Needs the extra `telemetry`.",
+    )
     currency: str = Field(default="USD", description="The one currency, by its ISO 4217 code.")
     currency_digits: int = Field(
         default=2, ge=0, le=4, description="Decimal digits between its minor and its major unit."
@@ -83,6 +108,16 @@ class Settings(BaseSettings):
         default=200.0,
         gt=0,
         description="How long a decision waits for features before it does without; longer for a batch.",
+    )
+    most_under_way: int = Field(
+        default=128,
+        ge=1,
+        description="How many single decisions may be under way; one more is answered 429.",
+    )
+    answer_within_ms: float = Field(
+        default=5_000.0,
+        gt=0,
+        description="How long a caller waits for a decision to be recorded before it is answered 503.",
     )
     send: bool = Field(default=True, description="Whether this process also sends messages.")
     smtp_host: str = Field(default="127.0.0.1", description="Mail server.")

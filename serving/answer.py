@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
 from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Alternative, Decision, Evidence, Expected
+from models.domain.eligibility import Eligibility
 from serving.explain.summary import Grounds, explain
 from serving.money import Currency
 
@@ -66,16 +67,13 @@ def to_decision(
     """
     campaign = setting.campaign
     chosen = int(choices.action[row])
-    action = _action(choices, row, chosen, campaign)
-    expected = _expected(choices, row, chosen, setting)
+    verdict = choices.eligibility[row]
+    action = _action_at(choices, verdict, chosen, campaign)
+    expected = expected_of(choices, row, chosen, setting)
     candidates = np.flatnonzero(choices.mask[row])
-    alternatives = _alternatives(choices, row, candidates, chosen, setting)
-    exclusions = choices.eligibility[row].exclusions(campaign)
-    policy = choices.policies[row]
-    name = HOLDOUT_POLICY if policy is None else policy.name
-    version = "1" if policy is None else policy.version
-    if name in LEARNED and setting.model_version is not None:
-        version = setting.model_version
+    alternatives = _alternatives(choices, row, verdict, candidates, chosen, setting)
+    exclusions = verdict.exclusions(campaign)
+    name, version = version_of(choices.policies[row], setting.model_version)
     propensity = float(choices.propensity[row])
     return Decision(
         decision_id=decision_id,
@@ -112,12 +110,26 @@ def to_decision(
     )
 
 
-def _action(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
+def version_of(policy: Policy | None, model_version: str | None) -> tuple[str, str]:
+    """Name and version of the policy that chose; None is the holdout's, which never contacts anybody."""
+    if policy is None:
+        return HOLDOUT_POLICY, "1"
+    if policy.name in LEARNED and model_version is not None:
+        return policy.name, model_version
+    return policy.name, policy.version
+
+
+def action_of(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
+    """The action of an index of the grid; None is no contact."""
+    return _action_at(choices, choices.eligibility[row], index, campaign)
+
+
+def _action_at(choices: Choices, verdict: Eligibility, index: int, campaign: Campaign) -> Action | None:
     axes = choices.grid.unravel(index)
     if axes is None:
         return None
     offer, channel, slot = axes
-    send_at = choices.eligibility[row].send_at[slot]
+    send_at = verdict.send_at[slot]
     return Action(
         offer=choices.grid.offers[offer],
         channel=choices.grid.channels[channel],
@@ -127,7 +139,8 @@ def _action(choices: Choices, row: int, index: int, campaign: Campaign) -> Actio
     )
 
 
-def _expected(choices: Choices, row: int, index: int, setting: Setting) -> Expected:
+def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Expected:
+    """What the action of that index is expected to do."""
     axes = choices.grid.unravel(index)
     predictions = choices.predictions
     cost = 0.0
@@ -163,6 +176,7 @@ def _expected(choices: Choices, row: int, index: int, setting: Setting) -> Expec
 def _alternatives(
     choices: Choices,
     row: int,
+    verdict: Eligibility,
     candidates: np.ndarray[tuple[int], np.dtype[np.intp]],
     chosen: int,
     setting: Setting,
@@ -173,18 +187,18 @@ def _alternatives(
     else:  # without predictions: the likelier first, the rest in the order of the grid
         rank = -choices.probabilities[row, candidates]
     found: list[Alternative] = []
-    seen: set[tuple[int, int] | None] = set()
+    seen: set[int] = set()
+    n_slots = len(choices.grid.slots)
     for index in candidates[np.argsort(rank, kind="stable")].tolist():
-        axes = choices.grid.unravel(index)
-        pair = None if axes is None else axes[:2]
+        pair = index // n_slots  # of offer and channel; no contact is the last
         if index == chosen or pair in seen:
             continue
         seen.add(pair)
         found.append(
             Alternative(
-                action=_action(choices, row, index, setting.campaign),
+                action=_action_at(choices, verdict, index, setting.campaign),
                 propensity=float(choices.probabilities[row, index]),
-                expected=_expected(choices, row, index, setting),
+                expected=expected_of(choices, row, index, setting),
             )
         )
         if len(found) == MOST_ALTERNATIVES:

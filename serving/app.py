@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,15 +12,28 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import problems
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
+from serving.dashboard.sign_in import sign_in_routes
+from serving.idempotency import IdempotencyMiddleware
+from serving.observability.requests import ObservedRequests
+from serving.routes.api_pages import mount_api_pages
 from serving.routes.campaigns import campaign_routes
+from serving.routes.channels import channel_routes
 from serving.routes.customers import customer_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
+from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
 from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.listing import listing_routes
+from serving.routes.metrics import metrics_routes
 from serving.routes.report import report_routes
+from serving.routes.segments import segment_routes
+from serving.routes.simulate import simulation_routes
 from serving.routes.tracking import tracking_router
+from serving.security.described import describe_keys
+from serving.security.gate import Gate
+from serving.security.sessions import Sessions
 from serving.service import Service
 
 
@@ -29,9 +43,13 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await service.in_thread(service.start)
+        # What is loaded by now stays: the collector need not go through all of it again and again.
+        gc.collect()
+        gc.freeze()
         try:
             yield
         finally:
+            gc.unfreeze()
             service.stop()
 
     app = FastAPI(
@@ -39,20 +57,45 @@ def create_app(service: Service) -> FastAPI:
         version=version("nextchannel"),
         description="For this customer, now: which offer, on which channel, at what time - or better not at all?",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if service.protection.docs else None,
     )
     problems.install(app)
+    sessions = Sessions(service.tracking_secret)
+    # Added first, so that whatever checks keys and limits stands before it.
+    app.add_middleware(IdempotencyMiddleware, service=service)
     for router in (
         decision_routes(service),
+        handover_routes(service),
+        listing_routes(service),
+        simulation_routes(service),
         interaction_routes(service),
         customer_routes(service),
         identity_routes(service),
         campaign_routes(service),
+        channel_routes(service),
+        segment_routes(service),
         report_routes(service),
         health_routes(service),
+        metrics_routes(service),
         dashboard_routes(service),
+        sign_in_routes(service, sessions),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    if service.protection.docs:
+        mount_api_pages(app)
     describe_answers(app)
+    describe_keys(app)
+    # The last one added is the outermost.
+    app.add_middleware(
+        Gate,
+        ring=service.key_ring,
+        sessions=sessions,
+        protection=service.protection,
+        clock=service.clock,
+    )
+    app.add_middleware(ObservedRequests, metrics=service.metrics)
     return app

@@ -18,16 +18,22 @@ from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
+from serving.admission import Admission
 from serving.background import Repeating
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
 from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.sending import SendingThread
-from serving.service import Service, utc_now
+from serving.service import MOST_UNDER_WAY, Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
+from serving.store.handover import expire_held
+from serving.store.idempotency import forget_expired
 from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
@@ -35,6 +41,9 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter
 
+# How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
+_EXPIRY_SECONDS = 30.0
+_CLEANING_SECONDS = 3_600.0
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
 
 
@@ -58,7 +67,10 @@ class ServiceConfig:
         unknown_outcome: What to do when a provider without idempotency key does not answer.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
+        most_under_way: Single decisions under way at the same time; one more gets 429.
+        answer_within_ms: How long a caller waits for a decision; then it gets 503.
         n_threads: Requests that wait for the database at the same time.
+        protection: How the HTTP side is protected.
         title: Name of the service on its pages.
         currency: How money is written.
         seed: Of the sender's jitter.
@@ -69,8 +81,6 @@ class ServiceConfig:
     tracking_uri: str
     artifact_root: Path | None = None
     online_store: Mapping[str, object] | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
     tracking_secret: str = ""
     contact_keys: str = ""
@@ -80,7 +90,10 @@ class ServiceConfig:
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     deadline_ms: float = 200.0
+    most_under_way: int = MOST_UNDER_WAY
+    answer_within_ms: float = 5_000.0
     n_threads: int = 10
+    protection: Protection = field(default_factory=Protection)
     title: str = "nextchannel"
     currency: Currency = field(default_factory=Currency)
     seed: int = 0
@@ -108,26 +121,41 @@ def build(config: ServiceConfig) -> Service:
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
     eraser = Eraser(engine, workspace, utc_now)
+    metrics = Metrics()
     return Service(
         title=config.title,
         currency=config.currency,
         engine=engine,
         snapshots=snapshots,
         decider=Decider(
-            engine, snapshots, FeatureReader(workspace), writer, config.currency, config.deadline_ms / 1000
+            engine,
+            snapshots,
+            FeatureReader(workspace),
+            writer,
+            config.currency,
+            config.deadline_ms / 1000,
+            metrics=metrics,
         ),
         writer=writer,
         refresher=FeatureRefresher(FeatureWriter(workspace)),
+        admission=Admission(config.most_under_way),
+        answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        customers=Customers(engine, FeatureReader(workspace), workspace),
+        eraser=eraser,
+        key_ring=KeyRing(engine, utc_now),
+        protection=config.protection,
+        metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
+            Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
         ),
-        customers=Customers(engine, FeatureReader(workspace), workspace),
-        eraser=eraser,
         sender=SendingThread(*build_dispatcher(config, engine), utc_now) if config.run_dispatcher else None,
+        feature_list=lambda: workspace.features if workspace.defined else None,
     )
 
 

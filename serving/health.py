@@ -22,10 +22,12 @@ class Readiness:
     Attributes:
         reasons: Why it cannot decide; empty when it can.
         degraded: What is missing although it can.
+        keys_required: Whether callers need a key; if not, only this machine is answered.
     """
 
     reasons: tuple[str, ...]
     degraded: tuple[str, ...]
+    keys_required: bool
 
 
 def readiness(service: Service) -> Readiness:
@@ -49,4 +51,8 @@ def readiness(service: Service) -> Readiness:
             degraded.append("there is no champion model: rules decide")
     if service.snapshots.model_error is not None:
         degraded.append("the champion model cannot be loaded; the log says why")
-    return Readiness(reasons=tuple(reasons), degraded=tuple(degraded))
+    return Readiness(
+        reasons=tuple(reasons),
+        degraded=tuple(degraded),
+        keys_required=service.protection.keys_required(service.key_ring.empty),
+    )

@@ -17,20 +17,29 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from features.identity.normalise import redact
 from models.domain.errors import (
     CampaignExpiredError,
     ConflictError,
+    InProgressError,
     InvalidInputError,
+    InvalidInputsError,
+    KeyReusedError,
     NextchannelError,
     NotFoundError,
+    OverloadedError,
+    StateError,
     StoreUnavailableError,
 )
+from serving.observability.redact import redact
 
 logger = logging.getLogger(__name__)
 
+# Key of the ASGI scope: the kind of problem that a request was answered with.
+PROBLEM = "nextchannel.problem"
 RETRY_AFTER_SECONDS = 1
 _LONGEST_SHOWN = 200
+# What reading a body as JSON raises beside a syntax error: bytes that are no text, endless numbers, endless nesting.
+_UNREADABLE = (ValueError, RecursionError)
 
 
 class FieldError(BaseModel):
@@ -73,8 +82,21 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
         case InvalidInputError():
             status, kind, title = 422, "invalid-input", "A value breaks its bound"
             errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+        case InvalidInputsError():
+            status, kind, title = 422, "invalid-input", "Values break their bounds"
+            errors = [
+                FieldError(field=one.field, value=shown(one.value), bound=one.bound) for one in error.findings
+            ]
+        case KeyReusedError():
+            status, kind, title = 409, "idempotency-key-reused", "The key belongs to another request"
+        case InProgressError():
+            status, kind, title = 409, "request-in-progress", "The same request is being executed"
+        case StateError():
+            status, kind, title = 409, "state", "States only go forward"
         case ConflictError():
             status, kind, title = 409, "conflict", "The request contradicts what is recorded"
+        case OverloadedError():
+            status, kind, title = 429, "overloaded", "The service has as much to do as it can; try again"
         case StoreUnavailableError():
             status, kind, title = 503, "store-unavailable", "The database cannot be reached; try again"
         case _:
@@ -97,16 +119,19 @@ def install(app: FastAPI) -> None:
         problem = problem_of(error, request.url.path)
         if problem.status >= 500:
             logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(problem)
+        return _answer(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        return respond(_invalid_request(error.errors(), request.url.path))
+        return _answer(request, invalid_request(error.errors(), request.url.path))
 
     @app.exception_handler(HTTPException)
     async def of_the_router(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, _UNREADABLE):
+            return _answer(request, _unreadable(request.url.path))
         title = HTTPStatus(error.status_code).phrase
-        return respond(
+        return _answer(
+            request,
             Problem(
                 type=f"/problems/{title.lower().replace(' ', '-')}",
                 title=title,
@@ -131,11 +156,17 @@ def install(app: FastAPI) -> None:
         )
 
 
+def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer, and leave word of it for whoever counts problems."""
+    request.scope[PROBLEM] = problem.type.rpartition("/")[2]
+    return respond(problem, headers)
+
+
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that carries a problem document."""
     headers = headers or {}
-    if problem.status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if problem.status in (429, 503) or problem.type == "/problems/request-in-progress":
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,
@@ -145,7 +176,10 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
 
 
 def shown(value: object) -> str:
-    """A value as it was given, shortened and printable; contact points in it are masked."""
+    """A value as it was given, shortened and printable, without secrets and contact points.
+
+    Callers write the answers that they get into their own logs.
+    """
     text = redact(printable(value if isinstance(value, str) else repr(value)))
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
 
@@ -155,16 +189,9 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
+def invalid_request(errors: Sequence[Any], instance: str) -> Problem:
     """From pydantic's list of errors; the field's path loses the leading `body`, `query` or `path`."""
-    found = [
-        FieldError(
-            field=printable(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])),
-            value=shown(error.get("input", "")),
-            bound=printable(error["msg"]),
-        )
-        for error in errors
-    ]
+    found = [_wrong_field(error) for error in errors]
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Problem(
@@ -174,4 +201,28 @@ def _invalid_request(errors: Sequence[Any], instance: str) -> Problem:
         detail=f"{first.field}: {first.bound}{more}",
         instance=instance,
         errors=found,
+    )
+
+
+def _unreadable(instance: str) -> Problem:
+    bound = "must be JSON in UTF-8, with numbers of at most 4,300 digits"
+    return Problem(
+        type="/problems/invalid-request",
+        title="The request is not valid",
+        status=422,
+        detail=f"body: {bound}",
+        instance=instance,
+        errors=[FieldError(field="body", value="", bound=bound)],
+    )
+
+
+def _wrong_field(error: Any) -> FieldError:
+    path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
+    if error["type"] == "json_invalid":
+        # The path of text that is no JSON is the position at which it ceases to be.
+        return FieldError(
+            field="body", value="", bound=f"must be JSON: {error['ctx']['error']} at byte {path[-1]}"
+        )
+    return FieldError(
+        field=printable(".".join(path)), value=shown(error.get("input", "")), bound=printable(error["msg"])
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,7 @@ class Degraded(StrEnum):
     FEATURES_UNAVAILABLE = "features_unavailable"
     FEATURES_LATE = "features_late"
     MODEL_MISSING = "model_missing"
+    MODEL_FAILED = "model_failed"
     BANDIT_MISSING = "bandit_missing"
     LIMITS_CHANGED = "limits_changed"
     """A cap, budget or capacity was used up while deciding, so the choice was made again without it."""
@@ -36,6 +37,10 @@ class Degraded(StrEnum):
 
 class FeatureSource(Protocol):
     """The online store, as the decision sees it."""
+
+    def cached(self, customer_ids: Sequence[str], now: datetime) -> FeatureVectors | None:
+        """The latest features of every customer where they are at hand, without waiting for anything; else None."""
+        ...
 
     def read(self, customer_ids: Sequence[str], now: datetime) -> FeatureVectors:
         """The latest features of every customer."""
@@ -59,36 +64,53 @@ class Reading:
     trouble: Degraded | None = None
 
 
-def read_features(
-    source: FeatureSource,
-    executor: Executor,
-    customer_ids: Sequence[str],
-    now: datetime,
-    within_seconds: float,
-) -> Reading:
-    """Read features, but do not wait for a store that fails or is late.
+class PatientReader:
+    """Reads features, but does not wait for a store that fails or is late.
+
+    A read that was late goes on behind our back; until it has ended nobody waits for another, so a store that hangs
+    costs one deadline and not one for each decision.
 
     Args:
         source: The online store.
-        executor: Where the read runs, so that it can be left behind.
-        customer_ids: n customers.
-        now: As of when.
-        within_seconds: How long to wait.
+        n_readers: Reads at the same time.
     """
-    reading = executor.submit(source.read, customer_ids, now)
-    try:
-        vectors = reading.result(timeout=within_seconds)
-    except LateError:
-        reading.cancel()
-        logger.warning("features were not there within %.3f s", within_seconds)
-        return _nothing(len(customer_ids), Degraded.FEATURES_LATE)
-    except NextchannelError as exc:  # known and explained: nothing is set up yet
-        logger.warning("features cannot be read: %s", exc)
-        return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
-    except Exception:  # any failure of the store costs features, never the decision
-        logger.exception("features cannot be read")
-        return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
-    return Reading(names=tuple(vectors.names), values=vectors.values, missing=vectors.missing)
+
+    def __init__(self, source: FeatureSource, n_readers: int) -> None:
+        self._source = source
+        self._threads = ThreadPoolExecutor(n_readers, thread_name_prefix="features")
+        self._late: Future[FeatureVectors] | None = None
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def read(self, customer_ids: Sequence[str], now: datetime, within_seconds: float) -> Reading:
+        """The features of n customers, or why there are none.
+
+        Args:
+            customer_ids: Repeats are allowed.
+            now: As of when.
+            within_seconds: How long to wait.
+        """
+        reading = None
+        try:
+            vectors = self._source.cached(customer_ids, now)
+            if vectors is None:
+                if self._late is not None and not self._late.done():
+                    return _nothing(len(customer_ids), Degraded.FEATURES_LATE)
+                reading = self._threads.submit(self._source.read, customer_ids, now)
+                vectors = reading.result(timeout=within_seconds)
+        except LateError:
+            self._late = reading
+            logger.warning("features were not there within %.3f s", within_seconds)
+            return _nothing(len(customer_ids), Degraded.FEATURES_LATE)
+        except NextchannelError as exc:  # known and explained: nothing is set up yet
+            logger.warning("features cannot be read: %s", exc)
+            return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
+        except Exception:  # any failure of the store costs features, never the decision
+            logger.exception("features cannot be read")
+            return _nothing(len(customer_ids), Degraded.FEATURES_UNAVAILABLE)
+        return Reading(names=tuple(vectors.names), values=vectors.values, missing=vectors.missing)
 
 
 def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
@@ -105,6 +127,10 @@ def in_order(reading: Reading, names: Sequence[str]) -> FloatArray:
         if name in at:
             ordered[:, column] = reading.values[:, at[name]]
     return ordered
+
+
+NO_FEATURES = Reading(names=(), values=np.empty((0, 0)), missing=np.empty(0, dtype=np.bool_))
+"""Of nobody."""
 
 
 def _nothing(n: int, trouble: Degraded) -> Reading:

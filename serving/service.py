@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
+from features.feature_list import FeatureList
+from models.domain.decision import Decision
+from models.domain.errors import NextchannelError, StoreUnavailableError
+from serving.admission import Admission
 from serving.background import Repeating
 from serving.customers import Customers
-from serving.decide import Decider
+from serving.decide import Answer, Decider, DecisionRequest
 from serving.erasure import Eraser
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.snapshot import Snapshots
 from serving.store.writer import DecisionWriter
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_OPEN = (
+    "callers need no key: only this machine is answered; `nextchannel keys create` makes the first key, and from then "
+    "on every caller needs one"
+)
+MOST_UNDER_WAY = 128
+MOST_BATCHES = 4
 
 
 class Sender(Protocol):
@@ -46,13 +64,20 @@ class Service:
 
     Attributes:
         engine: The history.
-        tracking_secret: Key of the tokens in tracked links.
+        tracking_secret: Key of the tokens in tracked links, and of what browsers are signed in with.
         customers: What is known about people.
         eraser: Erases people.
+        key_ring: The API keys.
+        protection: How the HTTP side is protected.
+        metrics: Figures of this process.
         threads: Where requests wait for the database, so that the event loop does not.
         background: What runs beside the requests.
         sender: None where another process sends.
         clock: Gives `now`.
+        admission: Of single decisions.
+        batches: Of batches.
+        answer_within_seconds: How long a caller waits for a decision before it is told to come again.
+        feature_list: The list of features that was defined last; None before the first.
     """
 
     title: str
@@ -66,16 +91,61 @@ class Service:
     tracking_secret: str
     customers: Customers
     eraser: Eraser
+    key_ring: KeyRing
+    protection: Protection = field(default_factory=Protection)
+    metrics: Metrics = field(default_factory=Metrics)
     background: tuple[Repeating, ...] = ()
     sender: Sender | None = None
     clock: Callable[[], datetime] = field(default=utc_now)
+    admission: Admission = field(default_factory=lambda: Admission(MOST_UNDER_WAY))
+    batches: Admission = field(default_factory=lambda: Admission(MOST_BATCHES))
+    answer_within_seconds: float = 5.0
+
+    async def decide(self, request: DecisionRequest) -> Decision:
+        """Decide for one customer, without holding up the event loop.
+
+        Raises:
+            NotFoundError: the customer, identity or campaign is unknown.
+            CampaignExpiredError: the campaign's send window has closed.
+            ConflictError: `decision_id` names another customer's or campaign's decision.
+            OverloadedError: too many requests are under way.
+            StoreUnavailableError: the database cannot be reached or is late; nothing is acknowledged.
+        """
+        with self.admission.admitted():
+            submitted = self.decider.submit([request], self.clock())
+            try:
+                async with asyncio.timeout(self.answer_within_seconds):
+                    (answer,) = await asyncio.wrap_future(submitted)
+            except TimeoutError:
+                # Leaving the wait has cancelled what was not begun; what was begun may still be recorded.
+                raise StoreUnavailableError(
+                    f"the decision was not recorded within {self.answer_within_seconds:g} s"
+                ) from None
+        if isinstance(answer, NextchannelError):
+            raise answer
+        return answer
+
+    async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[Answer]:
+        """Decide for many customers; each has its own decision or its own error.
+
+        Raises:
+            OverloadedError: too many batches are under way.
+            StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
+        """
+        with self.batches.admitted():
+            return await self.in_thread(lambda: self.decider.decide_many(requests, self.clock()))
+
+    feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work without holding up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        """Run blocking work without holding up the event loop; its log lines name the request."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, copy_context().run, work)
 
     def start(self) -> None:
         """Load what decisions need and start every thread."""
+        self.key_ring.start()
+        if not self.protection.keys_required(self.key_ring.empty):
+            logger.warning(_OPEN)
         self.snapshots.reload()
         self.decider.warm(self.clock())
         self.writer.start()
@@ -91,6 +161,7 @@ class Service:
             self.sender.stop()
         for work in self.background:
             work.stop()
+        self.key_ring.stop()
         self.refresher.stop()
         self.writer.stop()
         self.decider.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -117,11 +118,17 @@ class Snapshots:
         self._model_error: str | None = None
         self._former: dict[str, Model] = {}
         self._reloading = threading.Lock()
+        self._looked_at: float | None = None
 
     @property
     def loaded(self) -> bool:
         """Whether there has been a first snapshot."""
         return self._current is not None
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago it was last looked for changes; None before the first time."""
+        return None if self._looked_at is None else time.monotonic() - self._looked_at
 
     @property
     def model_error(self) -> str | None:
@@ -162,6 +169,7 @@ class Snapshots:
             model_changed = self._reload_model()
             with self._engine.connect() as conn:
                 seen = _fingerprint(conn)
+                self._looked_at = time.monotonic()
                 if self._current is not None and seen == self._seen and not model_changed:
                     return False
                 known = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}
@@ -195,11 +203,12 @@ class Snapshots:
 
 
 def _fingerprint(conn: Connection) -> tuple[object, ...]:
-    """Differs whenever a campaign version or a channel was written: they are never rewritten in place."""
+    """Differs whenever a campaign version or a channel was written, whatever the clock of who wrote it says.
+
+    Campaign versions are only added; a channel is rewritten in place, with a new moment.
+    """
     versions = conn.execute(
         select(func.count(), func.max(campaigns.c.created_at)).select_from(campaigns)
     ).one()
-    configured = conn.execute(
-        select(func.count(), func.max(channels.c.updated_at)).select_from(channels)
-    ).one()
-    return (*versions, *configured)
+    configured = conn.execute(select(channels.c.name, channels.c.updated_at).order_by(channels.c.name))
+    return (*versions, *map(tuple, configured))

@@ -11,7 +11,7 @@ import binascii
 import hmac
 import struct
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from features.history.tables import decisions, outbox
 from models.domain.channel import ContentKind
 from models.domain.errors import NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind
+from models.domain.machine_made import MachineRules
 from serving.content import targets
 
 SOURCE = "tracking"
@@ -154,43 +155,6 @@ class TrackedMessage:
     sent_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineRule:
-    """Tells fetches made by proxies and scanners from those made by people.
-
-    Apple Mail fetches every picture when a message arrives, through a proxy whose user agent is just
-    `Mozilla/5.0` (https://help.socketlabs.com/docs/identifying-apple-mpp-opens-in-notification-api-events).
-    Mail gateways fetch links to check them, within seconds of delivery. Gmail's `GoogleImageProxy` fetches when
-    a person opens the message, so it is not listed.
-
-    Attributes:
-        exact_agents: User agents, whole and in lower case.
-        agent_parts: Parts of user agents, in lower case.
-        within_seconds: Nobody opens a message this soon after it was sent.
-    """
-
-    exact_agents: frozenset[str] = frozenset({"", "mozilla/5.0"})
-    agent_parts: tuple[str, ...] = (
-        "barracuda",
-        "bingpreview",
-        "bot",
-        "crawler",
-        "mimecast",
-        "proofpoint",
-        "spider",
-    )
-    within_seconds: float = 2.0
-
-    def broken_by(self, user_agent: str, sent_at: datetime | None, now: datetime) -> str | None:
-        """Name of the rule that calls the fetch machine-made, or None where a person made it."""
-        agent = user_agent.strip().lower()
-        if agent in self.exact_agents or any(part in agent for part in self.agent_parts):
-            return "prefetch_agent"
-        if sent_at is None or now - sent_at < timedelta(seconds=self.within_seconds):
-            return "too_soon"
-        return None
-
-
 def find_message(conn: Connection, message_id: str) -> TrackedMessage | None:
     """The message of that id, or None where there is none (any more)."""
     row = conn.execute(
@@ -232,23 +196,21 @@ def record_fetch(
     token: Token,
     now: datetime,
     user_agent: str = "",
-    rule: MachineRule | None = None,
+    rules: MachineRules | None = None,
 ) -> None:
     """Append what a fetch says; the same fetch again changes nothing.
 
     A machine-made fetch and a person's have different event ids, so that a proxy which comes first does not
     hide the person who comes later. Leaving is never called machine-made.
     """
-    broken = (rule or MachineRule()).broken_by(user_agent, message.sent_at, now)
-    leaves = token.kind is TokenKind.UNSUBSCRIBE
-    attributes = {"user_agent": user_agent[:200]} if user_agent else {}
+    rules = rules or MachineRules()
+    rule = rules.by_agent(user_agent) or rules.by_delay(message.sent_at, now)
+    if token.kind is TokenKind.UNSUBSCRIBE:
+        rule = None
     event_id = f"{token.message_id}/{token.kind}/{token.link}"
-    if broken and not leaves:
-        attributes["machine_rule"] = broken
-        event_id += "/machine"
     fact = Interaction(
         source=SOURCE,
-        event_id=event_id,
+        event_id=f"{event_id}/machine" if rule else event_id,
         customer_id=message.customer_id,
         kind=_KINDS[token.kind],
         occurred_at=now,
@@ -256,7 +218,12 @@ def record_fetch(
         campaign_id=message.campaign_id,
         offer_id=message.offer_id,
         decision_id=message.decision_id,
-        machine_made=bool(broken) and not leaves,
-        attributes=attributes,
+        machine_made=rule is not None,
+        machine_rule=rule,
+        attributes={"user_agent": _printable(user_agent)} if user_agent else {},
     )
     append_interactions(conn, [fact], now)
+
+
+def _printable(user_agent: str) -> str:
+    return "".join(character for character in user_agent[:200] if character.isprintable())

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Select, select
 
+from features.history.contested import contested
 from features.history.engine import read_only
 from features.history.export import frame
 from features.history.query import load_campaign, load_channels
@@ -147,6 +148,7 @@ def _query(campaign_id: str, as_of: datetime) -> Select[Any]:
             decisions.c.send_at,
             decisions.c.propensity,
             decisions.c.document["evidence"].label("evidence"),
+            contested().label("contested"),
             customers.c.time_zone,
             rewards.c.opened,
             rewards.c.clicked,
@@ -211,7 +213,8 @@ def _assemble(
         for version, then in versions.items()
         for index, slot in enumerate(then.slots)
     }
-    randomised = pl.any_horizontal(pl.col("policy") == PolicyName.UNIFORM, pl.col("arm") == Arm.HOLDOUT)
+    drawn_blindly = (pl.col("policy") == PolicyName.UNIFORM) & ~pl.col("contested").cast(pl.Boolean)
+    randomised = pl.any_horizontal(drawn_blindly, pl.col("arm") == Arm.HOLDOUT)
     return LoggedRows(
         offers=grid.offers,
         channels=grid.channels,

@@ -19,15 +19,22 @@ from models.domain.customer import Consent, ConsentStatus, Identity, zone
 from models.domain.decision import Decision, Expected
 from models.domain.errors import InvalidInputError, PropensityError, require
 from models.domain.experiment import Arm
-from models.domain.interaction import Interaction, InteractionKind
+from models.domain.interaction import (
+    LONGEST_ID,
+    Interaction,
+    InteractionKind,
+    Place,
+    require_moment,
+    require_text,
+)
 
 SOURCE = "import"
+NOT_YET_KNOWN = "(not yet known)"
 _ATTRIBUTE = "attr_"
 _CONSENT = "consent_"
-_LONGEST_ID = 128  # String(128) in features.history.tables
 
 Row = Mapping[str, str]
-_Member = TypeVar("_Member", ConsentStatus, InteractionKind, Arm)
+_Member = TypeVar("_Member", ConsentStatus, InteractionKind, Place, Arm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,19 @@ CUSTOMER_COLUMNS = Columns(
     prefixes=(_CONSENT, _ATTRIBUTE),
 )
 INTERACTION_COLUMNS = Columns(
-    required=("event_id", "customer_id", "kind", "occurred_at"),
-    optional=("source", "channel", "campaign_id", "offer_id", "decision_id", "value_minor", "machine_made"),
+    required=("event_id", "kind", "occurred_at"),
+    optional=(
+        "customer_id",
+        *(kind.value for kind in IdentityKind),
+        "source",
+        "channel",
+        "campaign_id",
+        "offer_id",
+        "decision_id",
+        "value_minor",
+        "place",
+        "machine_made",
+    ),
     prefixes=(_ATTRIBUTE,),
 )
 DECISION_COLUMNS = Columns(
@@ -89,6 +107,19 @@ class CustomerRow:
     customer: CustomerRecord
     identities: tuple[Identity, ...]
     consents: tuple[Consent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractionRow:
+    """All that one row of an interactions file says.
+
+    Attributes:
+        fact: Its customer is `NOT_YET_KNOWN` where a contact point names them.
+        point: The contact point.
+    """
+
+    fact: Interaction
+    point: tuple[IdentityKind, str] | None
 
 
 def customer(row: Row) -> CustomerRow:
@@ -127,21 +158,35 @@ def customer(row: Row) -> CustomerRow:
     )
 
 
-def interaction(row: Row) -> Interaction:
-    """Read a row of an interactions file."""
-    return Interaction(
-        source=row.get("source") or SOURCE,
-        event_id=_id(row, "event_id"),
-        customer_id=_id(row, "customer_id"),
-        kind=_one_of(row, "kind", InteractionKind),
-        occurred_at=_moment(row, "occurred_at"),
-        channel=row.get("channel") or None,
-        campaign_id=row.get("campaign_id") or None,
-        offer_id=row.get("offer_id") or None,
-        decision_id=row.get("decision_id") or None,
-        value_minor=_number(row, "value_minor") if row.get("value_minor") else None,
-        machine_made=_flag(row, "machine_made"),
-        attributes={name: str(value) for name, value in _attributes(row).items()},
+def interaction(row: Row) -> InteractionRow:
+    """Read a row of an interactions file, whose customer is named by their id or by one contact point."""
+    points = [(kind, row[kind.value]) for kind in IdentityKind if row.get(kind.value)]
+    if row.get("customer_id"):
+        require(not points, "customer_id", row["customer_id"], "must be empty beside a contact point")
+    else:
+        named = ", ".join(kind.value for kind, _ in points)
+        require(len(points) == 1, "customer_id", named, "must be given, or exactly one contact point instead")
+    return InteractionRow(
+        point=points[0] if points else None,
+        fact=Interaction(
+            source=row.get("source") or SOURCE,
+            event_id=_id(row, "event_id"),
+            customer_id=row.get("customer_id") or NOT_YET_KNOWN,
+            kind=_one_of(row, "kind", InteractionKind),
+            occurred_at=_moment(row, "occurred_at"),
+            channel=row.get("channel") or None,
+            campaign_id=row.get("campaign_id") or None,
+            offer_id=row.get("offer_id") or None,
+            decision_id=row.get("decision_id") or None,
+            value_minor=_number(row, "value_minor") if row.get("value_minor") else None,
+            place=_one_of(row, "place", Place) if row.get("place") else None,
+            machine_made=_flag(row, "machine_made"),
+            attributes={
+                name.removeprefix(_ATTRIBUTE): text
+                for name, text in row.items()
+                if text and name.startswith(_ATTRIBUTE)
+            },
+        ),
     )
 
 
@@ -236,10 +281,10 @@ def _attributes(row: Row) -> dict[str, float | str]:
     return found
 
 
-def _id(row: Row, name: str, longest: int = _LONGEST_ID) -> str:
+def _id(row: Row, name: str, longest: int = LONGEST_ID) -> str:
     value = row[name]
     require(bool(value), name, value, "must not be empty")
-    require(len(value) <= longest, name, value, f"must have at most {longest} characters")
+    require_text(name, value, longest)
     return value
 
 
@@ -252,6 +297,7 @@ def _moment(row: Row, name: str) -> datetime:
             name, text, "must be an ISO 8601 moment, for example 2026-01-31T09:00:00Z"
         ) from exc
     require(moment.tzinfo is not None, name, text, "must carry a time zone, for example 2026-01-31T09:00:00Z")
+    require_moment(name, moment)
     return moment.astimezone(UTC)
 
 

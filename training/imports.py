@@ -29,11 +29,13 @@ from features.history.engine import read_only
 from features.history.query import list_campaigns, load_channels, present_ids
 from features.history.suppression import erased_contact_points, erased_customers
 from features.history.tables import identities
+from features.history.visitors import find_or_make_visitors
 from features.identity.normalise import mask, redact
 from features.identity.vault import vault_of
 from models.domain.customer import Identity
 from models.domain.decision import Decision
 from models.domain.errors import ConflictError, InvalidInputError, NotFoundError, require
+from models.domain.interaction import Interaction
 from training.import_files import RowFile, open_rows
 from training.import_rejects import Reject, Rejects
 from training.import_rows import (
@@ -42,6 +44,7 @@ from training.import_rows import (
     INTERACTION_COLUMNS,
     Columns,
     CustomerRow,
+    InteractionRow,
     Row,
     customer,
     decision,
@@ -49,6 +52,7 @@ from training.import_rows import (
 )
 
 _CHUNK_ROWS = 2_000
+_Parsed = TypeVar("_Parsed")
 _Record = TypeVar("_Record")
 # What a single row can be guilty of; anything else is the database's fault and stops the import.
 _ROW_ERRORS = (InvalidInputError, NotFoundError, ConflictError, IntegrityError)
@@ -82,9 +86,18 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class _Importer(Generic[_Record]):
+class _Importer(Generic[_Parsed, _Record]):
+    """How one kind of file is brought in.
+
+    Attributes:
+        parse: A row's own meaning; raises where it has none.
+        resolve: What takes the history to find out; the refusal where it finds none.
+        append: Into the history.
+    """
+
     columns: Columns
-    parse: Callable[[Row], _Record]
+    parse: Callable[[Row], _Parsed]
+    resolve: Callable[[Connection, Sequence[_Parsed]], Sequence[_Record | InvalidInputError]]
     append: Callable[[Connection, Sequence[_Record], datetime], Appended]
 
 
@@ -118,7 +131,7 @@ def import_file(
 
 def _run(
     engine: Engine,
-    importer: _Importer[_Record],
+    importer: _Importer[_Parsed, _Record],
     file: RowFile,
     path: Path,
     now: datetime,
@@ -129,7 +142,7 @@ def _run(
     rows = file.rows()
     with Rejects(path.with_name(f"{path.name}.rejected.csv")) as rejects:
         while chunk := list(islice(rows, _CHUNK_ROWS)):
-            good: list[tuple[int, _Record]] = []
+            good: list[tuple[int, _Parsed]] = []
             for row in chunk:
                 if row.cells is None:
                     rejects.add(Reject(row.line, "", "", row.fault))
@@ -154,14 +167,21 @@ def _run(
 
 
 def _commit(
-    engine: Engine, importer: _Importer[_Record], good: Sequence[tuple[int, _Record]], now: datetime
+    engine: Engine, importer: _Importer[_Parsed, _Record], good: Sequence[tuple[int, _Parsed]], now: datetime
 ) -> tuple[Appended, list[Reject]]:
     """Append rows in one transaction; where that fails for some row's sake, halve until that row is found."""
     if not good:
         return Appended(0, 0), []
     try:
         with engine.begin() as conn:
-            return importer.append(conn, [record for _, record in good], now), []
+            resolved = importer.resolve(conn, [parsed for _, parsed in good])
+            unresolved = [
+                _reject(line, record)
+                for (line, _), record in zip(good, resolved, strict=True)
+                if isinstance(record, InvalidInputError)
+            ]
+            records = [record for record in resolved if not isinstance(record, InvalidInputError)]
+            return importer.append(conn, records, now), unresolved
     except _ROW_ERRORS as error:
         if len(good) == 1:
             return Appended(0, 0), [_reject(good[0][0], error)]
@@ -233,16 +253,41 @@ def _refuse_contact_points_of_others(conn: Connection, links: Sequence[Identity]
         )
 
 
-def _decisions_of(engine: Engine) -> _Importer[Decision]:
+def _whose(conn: Connection, rows: Sequence[InteractionRow]) -> Sequence[Interaction | InvalidInputError]:
+    """The facts with their customers; a cookie that nobody has yet becomes a visitor."""
+    points = {row.point: (row.fact.occurred_at, row.fact.source) for row in rows if row.point is not None}
+    owners = find_or_make_visitors(conn, points) if points else {}
+    found: list[Interaction | InvalidInputError] = []
+    for row in rows:
+        if row.point is None:
+            found.append(row.fact)
+        elif row.point in owners:
+            found.append(replace(row.fact, customer_id=owners[row.point]))
+        else:
+            kind, value = row.point
+            found.append(
+                InvalidInputError(kind.value, mask(kind, value), "must be a contact point of a customer")
+            )
+    return found
+
+
+def _as_they_are(_conn: Connection, rows: Sequence[_Record]) -> Sequence[_Record | InvalidInputError]:
+    return rows
+
+
+def _decisions_of(engine: Engine) -> _Importer[Decision, Decision]:
     with read_only(engine).connect() as conn:
         campaigns = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}
         channels = load_channels(conn)
     return _Importer(
         DECISION_COLUMNS,
         lambda row: decision(row, campaigns, channels),
+        _as_they_are,
         lambda conn, rows, _now: append_decisions(conn, rows),
     )
 
 
-_CUSTOMERS = _Importer(CUSTOMER_COLUMNS, customer, lambda conn, rows, _now: append_customer_rows(conn, rows))
-_INTERACTIONS = _Importer(INTERACTION_COLUMNS, interaction, append_interactions)
+_CUSTOMERS = _Importer(
+    CUSTOMER_COLUMNS, customer, _as_they_are, lambda conn, rows, _now: append_customer_rows(conn, rows)
+)
+_INTERACTIONS = _Importer(INTERACTION_COLUMNS, interaction, _whose, append_interactions)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, select
 
 from features.history.decisions import decision_row
+from features.history.facts import DEFAULT_MACHINE_RULES, FactRow, flag_machine_made, mark_agents
+from features.history.insert import insert_into, insert_new
 from features.history.members import update_members
 from features.history.query import latest_campaigns, present_ids
 from features.history.suppression import erased_contact_points, erased_customers, is_tombstone
@@ -21,12 +21,15 @@ from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identi
 from models.domain.decision import Decision
 from models.domain.errors import require
 from models.domain.interaction import Interaction, InteractionKind
+from models.domain.machine_made import MachineRules
 
 DEFAULT_PURPOSE = "marketing"
-_ROWS_A_STATEMENT = 10_000
-_REFUSALS = {
-    InteractionKind.UNSUBSCRIBED: ConsentStatus.UNSUBSCRIBED,
-    InteractionKind.COMPLAINED: ConsentStatus.COMPLAINED,
+_FOLLOWS = {InteractionKind.FOLLOWED.value, InteractionKind.UNFOLLOWED.value}
+_STATEMENTS = {
+    InteractionKind.UNSUBSCRIBED.value: ConsentStatus.UNSUBSCRIBED,
+    InteractionKind.COMPLAINED.value: ConsentStatus.COMPLAINED,
+    InteractionKind.FOLLOWED.value: ConsentStatus.GRANTED,
+    InteractionKind.UNFOLLOWED.value: ConsentStatus.WITHDRAWN,
 }
 
 
@@ -85,9 +88,9 @@ def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> App
         for record in records
         if record.customer_id not in merged
     }
-    n_new = _insert_new(conn, customers, list(rows.values()))
+    n_new = insert_new(conn, customers, list(rows.values()))
     if n_new < len(rows):
-        statement = _insert(conn, customers)
+        statement = insert_into(conn, customers)
         given = statement.excluded
         conn.execute(
             statement.on_conflict_do_update(
@@ -119,7 +122,7 @@ def append_identities(conn: Connection, links: Sequence[Identity]) -> Appended:
     for link in kept:
         sealed = vault.seal(link.kind, link.customer_id, link.value)
         rows.append(
-            _of_person(link.customer_id, merged)
+            of_person(link.customer_id, merged)
             | {
                 "kind": link.kind,
                 "lookup": sealed.lookup,
@@ -139,7 +142,7 @@ def append_consents(conn: Connection, statements: Sequence[Consent]) -> Appended
     kept = [said for said in statements if said.customer_id not in lost]
     merged = present_ids(conn, (said.customer_id for said in kept))
     rows = [
-        _of_person(said.customer_id, merged)
+        of_person(said.customer_id, merged)
         | {
             "channel": said.channel,
             "purpose": said.purpose,
@@ -158,40 +161,70 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
 
     A refusal (unsubscribed, complained) is also recorded as a consent, for the purpose of the campaign that it
     answers, else for marketing. One that neither names a channel nor answers a decision speaks of every channel.
-    A refusal of somebody unknown makes them known, so that it is not lost. Facts of people who were erased are
-    passed over; those of an id that was merged into another belong to the person.
+    To follow an account grants its channel for every purpose of a campaign, to unfollow it withdraws it: whoever
+    is no friend cannot be reached. A statement of somebody unknown makes them known, so that it is not lost.
+
+    Opens and clicks that machines made are flagged, with the rule (`models.domain.machine_made`). Facts of people who
+    were erased are passed over; those of an id that was merged into another belong to the person.
 
     Args:
         conn: In the caller's transaction.
         facts: Any number, of any customers.
         received_at: When they arrived, aware.
     """
-    lost = erased_customers(conn, (fact.customer_id for fact in facts))
-    n_given, facts = len(facts), [fact for fact in facts if fact.customer_id not in lost]
-    merged = present_ids(conn, (fact.customer_id for fact in facts))
-    rows = [
-        _of_person(fact.customer_id, merged)
-        | {
-            "source": fact.source,
-            "event_id": fact.event_id,
-            "kind": fact.kind,
-            "occurred_at": fact.occurred_at,
-            "received_at": received_at,
-            "channel": fact.channel,
-            "campaign_id": fact.campaign_id,
-            "offer_id": fact.offer_id,
-            "decision_id": fact.decision_id,
-            "value_minor": fact.value_minor,
-            "machine_made": fact.machine_made,
-            "attributes": dict(fact.attributes),
-        }
-        for fact in facts
-    ]
-    appended = _append(conn, interactions, rows)
-    refusals = [fact for fact in facts if fact.kind in _REFUSALS and not is_tombstone(fact.customer_id)]
-    if refusals:
-        _record_refusals(conn, refusals, merged)
-    return replace(appended, n_erased=n_given - len(facts))
+    return append_fact_rows(
+        conn,
+        [
+            {
+                "source": fact.source,
+                "event_id": fact.event_id,
+                "customer_id": fact.customer_id,
+                "recorded_as": "",
+                "kind": fact.kind.value,
+                "occurred_at": fact.occurred_at,
+                "received_at": received_at,
+                "channel": fact.channel,
+                "campaign_id": fact.campaign_id,
+                "offer_id": fact.offer_id,
+                "decision_id": fact.decision_id,
+                "value_minor": fact.value_minor,
+                "place": fact.place,
+                "machine_made": fact.machine_made,
+                "machine_rule": fact.machine_rule,
+                "attributes": fact.attributes,
+            }
+            for fact in facts
+        ],
+    )
+
+
+def append_fact_rows(
+    conn: Connection, rows: Sequence[FactRow], rules: MachineRules = DEFAULT_MACHINE_RULES
+) -> Appended:
+    """Add facts that are rows already and have been checked; all else is as in `append_interactions`.
+
+    Args:
+        conn: In the caller's transaction.
+        rows: Each with every key of `FactRow`; rows that a machine rule applies to are marked in place, and rows of
+            an id that was merged into another are put under the person's.
+        rules: Tell machines from people.
+    """
+    lost = erased_customers(conn, (row["customer_id"] for row in rows))
+    kept = [row for row in rows if row["customer_id"] not in lost] if lost else rows
+    merged = present_ids(conn, (row["customer_id"] for row in kept))
+    if merged:
+        for row in kept:
+            person = merged.get(row["customer_id"])
+            if person is not None:
+                row["customer_id"], row["recorded_as"] = person, row["customer_id"]
+    mark_agents(kept, rules)
+    n_new = insert_new(conn, interactions, kept)
+    if n_new:
+        flag_machine_made(conn, kept, rules)
+    said = [row for row in kept if row["kind"] in _STATEMENTS and not is_tombstone(row["customer_id"])]
+    if said:
+        _record_statements(conn, said)
+    return Appended(n_new, len(kept) - n_new, len(rows) - len(kept))
 
 
 def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
@@ -203,7 +236,7 @@ def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
     lost = erased_customers(conn, (decision.customer_id for decision in made))
     kept = [decision for decision in made if decision.customer_id not in lost]
     merged = present_ids(conn, (decision.customer_id for decision in kept))
-    rows = [decision_row(decision) | _of_person(decision.customer_id, merged) for decision in kept]
+    rows = [decision_row(decision) | of_person(decision.customer_id, merged) for decision in kept]
     return replace(_append(conn, decisions, rows), n_erased=len(made) - len(kept))
 
 
@@ -217,25 +250,24 @@ def record_values(record: CustomerRecord) -> dict[str, Any]:
     }
 
 
-def _of_person(customer_id: str, merged: Mapping[str, str]) -> dict[str, Any]:
+def of_person(customer_id: str, merged: Mapping[str, str]) -> dict[str, Any]:
     """The columns that say whose a row is: the person's, with the id that it came with where that is another."""
     person = merged.get(customer_id, customer_id)
     return {"customer_id": person, "recorded_as": "" if person == customer_id else customer_id}
 
 
-def _record_refusals(conn: Connection, refusals: Sequence[Interaction], merged: Mapping[str, str]) -> None:
+def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
     unknown = [
         {
-            "customer_id": fact.customer_id,
+            "customer_id": fact["customer_id"],
             "time_zone": "UTC",
-            "created_at": fact.occurred_at,
+            "created_at": fact["occurred_at"],
             "attributes": {},
         }
-        for fact in refusals
-        if fact.customer_id not in merged
+        for fact in said
     ]
-    _insert_new(conn, customers, unknown)
-    decision_ids = {fact.decision_id for fact in refusals if fact.decision_id}
+    insert_new(conn, customers, unknown)
+    decision_ids = {fact["decision_id"] for fact in said if fact["decision_id"]}
     made = conn.execute(
         select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.channel).where(
             decisions.c.decision_id.in_(sorted(decision_ids))
@@ -243,70 +275,34 @@ def _record_refusals(conn: Connection, refusals: Sequence[Interaction], merged: 
     ).all()
     campaign_of = {row.decision_id: row.campaign_id for row in made}
     channel_of = {row.decision_id: row.channel for row in made}
-    answered = [campaign_of.get(fact.decision_id or "", fact.campaign_id) for fact in refusals]
-    purposes = {
-        campaign.campaign_id: campaign.purpose
-        for campaign in latest_campaigns(conn, sorted({name for name in answered if name}))
-    }
-    append_consents(
-        conn,
-        [
+    answered_by = [campaign_of.get(fact["decision_id"] or "", fact["campaign_id"]) for fact in said]
+    follows = any(fact["kind"] in _FOLLOWS for fact in said)
+    campaigns = latest_campaigns(conn, None if follows else sorted({name for name in answered_by if name}))
+    purposes = {campaign.campaign_id: campaign.purpose for campaign in campaigns}
+    every_purpose = {DEFAULT_PURPOSE, *purposes.values()}
+    stated: list[Consent] = []
+    for fact, campaign_id in zip(said, answered_by, strict=True):
+        channel = fact["channel"] or channel_of.get(fact["decision_id"] or "")
+        if fact["kind"] in _FOLLOWS:
+            if channel is None:
+                continue  # of which account is not known
+            concerned = every_purpose
+        else:
+            concerned = {purposes.get(campaign_id or "", DEFAULT_PURPOSE)}
+        stated += [
             Consent(
-                customer_id=fact.customer_id,
-                channel=fact.channel or channel_of.get(fact.decision_id or "") or EVERY_CHANNEL,
-                purpose=purposes.get(campaign_id or "", DEFAULT_PURPOSE),
-                status=_REFUSALS[fact.kind],
-                since=fact.occurred_at,
-                source=fact.source,
+                customer_id=fact["recorded_as"] or fact["customer_id"],
+                channel=channel or EVERY_CHANNEL,
+                purpose=purpose,
+                status=_STATEMENTS[fact["kind"]],
+                since=fact["occurred_at"],
+                source=fact["source"],
             )
-            for fact, campaign_id in zip(refusals, answered, strict=True)
-        ],
-    )
+            for purpose in sorted(concerned)
+        ]
+    append_consents(conn, stated)
 
 
 def _append(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> Appended:
-    n_new = _insert_new(conn, table, rows)
+    n_new = insert_new(conn, table, rows)
     return Appended(n_new, len(rows) - n_new)
-
-
-def _insert_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
-    """Insert the rows that break no unique constraint, in bulk; the number inserted."""
-    if not rows:
-        return 0
-    if conn.dialect.name != "postgresql":
-        single = sqlite.insert(table).on_conflict_do_nothing()
-        return conn.execute(single, rows, execution_options={"preserve_rowcount": True}).rowcount
-    # One parameter for ten thousand rows: measured 6 times faster than one parameter a value.
-    names = list(rows[0])
-    columns = [column(name, table.c[name].type) for name in names]
-    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(
-        *columns, name="given"
-    )
-    statement = (
-        postgresql.insert(table)
-        .from_select(names, select(*given.render_derived(with_types=True).c), include_defaults=False)
-        .on_conflict_do_nothing()
-        .execution_options(preserve_rowcount=True)
-    )
-    chunks = (rows[start : start + _ROWS_A_STATEMENT] for start in range(0, len(rows), _ROWS_A_STATEMENT))
-    n_new = sum(conn.execute(statement, {"rows": _to_json(chunk)}).rowcount for chunk in chunks)
-    if n_new >= _ROWS_A_STATEMENT:
-        # Without statistics PostgreSQL takes the table for empty, and joins it by loops that never end.
-        conn.execute(text(f"ANALYZE {table.name}"))
-    return n_new
-
-
-def _to_json(rows: Sequence[dict[str, Any]]) -> str:
-    return orjson.dumps(rows, default=_moment_to_json, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
-
-
-def _moment_to_json(value: object) -> str:
-    if not isinstance(value, datetime):
-        raise TypeError(f"{type(value).__name__} is no type of a column")
-    if value.tzinfo is None:
-        raise ValueError(f"{value.isoformat()} has no time zone")
-    return value.isoformat()
-
-
-def _insert(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)

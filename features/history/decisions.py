@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 from sqlalchemy import Connection, Row, select
 
-from features.history.documents import from_document, to_document
+from features.history.documents import from_document, to_json
 from features.history.tables import decisions
 from models.domain.action import Action
 from models.domain.campaign import Mode
 from models.domain.decision import Decision, Expected
 from models.domain.errors import NotFoundError, require
 from models.domain.experiment import Arm
+
+# Those that `decision_row` gives.
+DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
 
 
 def decision_row(decision: Decision) -> dict[str, object]:
@@ -27,6 +31,7 @@ def decision_row(decision: Decision) -> dict[str, object]:
     return {
         "decision_id": decision.decision_id,
         "customer_id": decision.customer_id,
+        "recorded_as": "",
         "campaign_id": decision.campaign_id,
         "campaign_version": decision.campaign_version,
         "decided_at": decision.decided_at,
@@ -46,7 +51,7 @@ def decision_row(decision: Decision) -> dict[str, object]:
         "p_convert_no_contact": expected.p_convert_no_contact,
         "net_value_minor": expected.net_value_minor,
         "degraded": list(decision.degraded),
-        "document": to_document(decision),
+        "document": orjson.Fragment(to_json(decision)),
         "parent_id": decision.parent_id,
     }
 

@@ -28,6 +28,8 @@ def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
     Every transaction takes SQLite's write lock when it begins, so that one which reads first and writes later
     waits instead of failing. `read_only(engine)` gives transactions that take no lock.
 
+    The parameters of statements, contact points among them, are kept out of errors.
+
     Args:
         database_url: SQLAlchemy URL, for example `sqlite:////var/lib/nextchannel/history.db` or
             `postgresql+psycopg://user@host/name`.
@@ -42,6 +44,7 @@ def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
             json_deserializer=orjson.loads,
             pool_pre_ping=True,
             execution_options={} if vault is None else vault_option(vault),
+            hide_parameters=True,
         )
     if url.database and url.database != ":memory:":
         folder = Path(url.database).parent
@@ -51,6 +54,7 @@ def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
         url,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
+        hide_parameters=True,
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
         execution_options={} if vault is None else vault_option(vault),
     )

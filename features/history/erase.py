@@ -9,14 +9,17 @@ The caller owns the transaction; what lies outside of the database is `features.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Connection, String, cast, delete, insert, literal, null, or_, select, update
+import orjson
+from sqlalchemy import Connection, String, bindparam, cast, delete, insert, literal, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.among import among
 from features.history.members import lock_people, members_of, person_of
 from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
@@ -25,6 +28,7 @@ from features.history.tables import (
     customers,
     decisions,
     erasures,
+    idempotency_keys,
     identities,
     identity_conflicts,
     identity_journal,
@@ -32,22 +36,30 @@ from features.history.tables import (
     metadata,
     outbox,
     suppressions,
+    tags,
 )
 from features.identity.vault import vault_of
 from models.domain.errors import NotFoundError
 
-# Rows of these stay without the person; rows of those go; the rest tells of nobody. A test compares with the schema.
+# Rows of these stay without the person; rows of those go; kept answers go that speak of the person; the rest tells of
+# nobody. A test compares with the schema.
 KEPT_NAMELESS = (interactions, decisions, outbox)
-REMOVED = (identities, consents, identity_journal, identity_conflicts, customer_members, customers)
+REMOVED = (identities, consents, tags, identity_journal, identity_conflicts, customer_members, customers)
+ANSWERS = (idempotency_keys,)
 OF_NOBODY = (
+    "api_keys",
     "channels",
     "campaigns",
+    "segments",
     "resource_usage",
     "reservations",
     "rewards",
     "suppressions",
     "erasures",
 )
+
+
+_ANSWERS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +108,9 @@ def erase_rows(conn: Connection, customer_ids: Sequence[str], now: datetime) -> 
     lock_people(conn, customer_ids)
     tombstone = f"{TOMBSTONE}{uuid4().hex}"
     _suppress(conn, customer_ids, now)
+    n_answers = _forget_answers(conn, customer_ids, customer_ids)
     rows = _make_nameless(conn, customer_ids, tombstone)
+    rows[str(idempotency_keys.name)] = n_answers
     for table in REMOVED:
         concerned = [table.c[name].in_(customer_ids) for name in _ID_COLUMNS if name in table.c]
         rows[str(table.name)] = conn.execute(delete(table).where(or_(*concerned))).rowcount
@@ -134,7 +148,8 @@ def load_unfinished(conn: Connection) -> list[Erasure]:
 def forget_subject(conn: Connection, erasure: Erasure) -> None:
     """Drop the erased ids themselves, after what was written under them while the erasure began."""
     _make_nameless(conn, erasure.customer_ids, erasure.tombstone_id)
-    for table in (identities, consents, customers):
+    _forget_answers(conn, (erasure.tombstone_id,), erasure.customer_ids)
+    for table in (identities, consents, tags, customers):
         conn.execute(delete(table).where(table.c.customer_id.in_(erasure.customer_ids)))
     conn.execute(
         update(erasures).where(erasures.c.tombstone_id == erasure.tombstone_id).values(subject=null())
@@ -170,6 +185,41 @@ def _suppress(conn: Connection, customer_ids: Sequence[str], now: datetime) -> N
         into(suppressions).on_conflict_do_nothing(),
         [{"digest": digest, "erased_at": now} for digest in sorted(digests)],
     )
+
+
+def _forget_answers(conn: Connection, owners: Sequence[str], customer_ids: Sequence[str]) -> int:
+    """Delete the answers that are kept for repeated requests and speak of the person; how many there were.
+
+    Args:
+        conn: In the caller's transaction.
+        owners: The ids under which the person's decisions are.
+        customer_ids: The ids by which an answer may name the person.
+    """
+    kept = idempotency_keys.c
+    made = conn.scalars(select(decisions.c.decision_id).where(decisions.c.customer_id.in_(owners))).all()
+    named = [orjson.dumps(text) for text in (*customer_ids, *made)]
+    answers = conn.execute(
+        select(kept.caller, kept.idempotency_key, kept.answer).where(kept.answer.is_not(None)),
+        execution_options={"yield_per": _ANSWERS_AT_ONCE},
+    )
+    speaking = [
+        {"of_caller": caller, "of_key": key}
+        for caller, key, answer in answers
+        if _names(zlib.decompress(answer), named)
+    ]
+    n = conn.execute(delete(idempotency_keys).where(among(conn, kept.decision_id, made))).rowcount
+    if speaking:
+        n += conn.execute(
+            delete(idempotency_keys).where(
+                kept.caller == bindparam("of_caller"), kept.idempotency_key == bindparam("of_key")
+            ),
+            speaking,
+        ).rowcount
+    return n
+
+
+def _names(body: bytes, named: Sequence[bytes]) -> bool:
+    return any(text in body for text in named)
 
 
 def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str) -> dict[str, int]:

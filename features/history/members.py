@@ -26,11 +26,12 @@ from features.history.tables import (
     identities,
     interactions,
     outbox,
+    tags,
 )
 from models.domain.errors import ConflictError, NotFoundError
 
 # Every table whose rows follow their customer. A test compares it with the schema.
-FOLLOWING = (identities, consents, interactions, decisions, outbox)
+FOLLOWING = (identities, consents, tags, interactions, decisions, outbox)
 
 _PEOPLE_LOCK = 7_301_956_103  # any number, the same in every process
 _OWN = ("time_zone", "created_at", "attributes", "anonymous")

@@ -5,14 +5,36 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 
+from features.history.among import among
 from features.history.documents import from_document, to_document
+from features.history.prepared import Prepared, one_of
 from features.history.reached import reached
 from features.history.tables import (
+    UtcMoment,
     campaigns,
     channels,
     consents,
@@ -21,6 +43,7 @@ from features.history.tables import (
     decisions,
     identities,
     interactions,
+    moment_from,
 )
 from features.identity.vault import vault_of
 from models.domain.campaign import LONGEST_CAP_WINDOW, Campaign
@@ -31,16 +54,15 @@ from models.domain.interaction import InteractionKind
 
 _MOST_PARAMETERS = 10_000  # SQLite takes 32,766 in one statement, PostgreSQL 65,535
 
-# What `load_customers` asks, of the customers `ids` as of `now`. To build a statement takes longer than SQLite
-# takes to answer it, so each is built once.
+# What `load_customers` asks of the customers `ids`, as one statement: on a server each costs a round trip. Every part
+# gives its number, whose row it is, three words, a number and a moment.
+_ZONE, _IDENTITY, _CONSENT, _CONTACT, _EARLIER, _REPLY = range(6)
 _IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
-_NOW: BindParameter[datetime] = bindparam("now")
-_SINCE: BindParameter[datetime] = bindparam("since")
-_ZONES = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(_IDS))
-_IDENTITIES = select(identities.c.customer_id, identities.c.kind).where(
-    identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW
-)
-# Of several contact points of a kind the one that was linked last holds; likewise for consents.
+_NOW: BindParameter[datetime] = bindparam("now", type_=UtcMoment())
+_UNTIL: BindParameter[datetime] = bindparam("until", type_=UtcMoment())
+_SINCE: BindParameter[datetime] = bindparam("since", type_=UtcMoment())
+_NO_WORD, _NO_NUMBER, _NO_MOMENT = cast(null(), String), cast(null(), BigInteger), cast(null(), UtcMoment())
+# Of several contact points of a kind the one that was linked last holds.
 _SEALED = (
     select(
         identities.c.customer_id,
@@ -52,53 +74,100 @@ _SEALED = (
     .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW)
     .order_by(identities.c.linked_at, identities.c.identity_id)
 )
-_MERGED = select(customer_members.c.customer_id, customer_members.c.person_id).where(
-    customer_members.c.customer_id.in_(_IDS), customer_members.c.parent_id.is_not(None)
-)
-_ANY_MERGED = select(customer_members.c.customer_id).limit(1)
-_CONSENTS = (
-    select(consents.c.customer_id, consents.c.channel, consents.c.purpose, consents.c.status)
-    .where(consents.c.customer_id.in_(_IDS), consents.c.since <= _NOW)
-    .order_by(consents.c.since, consents.c.consent_id)
+_ANY_MERGED = Prepared(select(customer_members.c.customer_id).limit(1))
+_MERGED = Prepared(
+    select(customer_members.c.customer_id, customer_members.c.person_id).where(
+        one_of(customer_members.c.customer_id, "ids"), customer_members.c.parent_id.is_not(None)
+    )
 )
 _CONTACTED = (
-    decisions.c.customer_id.in_(_IDS),
+    one_of(decisions.c.customer_id, "ids"),
     decisions.c.channel.is_not(None),
-    decisions.c.decided_at <= _NOW,
+    decisions.c.decided_at <= _UNTIL,
     reached(),
 )
-_CONTACTS = (
-    select(
-        decisions.c.customer_id,
-        decisions.c.channel,
-        decisions.c.campaign_id,
-        decisions.c.send_at,
-        campaigns.c.document["message_class"].as_string(),
-    )
-    .outerjoin(
-        campaigns,
-        and_(
-            campaigns.c.campaign_id == decisions.c.campaign_id,
-            campaigns.c.version == decisions.c.campaign_version,
-        ),
-    )
-    .where(*_CONTACTED, decisions.c.send_at > _SINCE)
-)
-_EARLIER_CONTACTS = (
-    select(decisions.c.customer_id, decisions.c.campaign_id, func.count())
-    .where(*_CONTACTED, decisions.c.send_at <= _SINCE)
-    .group_by(decisions.c.customer_id, decisions.c.campaign_id)
-)
-_REPLIES = (
-    select(interactions.c.customer_id, interactions.c.channel, func.max(interactions.c.occurred_at))
-    .where(
-        interactions.c.customer_id.in_(_IDS),
-        interactions.c.kind == InteractionKind.REPLIED,
-        interactions.c.channel.is_not(None),
-        interactions.c.occurred_at <= _NOW,
-        interactions.c.occurred_at > _SINCE,
-    )
-    .group_by(interactions.c.customer_id, interactions.c.channel)
+
+
+def _part(number: int, owner: ColumnElement[str], *columns: ColumnElement[Any]) -> Select[Any]:
+    return select(literal_column(str(number)), owner, *columns)
+
+
+_KNOWN = Prepared(
+    union_all(
+        _part(
+            _ZONE,
+            customers.c.customer_id,
+            customers.c.time_zone,
+            _NO_WORD,
+            _NO_WORD,
+            _NO_NUMBER,
+            _NO_MOMENT,
+        ).where(one_of(customers.c.customer_id, "ids")),
+        _part(
+            _IDENTITY,
+            identities.c.customer_id,
+            identities.c.kind,
+            _NO_WORD,
+            _NO_WORD,
+            _NO_NUMBER,
+            _NO_MOMENT,
+        ).where(one_of(identities.c.customer_id, "ids"), identities.c.linked_at <= _NOW),
+        _part(
+            _CONSENT,
+            consents.c.customer_id,
+            consents.c.channel,
+            consents.c.purpose,
+            consents.c.status,
+            consents.c.consent_id,
+            consents.c.since,
+        ).where(one_of(consents.c.customer_id, "ids"), consents.c.since <= _NOW),
+        _part(
+            _CONTACT,
+            decisions.c.customer_id,
+            decisions.c.channel,
+            decisions.c.campaign_id,
+            campaigns.c.document["message_class"].as_string(),
+            _NO_NUMBER,
+            decisions.c.send_at,
+        )
+        .outerjoin(
+            campaigns,
+            and_(
+                campaigns.c.campaign_id == decisions.c.campaign_id,
+                campaigns.c.version == decisions.c.campaign_version,
+            ),
+        )
+        .where(*_CONTACTED, decisions.c.send_at > _SINCE),
+        _part(
+            _EARLIER,
+            decisions.c.customer_id,
+            _NO_WORD,
+            decisions.c.campaign_id,
+            _NO_WORD,
+            func.count(),
+            _NO_MOMENT,
+        )
+        .where(*_CONTACTED, decisions.c.send_at <= _SINCE)
+        .group_by(decisions.c.customer_id, decisions.c.campaign_id),
+        _part(
+            _REPLY,
+            interactions.c.customer_id,
+            interactions.c.channel,
+            _NO_WORD,
+            _NO_WORD,
+            _NO_NUMBER,
+            func.max(interactions.c.occurred_at),
+        )
+        .where(
+            one_of(interactions.c.customer_id, "ids"),
+            interactions.c.kind == InteractionKind.REPLIED,
+            interactions.c.channel.is_not(None),
+            interactions.c.occurred_at <= _NOW,
+            interactions.c.occurred_at > _SINCE,
+        )
+        .group_by(interactions.c.customer_id, interactions.c.channel),
+        # By moment, then number: of several consents the last holds.
+    ).order_by(literal_column("7"), literal_column("6"))
 )
 # Ten thousand rows a batch: looking a member up by value beats calling the enumeration.
 _KINDS = {kind.value: kind for kind in IdentityKind}
@@ -111,25 +180,29 @@ def in_chunks(ids: Sequence[str], size: int = _MOST_PARAMETERS) -> Iterator[Sequ
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def load_customers(conn: Connection, customer_ids: Sequence[str], now: datetime) -> dict[str, Customer]:
+def load_customers(
+    conn: Connection, customer_ids: Sequence[str], now: datetime, contacts_until: datetime | None = None
+) -> dict[str, Customer]:
     """What eligibility needs to know about people, as of `now`.
 
-    Six queries, however many people (up to 10,000; then six for each 10,000). Who is not known is absent. An id
+    One statement, however many people (up to 10,000; then one for each 10,000). Who is not known is absent. An id
     that was merged into another gives the person as they are now, under that person's `customer_id`.
 
     Args:
         conn: Only read.
         customer_ids: Repeats are allowed.
         now: Aware; later facts are ignored.
+        contacts_until: Aware; contacts that were decided on up to then count, by default up to `now`.
     """
     asked = list(dict.fromkeys(customer_ids))
     found: dict[str, Customer] = {}
+    until = contacts_until or now
     for ids in in_chunks(asked):
-        found |= _load_chunk(conn, ids, now)
+        found |= _load_chunk(conn, ids, now, until)
     absent = [customer_id for customer_id in asked if customer_id not in found]
     # Only an id that is not there can have been merged: whoever is found costs no further query.
     if absent and (merged := present_ids(conn, absent)):
-        people = load_customers(conn, list(merged.values()), now)
+        people = load_customers(conn, list(merged.values()), now, until)
         found |= {absorbed: people[person] for absorbed, person in merged.items() if person in people}
     return found
 
@@ -142,12 +215,11 @@ def present_id(conn: Connection, customer_id: str) -> str:
 def present_ids(conn: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
     """Under which id those are now that were merged into another; the others are absent."""
     asked = list(dict.fromkeys(customer_ids))
-    if not asked or conn.execute(_ANY_MERGED).first() is None:
+    if not asked or not _ANY_MERGED.rows(conn):
         return {}
     found: dict[str, str] = {}
     for ids in in_chunks(asked):
-        for row in conn.execute(_MERGED, {"ids": list(ids)}):
-            found[row.customer_id] = row.person_id
+        found |= dict(_MERGED.rows(conn, ids=ids))
     return found
 
 
@@ -177,6 +249,26 @@ def find_customer_id(conn: Connection, kind: IdentityKind, value: str) -> str | 
     return owner
 
 
+def find_customer_ids(
+    conn: Connection, points: Iterable[tuple[IdentityKind, str]]
+) -> dict[tuple[IdentityKind, str], str]:
+    """Whose contact points they are, by (kind, value); those that nobody has are absent."""
+    asked = list(dict.fromkeys(points))
+    if not asked:
+        return {}
+    vault = vault_of(conn)
+    lookup_of = {point: vault.lookup(*point) for point in asked}
+    # A lookup is of one kind alone: the kind is part of what is hashed.
+    rows = conn.execute(
+        select(identities.c.lookup, identities.c.customer_id).where(
+            identities.c.kind.in_(sorted({kind for kind, _ in asked})),
+            among(conn, identities.c.lookup, lookup_of.values()),
+        )
+    )
+    owner_of: dict[str, str] = dict(rows.tuples().all())
+    return {point: owner_of[lookup] for point, lookup in lookup_of.items() if lookup in owner_of}
+
+
 def load_channels(conn: Connection) -> dict[str, Channel]:
     """Every configured channel by name, in order of name."""
     rows = conn.execute(select(channels.c.document).order_by(channels.c.name))
@@ -185,11 +277,25 @@ def load_channels(conn: Connection) -> dict[str, Channel]:
 
 
 def save_channel(conn: Connection, channel: Channel, now: datetime) -> None:
-    """Add the channel, or replace the one of its name."""
-    values = {"document": to_document(channel), "updated_at": now}
-    changed = conn.execute(update(channels).where(channels.c.name == channel.name).values(values))
-    if changed.rowcount == 0:
-        conn.execute(insert(channels).values(name=channel.name, **values))
+    """Add the channel, or replace the one of its name; `updated_at` grows, whatever the clock says."""
+    before: datetime | None = conn.scalar(
+        select(channels.c.updated_at).where(channels.c.name == channel.name).with_for_update()
+    )
+    if before is None:
+        conn.execute(
+            insert(channels).values(name=channel.name, document=to_document(channel), updated_at=now)
+        )
+        return
+    conn.execute(
+        update(channels)
+        .where(channels.c.name == channel.name)
+        .values(document=to_document(channel), updated_at=max(now, before + timedelta(microseconds=1)))
+    )
+
+
+def lock_channel(conn: Connection, name: str) -> None:
+    """Keep others from changing the channel until the transaction ends; SQLite has one writer anyway."""
+    conn.execute(select(channels.c.name).where(channels.c.name == name).with_for_update())
 
 
 def seed_channels(conn: Connection, now: datetime) -> None:
@@ -257,30 +363,36 @@ def latest_campaigns(conn: Connection, campaign_ids: Sequence[str] | None) -> li
     return [from_document(Campaign, document) for (document,) in rows]
 
 
-def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str, Customer]:
-    asked = {"ids": list(ids), "now": now, "since": now - LONGEST_CAP_WINDOW}
+def _load_chunk(
+    conn: Connection, ids: Sequence[str], now: datetime, contacts_until: datetime
+) -> dict[str, Customer]:
+    known = _KNOWN.rows(conn, ids=ids, now=now, until=contacts_until, since=now - LONGEST_CAP_WINDOW)
+    zones: dict[str, str] = {}
     accounts: defaultdict[str, set[IdentityKind]] = defaultdict(set)
-    for owner, kind in conn.execute(_IDENTITIES, asked):
-        accounts[owner].add(_KINDS[kind])
     permissions: defaultdict[str, dict[tuple[str, str], ConsentStatus]] = defaultdict(dict)
-    for owner, channel, purpose, status in conn.execute(_CONSENTS, asked):
-        permissions[owner][channel, purpose] = _STATUSES[status]
     contacts: defaultdict[str, list[PastContact]] = defaultdict(list)
-    for owner, channel, campaign_id, contacted_at, message_class in conn.execute(_CONTACTS, asked):
-        contacts[owner].append(
-            PastContact(
-                channel=channel,
-                campaign_id=campaign_id,
-                contacted_at=contacted_at,
-                message_class=_CLASSES.get(message_class, MessageClass.MARKETING),
-            )
-        )
     earlier: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for owner, campaign_id, n_contacts in conn.execute(_EARLIER_CONTACTS, asked):
-        earlier[owner][campaign_id] = n_contacts
     replies: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-    for owner, channel, replied_at in conn.execute(_REPLIES, asked):
-        replies[owner][channel] = replied_at
+    for part, owner, first, second, third, number, moment in known:
+        if part == _CONSENT:
+            permissions[owner][first, second] = _STATUSES[third]
+        elif part == _IDENTITY:
+            accounts[owner].add(_KINDS[first])
+        elif part == _CONTACT:
+            contacts[owner].append(
+                PastContact(
+                    channel=first,
+                    campaign_id=second,
+                    contacted_at=moment_from(moment),
+                    message_class=_CLASSES.get(third, MessageClass.MARKETING),
+                )
+            )
+        elif part == _ZONE:
+            zones[owner] = first
+        elif part == _EARLIER:
+            earlier[owner][second] = number
+        else:
+            replies[owner][first] = moment_from(moment)
     return {
         owner: Customer(
             customer_id=owner,
@@ -291,5 +403,5 @@ def _load_chunk(conn: Connection, ids: Sequence[str], now: datetime) -> dict[str
             earlier_contacts=earlier.get(owner, {}),
             replied_at=replies.get(owner, {}),
         )
-        for owner, time_zone in conn.execute(_ZONES, asked)
+        for owner, time_zone in zones.items()
     }

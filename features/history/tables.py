@@ -1,6 +1,6 @@
 """Every table, in one place.
 
-Facts (`interactions`, `consents`, `decisions`) are insert-only. Money is in minor currency units, moments
+Facts (`interactions`, `consents`, `tags`, `decisions`) are insert-only. Money is in minor currency units, moments
 are aware UTC. Where several customers turned out to be one person, their rows carry the person's id as
 `customer_id` and the id that they came with as `recorded_as`.
 """
@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -61,11 +62,14 @@ class UtcMoment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database, in UTC."""
-        if value is None:
-            return None
-        if isinstance(value, datetime):
-            return value.astimezone(UTC)
-        return _EPOCH + timedelta(microseconds=value)
+        return None if value is None else moment_from(value)
+
+
+def moment_from(stored: datetime | int) -> datetime:
+    """A moment as the driver gives it, in UTC."""
+    if isinstance(stored, datetime):
+        return stored.astimezone(UTC)
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 Document = JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -155,12 +159,45 @@ interactions = Table(
     Column("channel", String(64)),
     Column("campaign_id", String(128)),
     Column("offer_id", String(128)),
-    Column("decision_id", String(64), index=True),
+    Column("decision_id", String(64)),
     Column("value_minor", Float(53)),
+    Column("place", String(16), comment="models.domain.interaction.Place"),
     Column("machine_made", Boolean, nullable=False, default=False),
+    Column("machine_rule", String(32), comment="models.domain.machine_made.MachineRule; null: a person"),
     Column("attributes", Document, nullable=False, default=dict),
     UniqueConstraint("source", "event_id"),
     Index(None, "customer_id", "occurred_at"),
+)
+# Most facts answer no decision: leaving those out makes the index small, and adding them cheap.
+Index(
+    "ix_interactions_decision_id",
+    interactions.c.decision_id,
+    postgresql_where=interactions.c.decision_id.is_not(None),
+    sqlite_where=interactions.c.decision_id.is_not(None),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("tag_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", ForeignKey("customers.customer_id"), nullable=False),
+    _recorded_as(),
+    Column("tag", String(64), nullable=False),
+    Column("present", Boolean, nullable=False, comment="false where the tag was taken off"),
+    Column("since", UtcMoment, nullable=False),
+    Column("source", String(64), nullable=False),
+    # The latest row by (since, tag_id) holds, as with consents.
+    UniqueConstraint("customer_id", "tag", "since", "present", "recorded_as", name="uq_tags_statement"),
+    Index(None, "tag"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Document, nullable=False, comment="features.segments.language.Segment"),
+    Column("created_at", UtcMoment, nullable=False),
 )
 
 channels = Table(
@@ -209,6 +246,7 @@ decisions = Table(
     Column("parent_id", String(64)),
     Index(None, "customer_id", "decided_at"),
     Index(None, "campaign_id", "decided_at"),
+    Index(None, "decided_at", "decision_id"),
 )
 
 resource_usage = Table(
@@ -329,4 +367,33 @@ erasures = Table(
     Column(
         "rows", Document, nullable=False, default=dict, comment="rows made anonymous or removed, by table"
     ),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(16), primary_key=True, comment="the readable part of the key"),
+    Column("name", String(64), nullable=False, index=True, comment="who calls; two live keys at most"),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the whole key, hexadecimal"),
+    Column("scopes", Document, nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment),
+    Column("revoked_at", UtcMoment),
+    Column("last_used_at", UtcMoment, comment="to the minute"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", String(64), primary_key=True, comment="digest of the credential; empty without one"),
+    Column("idempotency_key", String(255), primary_key=True),
+    Column("request", String(64), nullable=False, comment="digest of method, path and body"),
+    Column("execution", String(36), nullable=False, comment="decision ids of the request derive from it"),
+    Column("fencing_token", BigInteger, nullable=False, comment="grows with every claim"),
+    Column("lease_until", UtcMoment, comment="null once there is an answer"),
+    Column("decision_id", String(64), comment="the decision that is the answer"),
+    Column("status", Integer, comment="of the HTTP answer"),
+    Column("content_type", String(128)),
+    Column("answer", LargeBinary, comment="its body, compressed by zlib"),
+    Column("expires_at", UtcMoment, nullable=False, index=True),
 )

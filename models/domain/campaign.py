@@ -106,8 +106,9 @@ class SendWindow:
                 moment.isoformat(),
                 "must carry a time zone",
             )
+        comparable = self.starts_at.tzinfo is not None and self.ends_at.tzinfo is not None
         require(
-            self.starts_at < self.ends_at,
+            not comparable or self.starts_at < self.ends_at,
             "send_window.ends_at",
             self.ends_at.isoformat(),
             f"must be after starts_at {self.starts_at.isoformat()}",
@@ -144,6 +145,16 @@ class QuietHours:
     start: time = time(21)
     end: time = time(8)
     message_classes: frozenset[MessageClass] = _MARKETING
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            moment: time = getattr(self, name)
+            require(
+                moment.tzinfo is None,
+                f"quiet_hours.{name}",
+                moment.isoformat(),
+                "must be a local time, without a zone",
+            )
 
     def cover(self, local: time) -> bool:
         """Whether that local time of day is quiet."""
@@ -251,8 +262,15 @@ class Campaign:
         require(bool(self.campaign_id), "campaign_id", self.campaign_id, "must not be empty")
         require(self.version >= 1, "version", self.version, "must be >= 1")
         require(bool(self.slots), "slots", self.slots, "must name at least one local time of day")
+        local = all(slot.tzinfo is None for slot in self.slots)
         require(
-            all(a < b for a, b in zip(self.slots, self.slots[1:], strict=False)),
+            local,
+            "slots",
+            [slot.isoformat() for slot in self.slots],
+            "must be local times, without a zone",
+        )
+        require(
+            not local or all(a < b for a, b in zip(self.slots, self.slots[1:], strict=False)),
             "slots",
             [slot.isoformat() for slot in self.slots],
             "must be ascending and without repeats",

@@ -99,6 +99,7 @@ class Channel:
             customer's last message; None for no such window.
         kinds_outside_window: Content kinds that it takes at any time all the same.
         text_limits: Longest body by content kind; none for a kind without a limit.
+        enabled: Whether the operator has it switched on; decisions leave out one that is off.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Channel:
     provider_window_seconds: int | None = None
     kinds_outside_window: frozenset[ContentKind] = frozenset()
     text_limits: tuple[TextLimit, ...] = ()
+    enabled: bool = True
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier")

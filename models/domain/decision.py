@@ -65,6 +65,66 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """What the optimiser would have done where the campaign's mode kept it out.
+
+    Attributes:
+        policy: Name of the policy that would have chosen.
+        action: Its choice, drawn with the decision's own seed; None is no contact.
+        propensity: Probability of that choice, in (0, 1].
+    """
+
+    policy: str
+    policy_version: str
+    action: Action | None
+    propensity: float
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bid:
+    """One campaign's part in a decision between several.
+
+    Attributes:
+        decision_id: Of the campaign's own decision, whose evidence says what it proposed from.
+        action: The contact worth most of those that its policy may have proposed; None where it proposed none.
+        net_value_minor: Of that contact; None without predictions.
+        p_wins: Probability that this campaign makes the contact.
+        distribution: Probability by index of the contact, in the campaign's own grid.
+        won: Whether it made the contact.
+    """
+
+    campaign_id: str
+    campaign_version: int
+    decision_id: str
+    arm: Arm
+    policy: str
+    policy_version: str
+    action: Action | None
+    net_value_minor: float | None
+    p_wins: float
+    distribution: Mapping[int, float]
+    won: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arbitration:
+    """A decision between several campaigns.
+
+    Attributes:
+        propensity: Probability of the outcome among the candidates of all campaigns, in (0, 1].
+        p_silence: Probability that none of them makes a contact.
+        bids: One a campaign, in the order in which they were asked.
+        left_out: Campaigns that were asked for and whose send window has closed.
+    """
+
+    propensity: float
+    p_silence: float
+    bids: tuple[Bid, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Which offer, on which channel, at what time, or no contact - and why.
 
@@ -80,6 +140,11 @@ class Decision:
         policy_version: Of the bundle, or of the rule.
         degraded: What was missing, so that a simpler policy decided; empty when all was there.
         explanation: One sentence for people.
+        parent_id: The decision that this one follows up.
+        shadow: What the optimiser would have done; None where it decided.
+        arbitration: How the campaigns compared, where several were asked; None on those that made no contact.
+        decided_with: The decision that was answered, on those of the other campaigns that were asked with it.
+        lost_to: On these, the campaign that makes the contact; None where nobody does.
     """
 
     decision_id: str
@@ -101,3 +166,7 @@ class Decision:
     evidence: Evidence = field(default_factory=Evidence)
     parent_id: str | None = None
     dry_run: bool = False
+    shadow: Shadow | None = None
+    arbitration: Arbitration | None = None
+    decided_with: str | None = None
+    lost_to: str | None = None

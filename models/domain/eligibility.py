@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         budget_left_minor: Of the campaign; None for no limit.
         capacity_left: Messages left today by channel; absent for no limit.
-        channels_down: Channels that are switched off or failing.
+        channels_down: Channels that are failing, beside those that are switched off.
     """
 
     budget_left_minor: float | None = None
@@ -126,20 +126,77 @@ def eligible(
     """
     require_open(campaign, now)
     named = [channels[name] for name in campaign.channels]
+    outline = outline_of(campaign, named)
     capped = _Capped.of(campaign, customer, now)
-    send_at = next_send_times(campaign.slots, customer.time_zone, now)
+    slots = outline.slots_in(customer.time_zone, now)
     return Eligibility(
         channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
-        slot=slot_reasons(campaign, customer.time_zone, send_at),
-        offer_channel=tuple(
-            tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers
-        ),
-        only_in_window=tuple(
-            tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers
-        ),
-        window_closed=tuple(_window_closed(channel, customer, send_at) for channel in named),
-        send_at=send_at,
+        slot=slots.reasons,
+        offer_channel=outline.offer_channel,
+        only_in_window=outline.only_in_window,
+        window_closed=tuple(_window_closed(channel, customer, slots.send_at) for channel in named),
+        send_at=slots.send_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSlots:
+    """When a campaign's slots fall in a time zone, and why nothing goes out then.
+
+    Attributes:
+        as_of: From this moment on,
+        until: and up to this one, every slot's next moment is the same.
+    """
+
+    as_of: datetime
+    until: datetime
+    send_at: tuple[datetime, ...]
+    reasons: tuple[ReasonCode | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """What the verdicts on all customers of a campaign have in common; see `Eligibility` for the tables.
+
+    Attributes:
+        named: The campaign's channels.
+    """
+
+    campaign: Campaign
+    named: tuple[Channel, ...]
+    offer_channel: tuple[tuple[ReasonCode | None, ...], ...]
+    only_in_window: tuple[tuple[bool, ...], ...]
+    _zones: dict[str, ZoneSlots] = field(default_factory=dict)
+
+    def slots_in(self, time_zone: str, now: datetime) -> ZoneSlots:
+        """The slots of a time zone; worked out again only when one of them has passed."""
+        known = self._zones.get(time_zone)
+        if known is None or not known.as_of <= now <= known.until:
+            send_at = next_send_times(self.campaign.slots, time_zone, now)
+            reasons = slot_reasons(self.campaign, time_zone, send_at)
+            known = self._zones[time_zone] = ZoneSlots(now, min(send_at), send_at, reasons)
+        return known
+
+
+_OUTLINES: dict[int, Outline] = {}
+_OUTLINES_KEPT = 64
+
+
+def outline_of(campaign: Campaign, named: Sequence[Channel]) -> Outline:
+    """The campaign's outline on these channels; the last ones are remembered."""
+    known = _OUTLINES.get(id(campaign))
+    if known is not None and known.campaign is campaign and known.named == tuple(named):
+        return known
+    made = Outline(
+        campaign,
+        tuple(named),
+        tuple(tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers),
+        tuple(tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers),
+    )
+    if len(_OUTLINES) >= _OUTLINES_KEPT:
+        _OUTLINES.clear()
+    _OUTLINES[id(campaign)] = made
+    return made
 
 
 def require_open(campaign: Campaign, now: datetime) -> None:
@@ -247,7 +304,7 @@ def _channel_reason(
         return ReasonCode.TOUCH_LEVEL
     if channel.cost_minor is None:
         return ReasonCode.COST_UNKNOWN
-    if channel.name in limits.channels_down:
+    if not channel.enabled or channel.name in limits.channels_down:
         return ReasonCode.CHANNEL_DOWN
     if reason := unreachable(channel, campaign.purpose, customer, now):
         return reason

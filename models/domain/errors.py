@@ -4,8 +4,12 @@ NextchannelError
 ├── InvalidInputError         a value breaks a stated bound; names field, value and bound
 │   ├── PropensityError       a logged probability is missing, zero or above one
 │   └── CampaignExpiredError  the campaign's send window has closed
+├── InvalidInputsError        several values do; one InvalidInputError for each
 ├── NotFoundError             no such customer, campaign, channel, decision or model
 ├── ConflictError             the request contradicts what is recorded
+│   ├── KeyReusedError        the idempotency key came with another request before
+│   ├── InProgressError       the same request is being executed; ask again in a moment
+│   └── StateError            what is asked for is behind the state that was reached
 ├── NoPredictionsError        a policy needs a response model and there is none
 ├── StoreUnavailableError     the database cannot take or give data now; try again
 └── BundleError               a model bundle is damaged or does not fit this version
@@ -14,6 +18,10 @@ Being ineligible is a value (`ReasonCode`), not an exception.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class NextchannelError(Exception):
@@ -44,6 +52,18 @@ class CampaignExpiredError(InvalidInputError):
     """The campaign's send window closed before the decision was asked for."""
 
 
+class InvalidInputsError(NextchannelError):
+    """Several values break their bounds.
+
+    Args:
+        findings: One for each of them, at least one.
+    """
+
+    def __init__(self, findings: Sequence[InvalidInputError]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(map(str, findings)))
+
+
 class NotFoundError(NextchannelError):
     """Nothing is recorded under this id.
 
@@ -60,6 +80,30 @@ class NotFoundError(NextchannelError):
 
 class ConflictError(NextchannelError):
     """The request contradicts what is already recorded; nothing was changed."""
+
+
+class KeyReusedError(ConflictError):
+    """The idempotency key came with another request before; nothing was changed."""
+
+
+class InProgressError(ConflictError):
+    """The same request is being executed at this moment; ask again for its answer."""
+
+
+class StateError(ConflictError):
+    """What is asked for is behind the state that was reached: states only go forward.
+
+    Args:
+        decision_id: Whose.
+        state: The state that it is in.
+        wanted: The state that was asked for.
+    """
+
+    def __init__(self, decision_id: str, state: str, wanted: str) -> None:
+        self.decision_id = decision_id
+        self.state = state
+        self.wanted = wanted
+        super().__init__(f"decision {decision_id} is {state}, it cannot become {wanted}")
 
 
 class NoPredictionsError(NextchannelError):
@@ -81,11 +125,45 @@ class StoreUnavailableError(NextchannelError):
     """The database cannot take or give data now; nothing was acknowledged, try again."""
 
 
+class OverloadedError(NextchannelError):
+    """As many requests as may be are under way; nothing was done, try again in a moment.
+
+    Args:
+        most: How many that is.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"{most} requests are under way already, which is the most; try again in a moment")
+
+
 class BundleError(NextchannelError):
     """A model bundle is damaged, incomplete or made for another version."""
 
 
+_collected: ContextVar[list[InvalidInputError] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[InvalidInputError]]:
+    """Inside, `require` adds what it finds to the list instead of raising the first of it.
+
+    What is built inside breaks the bounds that the list names; whoever collects throws it away.
+    """
+    found: list[InvalidInputError] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
 def require(condition: bool, field: str, value: object, bound: str) -> None:
-    """Raise `InvalidInputError(field, value, bound)` unless the condition holds."""
-    if not condition:
-        raise InvalidInputError(field, value, bound)
+    """Raise `InvalidInputError(field, value, bound)` unless the condition holds, or note it while `collecting`."""
+    if condition:
+        return
+    error = InvalidInputError(field, value, bound)
+    found = _collected.get()
+    if found is None:
+        raise error
+    found.append(error)

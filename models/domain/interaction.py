@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from models.domain.errors import require
 
+# The longest texts that are kept; `features.history.tables` has columns of these widths.
+LONGEST_ID = 128
+LONGEST_NAME = 64
+LONGEST_TEXT = 512
+MOST_ATTRIBUTES = 50
+# Any earlier or later moment is a broken clock or a missing value.
+FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MOMENT = datetime(2200, 1, 1, tzinfo=UTC)
+
 
 class InteractionKind(StrEnum):
-    """What happened."""
+    """What happened. `docs/reference/interactions.md` says what each kind means and which fields it carries."""
 
     PLANNED = "planned"
     SENT = "sent"
@@ -28,12 +37,23 @@ class InteractionKind(StrEnum):
     FOLLOWED = "followed"
     UNFOLLOWED = "unfollowed"
     VISITED = "visited"
+    VIEWED = "viewed"
     CARTED = "carted"
     CART_ABANDONED = "cart_abandoned"
     REGISTERED = "registered"
     REGISTRATION_ABANDONED = "registration_abandoned"
     PURCHASED = "purchased"
     CALLED = "called"
+    ISSUE_RAISED = "issue_raised"
+
+
+class Place(StrEnum):
+    """Where a purchase, a registration or a contact took place."""
+
+    ONLINE = "online"
+    SHOP = "shop"
+    PHONE = "phone"
+    CHAT = "chat"
 
 
 # A message that met one of these reached nobody: its decision earns no reward, not a zero.
@@ -55,7 +75,9 @@ class Interaction:
         offer_id: Which offer was shown, where known.
         decision_id: The decision that it answers, where known.
         value_minor: Net value of a conversion or amount of a purchase, minor units.
+        place: Where it took place, where that is known.
         machine_made: Whether a proxy or scanner made it; such facts are never learned from.
+        machine_rule: The rule that says so; None where a person made it, or where only the source says so.
         attributes: Anything else worth keeping, as text.
     """
 
@@ -69,22 +91,83 @@ class Interaction:
     offer_id: str | None = None
     decision_id: str | None = None
     value_minor: float | None = None
+    place: Place | None = None
     machine_made: bool = False
+    machine_rule: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(bool(self.source), "source", self.source, "must not be empty")
-        require(bool(self.event_id), "event_id", self.event_id, "must not be empty")
-        require(bool(self.customer_id), "customer_id", self.customer_id, "must not be empty")
+        for name, value, longest in (
+            ("source", self.source, LONGEST_NAME),
+            ("event_id", self.event_id, LONGEST_ID),
+            ("customer_id", self.customer_id, LONGEST_ID),
+        ):
+            require(bool(value), name, value, "must not be empty")
+            require_text(name, value, longest)
+        for name, optional, longest in (
+            ("channel", self.channel, LONGEST_NAME),
+            ("campaign_id", self.campaign_id, LONGEST_ID),
+            ("offer_id", self.offer_id, LONGEST_ID),
+            ("decision_id", self.decision_id, LONGEST_NAME),
+        ):
+            if optional is not None:
+                require_text(name, optional, longest)
         require(
             self.occurred_at.tzinfo is not None,
             "occurred_at",
             self.occurred_at.isoformat(),
             "must carry a time zone, for example 2026-01-31T09:00:00Z",
         )
+        require_moment("occurred_at", self.occurred_at)
         require(
             self.value_minor is None or abs(self.value_minor) < float("inf"),
             "value_minor",
             self.value_minor,
             "must be finite",
         )
+        require(
+            self.machine_made or self.machine_rule is None,
+            "machine_rule",
+            self.machine_rule,
+            "must be empty where a person made it",
+        )
+        if self.attributes:
+            require(
+                len(self.attributes) <= MOST_ATTRIBUTES,
+                "attributes",
+                len(self.attributes),
+                f"must be at most {MOST_ATTRIBUTES}",
+            )
+            for name, value in self.attributes.items():
+                require_text("attributes", name, LONGEST_NAME)
+                require_text(f"attributes.{name}", value, LONGEST_TEXT)
+
+
+def require_text(field: str, text: str, longest: int) -> None:
+    """Refuse a text that is too long or has control characters, which no database column takes alike.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    require(len(text) <= longest, field, text, f"must have at most {longest} characters")
+    require(
+        text.isprintable() or not any(character < " " or character == "\x7f" for character in text),
+        field,
+        text,
+        "must have no control characters",
+    )
+
+
+def require_moment(field: str, moment: datetime) -> None:
+    """Refuse an aware moment that is out of `[FIRST_MOMENT, LAST_MOMENT)`.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    # Compared as it is: near the years 1 and 9999 a conversion to UTC overflows.
+    require(
+        FIRST_MOMENT <= moment < LAST_MOMENT,
+        field,
+        moment.isoformat(),
+        f"must be in [{FIRST_MOMENT.date()}, {LAST_MOMENT.date()})",
+    )

@@ -120,8 +120,7 @@ class Bandit:
         Returns:
             Shape (n, C, S), in (0, 1).
         """
-        tables = self._tables(problem.grid.channels, problem.grid.slots)
-        weights = self.gate.for_channels(problem.grid.channels)[:, :, None]
+        tables, weights = self._on_grid(problem.grid.channels, problem.grid.slots)
         segment = self.segments.of(problem.features)
         best_slot = model_p_open.argmax(axis=2)
         logits = vw.logit(model_p_open)
@@ -198,12 +197,16 @@ class Bandit:
             raise BundleError(f"{FILE} is missing or damaged: {exc}") from exc
 
     @cached_property
-    def _laid_out(self) -> dict[tuple[tuple[str, ...], tuple[time, ...]], GridCorrections]:
+    def _laid_out(self) -> dict[tuple[tuple[str, ...], tuple[time, ...]], tuple[GridCorrections, FloatArray]]:
         return {}
 
-    def _tables(self, channels: tuple[str, ...], slots: tuple[time, ...]) -> GridCorrections:
-        """The corrections for a grid, laid out once."""
+    def _on_grid(
+        self, channels: tuple[str, ...], slots: tuple[time, ...]
+    ) -> tuple[GridCorrections, FloatArray]:
+        """The corrections for a grid and the beliefs in them, shape (C, 1 + K, 1); laid out once."""
         key = (channels, slots)
-        if key not in self._laid_out:
-            self._laid_out[key] = self.corrections.for_grid(channels, slots)
-        return self._laid_out[key]
+        found = self._laid_out.get(key)
+        if found is None:
+            found = self.corrections.for_grid(channels, slots), self.gate.for_channels(channels)[:, :, None]
+            self._laid_out[key] = found
+        return found

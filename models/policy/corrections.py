@@ -175,7 +175,7 @@ class GridCorrections:
             best_slot: Best slot by channel, by the response model, shape (n, C).
         """
         total = self.fixed[expert][segment] + self.shift[expert][best_slot]
-        return np.asarray(np.clip(total, -CLIP, CLIP, out=total))
+        return np.asarray(np.maximum(np.minimum(total, CLIP, out=total), -CLIP, out=total))
 
 
 def _shapes(n_experts: int, n_channels: int, n_slots: int, n_segments: int) -> dict[str, tuple[int, ...]]:

@@ -22,7 +22,7 @@ BITS = 18
 
 def held(p: FloatArray) -> FloatArray:
     """The probability, held within [1e-6, 1 - 1e-6], where its logit is finite."""
-    return np.asarray(np.clip(p, 1e-6, 1.0 - 1e-6))
+    return np.minimum(np.maximum(p, 1e-6), 1.0 - 1e-6)
 
 
 def logit(p: FloatArray) -> FloatArray:

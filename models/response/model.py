@@ -20,7 +20,7 @@ from models.response.convert import ConvertModel, fit_convert
 from models.response.effect import EffectFit, EffectModel, PairEffects, fit_effect
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
 from models.response.nuisance import fit_nuisance
-from models.response.open import OpenModel, fit_open
+from models.response.open import OpenGrid, OpenModel, fit_open
 
 # Numbers held at once while predicting: bounds the memory, whatever the number of customers.
 _NUMBERS_AT_ONCE = 4_000_000
@@ -32,6 +32,7 @@ _SUMMARY_ROWS = 2_000
 class _Plan:
     """What predicting on one grid needs and what does not depend on the customer."""
 
+    opens: OpenGrid
     pairs: PairEffects
     scale: FloatArray
     attention_minor: FloatArray
@@ -93,7 +94,7 @@ class FittedResponse:
         require(features.shape[1] == expected, "features", features.shape, f"must have {expected} columns")
         plan = self._plan(grid)
         parts = [
-            self._predict(features[start : start + plan.chunk], grid, plan)
+            self._predict(features[start : start + plan.chunk], plan)
             for start in range(0, max(1, len(features)), plan.chunk)
         ]
         p_open, uplift, uplift_se, alone = (
@@ -108,10 +109,10 @@ class FittedResponse:
         )
 
     def _predict(
-        self, features: FloatArray, grid: ActionGrid, plan: _Plan
+        self, features: FloatArray, plan: _Plan
     ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         single = features.astype(np.float32)
-        p_open = self.opens.predict(single, grid.channels, grid.slots)
+        p_open = self.opens.predict_on(plan.opens, single)
         inputs = self.effect.standardiser.apply(features)
         uplift, uplift_se = plan.pairs.predict(inputs, p_open * plan.scale[:, None])
         return p_open, uplift, uplift_se, self.convert.predict(single)
@@ -128,6 +129,7 @@ class FittedResponse:
             pairs = self.effect.pairs(grid.offers, grid.channels)
             rows = len(grid.channels) * len(grid.slots) * (len(self._feature_names) + len(grid.offers))
             plan = _Plan(
+                opens=self.opens.lay_out(grid.channels, grid.slots),
                 pairs=pairs,
                 scale=np.array([self.opens.scale(name) for name in grid.channels])
                 / self.effect.mediator_unit,

@@ -43,6 +43,30 @@ _CELL_PRECISION = 20.0
 _LATER_SHARE = 0.2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpenGrid:
+    """Channels and slots of one campaign, laid out for `OpenModel.predict_on`.
+
+    Attributes:
+        shape: (C, S) of the campaign.
+        wanted: Learned channels to predict, shape (K,): the campaign's, or all where it has one that is not learned.
+        source: Row of each of the campaign's channels among those, None for one that is not learned; None where the
+            two are the same.
+        cells: Logits, shape (K, S).
+        by_channel: Linear weights, shape (Z, K).
+        by_slot: Linear weights, shape (Z, S).
+        hours: What the trees know of a slot, shape (S, H).
+    """
+
+    shape: tuple[int, int]
+    wanted: np.ndarray
+    source: tuple[int | None, ...] | None
+    cells: FloatArray
+    by_channel: FloatArray
+    by_slot: FloatArray
+    hours: np.ndarray
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModel:
     """`p_open(x, channel, slot)`.
@@ -81,28 +105,47 @@ class OpenModel:
 
     def predict(self, features: Float32Array, channels: Sequence[str], slots: Sequence[time]) -> FloatArray:
         """Probability of an open (or click, see above), shape (n, C, S)."""
-        shape = (len(features), len(channels), len(slots))
-        if not self.learned:
-            return np.full(shape, _PRIOR_RATE)
-        strange = [name not in self.channels for name in channels]
+        return self.predict_on(self.lay_out(channels, slots), features)
+
+    def lay_out(self, channels: Sequence[str], slots: Sequence[time]) -> OpenGrid:
+        """What predicting on these channels and slots needs and what does not depend on the customer."""
+        strange = tuple(name not in self.channels for name in channels)
         wanted = (
             np.arange(len(self.channels))
             if any(strange)
             else np.array([self.channels.index(name) for name in channels], dtype=np.intp)
         )
-        inputs = self.linear.inputs(features)
-        raw = self._cells(slots)[wanted] + self._channel_logits(features, wanted)[:, :, None]
-        raw += (inputs @ self.linear.by_channel[wanted].T)[:, :, None]
-        if any(strange):
-            mean = raw[:, self.typical].mean(axis=1)
-            raw = np.stack(
-                [
-                    mean if new else raw[:, self.channels.index(name)]
-                    for name, new in zip(channels, strange, strict=True)
-                ],
-                axis=1,
+        return OpenGrid(
+            shape=(len(channels), len(slots)),
+            wanted=wanted,
+            source=tuple(
+                None if new else self.channels.index(name)
+                for name, new in zip(channels, strange, strict=True)
             )
-        raw += (self._slot_logits(features, slots) + inputs @ self._slot_weights(slots).T)[:, None, :]
+            if any(strange)
+            else None,
+            cells=self._cells(slots)[wanted] if self.learned else np.zeros((0, len(slots))),
+            by_channel=np.ascontiguousarray(self.linear.by_channel[wanted].T),
+            by_slot=np.ascontiguousarray(self._slot_weights(slots).T) if self.learned else np.zeros((0, 0)),
+            hours=_hours(slots),
+        )
+
+    def predict_on(self, grid: OpenGrid, features: Float32Array) -> FloatArray:
+        """`predict` on channels and slots that were laid out before."""
+        if not self.learned:
+            return np.full((len(features), *grid.shape), _PRIOR_RATE)
+        inputs = self.linear.inputs(features)
+        by_channel = inputs @ grid.by_channel
+        if self.by_channel is not None:
+            by_channel += _logits_beside(self.by_channel, features, grid.wanted[:, None])
+        raw = grid.cells + by_channel[:, :, None]
+        if grid.source is not None:
+            mean = raw[:, self.typical].mean(axis=1)
+            raw = np.stack([mean if c is None else raw[:, c] for c in grid.source], axis=1)
+        by_slot = inputs @ grid.by_slot
+        if self.by_slot is not None:
+            by_slot += _logits_beside(self.by_slot, features, grid.hours)
+        raw += by_slot[:, None, :]
         return self.calibration.apply(sigmoid(raw))
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:
@@ -118,25 +161,6 @@ class OpenModel:
         apart = np.abs((asked[:, None] - known + 12) % 24 - 12)
         return np.asarray(self.linear.by_slot[apart.argmin(axis=1)])
 
-    def _channel_logits(self, features: Float32Array, channels: np.ndarray) -> FloatArray:
-        n, width = features.shape
-        if self.by_channel is None:
-            return np.zeros((n, len(channels)))
-        rows = np.empty((n, len(channels), width + 1), dtype=np.float32)
-        rows[:, :, :width] = features[:, None, :]
-        rows[:, :, width] = channels
-        return self.by_channel.logits(rows.reshape(-1, width + 1)).reshape(n, len(channels))
-
-    def _slot_logits(self, features: Float32Array, slots: Sequence[time]) -> FloatArray:
-        n, width = features.shape
-        if self.by_slot is None:
-            return np.zeros((n, len(slots)))
-        hours = _hours(slots)
-        rows = np.empty((n, len(slots), width + hours.shape[1]), dtype=np.float32)
-        rows[:, :, :width] = features[:, None, :]
-        rows[:, :, width:] = hours
-        return self.by_slot.logits(rows.reshape(-1, rows.shape[2])).reshape(n, len(slots))
-
     def row_logits(self, replies: Replies) -> FloatArray:
         """Raw logit of every message as it was sent, shape (n,)."""
         raw = self.table[replies.channel, replies.slot] + self.linear.row_logits(replies)
@@ -145,6 +169,15 @@ class OpenModel:
         if self.by_slot is not None:
             raw = raw + self.by_slot.logits(_with_hour(replies, self.slots))
         return raw
+
+
+def _logits_beside(trees: Trees, features: Float32Array, columns: np.ndarray) -> FloatArray:
+    """Trees on every customer's features with each row of further columns (k, H) beside them, shape (n, k)."""
+    n, width = features.shape
+    rows = np.empty((n, len(columns), width + columns.shape[1]), dtype=np.float32)
+    rows[:, :, :width] = features[:, None, :]
+    rows[:, :, width:] = columns
+    return trees.logits(rows.reshape(-1, rows.shape[2])).reshape(n, len(columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

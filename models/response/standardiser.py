@@ -31,9 +31,10 @@ class Standardiser:
 
     def apply(self, features: np.ndarray) -> FloatArray:
         """Intercept and standardised features, shape (n, 1 + Z)."""
-        chosen = np.clip(features[:, self.columns], self.low, self.high)
+        chosen = np.minimum(np.maximum(features[:, self.columns], self.low), self.high)
         inputs = np.ones((len(features), 1 + len(self.columns)))
-        inputs[:, 1:] = np.nan_to_num((chosen - self.center) / self.scale)
+        standard = (chosen - self.center) / self.scale
+        inputs[:, 1:] = np.where(np.isnan(standard), 0.0, standard)
         return inputs
 
 

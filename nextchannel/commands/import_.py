@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 
 _File = Annotated[Path, typer.Argument(help="A .csv or .parquet file; columns: docs/reference/import.md.")]
+_INTERRUPTED = 130  # as shells have it for SIGINT
 _Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 if any row is bad.")]
 
 
@@ -22,9 +23,15 @@ def customers(file: _File, strict: _Strict = False) -> None:
 
 
 @app.command()
-def interactions(file: _File, strict: _Strict = False) -> None:
+def interactions(
+    file: _File,
+    strict: _Strict = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check what came in; exit with code 1 if a check fails.")
+    ] = False,
+) -> None:
     """Facts: opened, clicked, converted, visited and so on."""
-    _import("interactions", file, strict)
+    _import("interactions", file, strict, check)
 
 
 @app.command()
@@ -33,7 +40,7 @@ def decisions(file: _File, strict: _Strict = False) -> None:
     _import("decisions", file, strict)
 
 
-def _import(kind: str, file: Path, strict: bool) -> None:
+def _import(kind: str, file: Path, strict: bool, check: bool = False) -> None:
     from datetime import UTC, datetime
 
     from nextchannel.commands.installation import open_history
@@ -41,14 +48,22 @@ def _import(kind: str, file: Path, strict: bool) -> None:
     from nextchannel.settings import Settings
     from training.imports import ImportKind, import_file
 
-    engine = open_history(Settings())
-    with progress_bar(f"importing {kind}") as progress:
-        done = import_file(engine, ImportKind(kind), file, datetime.now(UTC), progress)
+    engine, now = open_history(Settings()), datetime.now(UTC)
+    try:
+        with progress_bar(f"importing {kind}") as progress:
+            done = import_file(engine, ImportKind(kind), file, now, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: what is committed stays; import {file} again to finish it", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     typer.echo(f"{kind}: {done.n_new:,} new, {done.n_repeated:,} already there, {done.n_rejected:,} rejected")
     if done.n_erased:
         typer.echo(
             f"{done.n_erased:,} rows passed over: these people were erased and do not come back", err=True
         )
+    if check:
+        from nextchannel.commands.check import check_import
+
+        check_import(engine, now)
     if done.rejected:
         typer.echo(f"rejected rows with their reasons: {done.rejected}", err=True)
         if strict:

@@ -22,7 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class ConsoleAdapter:
-    """One line a message, to the log or to a stream; nobody is reached."""
+    """One line a message, to the log or to a stream; nobody is reached.
+
+    The log is kept, so it is told no recipient and no content.
+    """
 
     name = "console"
     capabilities = Capabilities(
@@ -41,6 +44,9 @@ class ConsoleAdapter:
         """Write the line; JSON keeps it one line whatever the content holds."""
         if message.content_kind not in self.capabilities.content_kinds:
             raise FinalRefusalError(f"content kind {message.content_kind} is not carried by {self.name}")
+        if self._stream is None:
+            _log.info("%s message %s would be sent", message.channel, message.message_id)
+            return self._accepted(message)
         line = json.dumps(
             {
                 "channel": message.channel,
@@ -52,11 +58,11 @@ class ConsoleAdapter:
             },
             ensure_ascii=False,
         )
-        if self._stream is None:
-            _log.info("%s", line)
-        else:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        self._stream.write(line + "\n")
+        self._stream.flush()
+        return self._accepted(message)
+
+    def _accepted(self, message: Message) -> Receipt:
         return Receipt(
             status=ReceiptStatus.ACCEPTED, provider=self.name, provider_message_id=message.message_id
         )

@@ -22,31 +22,29 @@ from serving.problems import problem_of
 from serving.report import Report, build_report, latest_campaign
 from serving.routes.customers import LONGEST_CURSOR, sees_contact_points
 from serving.routes.fields import Name
+from serving.security.gate import PAGE_POLICY
 from serving.service import Service
 
 _HISTORY_ENTRIES = 25
 _FOLDER = Path(__file__).parent
 STATIC_FOLDER = _FOLDER / "static"
-_HEADERS = {
+# Forms say where they come from (`Origin`), which `no-referrer` would blank.
+PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": PAGE_POLICY,
 }
 
 
 def dashboard_routes(service: Service) -> APIRouter:
     """The pages of the service."""
     router = APIRouter(include_in_schema=False)
-    environment = _environment(service.currency)
+    environment = page_environment(service.currency)
     explainer = Explainer(service.engine, service.snapshots)
 
     def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
         html = environment.get_template(template).render(title=service.title, **values)
-        return HTMLResponse(html, status_code=status_code, headers=_HEADERS)
+        return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
 
     def failure(error: NextchannelError, path: str) -> HTMLResponse:
         problem = problem_of(error, path)
@@ -111,7 +109,8 @@ def dashboard_routes(service: Service) -> APIRouter:
     return router
 
 
-def _environment(currency: Currency) -> Environment:
+def page_environment(currency: Currency) -> Environment:
+    """Where the pages' templates are read, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,

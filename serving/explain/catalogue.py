@@ -49,7 +49,9 @@ class Catalogue:
         together: What joins conditions that must all hold.
         action: A contact, as a noun.
         no_contact: No contact, as a noun.
-        contact: The summary of a contact; the other fields up to `reason` are its parts and the other summaries.
+        contact: The summary of a contact; the other fields up to `contest_won` are its parts and the other summaries.
+        contest_won: What is added where the campaign made the contact among several that were asked.
+        contest_lost: The summary where another campaign made it.
         reason: A reason with the places that it closes.
         alternative: A candidate that was not chosen, with its rank.
         alternative_rule: The same where no values were weighed.
@@ -93,6 +95,8 @@ class Catalogue:
     silence_best: str
     silence_drawn: str
     silence_rule: str
+    contest_won: str
+    contest_lost: str
     reason: str
     alternative: str
     alternative_rule: str

@@ -36,6 +36,8 @@ ENGLISH = Catalogue(
     ),
     silence_drawn="No contact: drawn with probability {propensity} so that we keep learning{runner_up}.",
     silence_rule="No contact: the rule {policy} gives it with probability {propensity}.",
+    contest_won=" It was chosen among the messages of {n} campaigns.",
+    contest_lost="No contact by this campaign: the customer gets the message of {campaign}, which was asked at the same time.",
     reason="{words} ({where})",
     alternative="{rank}. {action}: expected to earn {value} against no contact, probability {propensity}.",
     alternative_rule="{rank}. {action}: probability {propensity}.",

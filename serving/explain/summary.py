@@ -22,6 +22,8 @@ class Grounds:
         alternatives: The other candidates, best first.
         n_candidates: How many there were, no contact included.
         time_zone: The customer's.
+        n_campaigns: How many were asked at the same time.
+        lost_to: The campaign that made the contact instead, where several were asked.
     """
 
     action: Action | None
@@ -33,6 +35,8 @@ class Grounds:
     policy: str
     n_candidates: int
     time_zone: str
+    n_campaigns: int = 1
+    lost_to: str | None = None
 
 
 def explain(grounds: Grounds, currency: Currency, words: Catalogue = ENGLISH) -> str:
@@ -44,14 +48,26 @@ def explain(grounds: Grounds, currency: Currency, words: Catalogue = ENGLISH) ->
         words: The language.
     """
     if grounds.action is None:
-        return tidy(_silence(grounds, currency, words))
-    return tidy(
+        silence = tidy(_silence(grounds, currency, words))
+        return silence if grounds.lost_to is None else outbid(grounds.lost_to, words)
+    sentence = tidy(
         words.contact.format(
             action=name_of(grounds.action, grounds.time_zone, words),
             why=_why(grounds, currency, words),
             runner_up=_runner_up(grounds, currency, words),
         )
     )
+    return sentence if grounds.n_campaigns == 1 else sentence + chosen_among(grounds.n_campaigns, words)
+
+
+def chosen_among(n_campaigns: int, words: Catalogue = ENGLISH) -> str:
+    """What is added to the sentence where several campaigns were asked."""
+    return words.contest_won.format(n=n_campaigns)
+
+
+def outbid(campaign_id: str, words: Catalogue = ENGLISH) -> str:
+    """Why a campaign makes no contact where another one does."""
+    return tidy(words.contest_lost.format(campaign=campaign_id))
 
 
 def _why(grounds: Grounds, currency: Currency, words: Catalogue) -> str:

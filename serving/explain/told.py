@@ -123,6 +123,8 @@ class Teller:
                 policy=decision.policy,
                 n_candidates=evidence.n_candidates or 1,
                 time_zone=evidence.time_zone or "UTC",
+                n_campaigns=1 if decision.arbitration is None else len(decision.arbitration.bids),
+                lost_to=decision.lost_to,
             ),
             self._currency,
             self._words,

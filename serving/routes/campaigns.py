@@ -1,17 +1,46 @@
-"""`/v1/campaigns` and `/v1/channels`: what decisions are made of."""
+"""`/v1/campaigns`: what is offered to whom, in versions."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from datetime import datetime
+from typing import Annotated, Any
 
-from features.history.query import save_campaign
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from sqlalchemy.exc import IntegrityError
+
+from features.history.campaigns import campaign_versions, page_of_campaigns
+from features.history.query import latest_campaigns, load_campaign, load_channels, save_campaign
 from models.domain.campaign import Campaign
-from models.domain.channel import Channel
-from models.domain.errors import require
-from serving.routes.examples import PROBLEMS
+from models.domain.checks import Finding, Severity, check_campaign
+from models.domain.errors import (
+    ConflictError,
+    InvalidInputError,
+    InvalidInputsError,
+    collecting,
+    require,
+)
+from serving.problems import shown
+from serving.routes.examples import CAMPAIGNS, PROBLEMS
+from serving.routes.fields import NO_NUL, Name, nul_in
+from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
+
+_PREFIX = "campaign."
+_LARGEST_VERSION = 2**31 - 1
+# Writers that take the same version number at the same moment; more of them is a standstill.
+_MOST_ATTEMPTS = 5
+
+CampaignId = Annotated[Name, Path(description="Name of the campaign.")]
 
 
 class CampaignIn(BaseModel):
@@ -20,67 +49,189 @@ class CampaignIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     campaign: Campaign
+    expected_version: int | None = Field(
+        default=None,
+        ge=0,
+        le=_LARGEST_VERSION,
+        description="The version that you changed (0 for a new campaign): another latest one is a conflict.",
+    )
+    _found: list[InvalidInputError] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def collect(cls, given: Any, handler: ModelWrapValidatorHandler[CampaignIn]) -> CampaignIn:
+        """Note every bound that is broken instead of stopping at the first."""
+        with collecting() as found:
+            try:
+                made = handler(given)
+            except InvalidInputError as exc:
+                raise InvalidInputsError([*_below_campaign(found), *_below_campaign([exc])]) from exc
+            except ValidationError as exc:
+                if not found:
+                    raise
+                wrong = [
+                    InvalidInputError(".".join(map(str, one["loc"])), one["input"], one["msg"])
+                    for one in exc.errors()
+                ]
+                raise InvalidInputsError([*wrong, *_below_campaign(found)]) from exc
+        made._found = _below_campaign(found)
+        return made
+
+    @property
+    def found(self) -> list[InvalidInputError]:
+        """The bounds that single values break."""
+        return self._found
+
+
+class FindingOut(BaseModel):
+    """Something that works but may surprise."""
+
+    field: str
+    value: str
+    bound: str
+
+    @classmethod
+    def of(cls, finding: Finding, prefix: str = "") -> FindingOut:
+        """From the domain."""
+        return cls(field=f"{prefix}{finding.field}", value=shown(finding.value), bound=finding.bound)
 
 
 class CampaignOut(BaseModel):
     """A campaign as it is stored."""
 
     campaign: Campaign
+    warnings: list[FindingOut] = Field(default_factory=list, description="What works but may surprise.")
 
 
 class CampaignsOut(BaseModel):
-    """The latest version of every campaign."""
+    """The latest version of campaigns, in order of id."""
 
     campaigns: list[Campaign]
+    next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class ChannelsOut(BaseModel):
-    """Every configured channel."""
+class CampaignVersionOut(BaseModel):
+    """One version of a campaign."""
 
-    channels: list[Channel]
+    campaign: Campaign
+    created_at: datetime
+
+
+class CampaignVersionsOut(BaseModel):
+    """Versions of a campaign, the newest first."""
+
+    versions: list[CampaignVersionOut]
+    next_cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+DryRun = Annotated[bool, Query(description="Check only; store nothing.")]
 
 
 def campaign_routes(service: Service) -> APIRouter:
-    """The endpoints of campaigns and channels."""
-    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+    """The endpoints of campaigns."""
+    router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], responses=PROBLEMS)
 
-    @router.get("/campaigns", tags=["campaigns"])
-    async def campaigns() -> CampaignsOut:
-        """The latest version of every campaign."""
-        snapshot = await service.in_thread(lambda: service.snapshots.current)
-        return CampaignsOut(campaigns=list(snapshot.campaigns.values()))
+    @router.get("")
+    async def campaigns(limit: Limit = USUAL_PAGE, cursor: Cursor = None) -> CampaignsOut:
+        """The latest version of every campaign, in order of id."""
+        after = None if cursor is None else str(from_cursor(cursor, str)[0])
 
-    @router.post("/campaigns", tags=["campaigns"], status_code=201)
-    async def store(posted: CampaignIn) -> CampaignOut:
-        """Store a campaign as its next version; the version in use stays for what it decided."""
-        campaign, now = posted.campaign, service.clock()
-        snapshot = await service.in_thread(lambda: service.snapshots.current)
-        for name in campaign.channels:
-            require(
-                name in snapshot.channels,
-                "campaign.channels",
-                name,
-                f"must be one of {', '.join(snapshot.channels)}",
-            )
-        require(
-            campaign.send_window.closes_at > now,
-            "campaign.send_window.ends_at",
-            campaign.send_window.ends_at.isoformat(),
-            f"must be after now, {now.isoformat()}",
+        def read() -> list[Campaign]:
+            with reaching_the_store(), service.engine.connect() as conn:
+                return page_of_campaigns(conn, after, limit + 1)
+
+        page, following = page_of(
+            await service.in_thread(read), limit, lambda campaign: to_cursor(campaign.campaign_id)
         )
+        return CampaignsOut(campaigns=page, next_cursor=following)
 
-        def write() -> Campaign:
-            with reaching_the_store(), service.engine.begin() as conn:
-                stored = save_campaign(conn, campaign, now)
-            service.snapshots.reload()
-            return stored
+    @router.post("", status_code=201, openapi_extra=CAMPAIGNS)
+    async def store(posted: CampaignIn, dry_run: DryRun = False) -> CampaignOut:
+        """Store a campaign as its next version; the version in use stays for what it decided."""
+        return await service.in_thread(lambda: _store(service, posted, dry_run)[0])
 
-        return CampaignOut(campaign=await service.in_thread(write))
+    @router.put("/{campaign_id}", openapi_extra=CAMPAIGNS, responses={201: {"model": CampaignOut}})
+    async def put(
+        campaign_id: CampaignId, posted: CampaignIn, response: Response, dry_run: DryRun = False
+    ) -> CampaignOut:
+        """Store a campaign under its id: as version 1, or as the next version where it says something new.
 
-    @router.get("/channels", tags=["channels"])
-    async def channels() -> ChannelsOut:
-        """Every channel: what it costs, carries and can report."""
-        snapshot = await service.in_thread(lambda: service.snapshots.current)
-        return ChannelsOut(channels=list(snapshot.channels.values()))
+        Everything that is wrong with it is told at once; what works but may surprise comes back as `warnings`.
+        """
+        require(
+            posted.campaign.campaign_id == campaign_id,
+            "campaign.campaign_id",
+            posted.campaign.campaign_id,
+            f"must be {campaign_id}, as in the path",
+        )
+        stored, new = await service.in_thread(lambda: _store(service, posted, dry_run))
+        response.status_code = 201 if new else 200
+        return stored
+
+    @router.get("/{campaign_id}")
+    async def one(
+        campaign_id: CampaignId,
+        version: Annotated[
+            int | None, Query(ge=1, le=_LARGEST_VERSION, description="Default: the latest.")
+        ] = None,
+    ) -> CampaignOut:
+        """A campaign in one version, and what is remarkable about it now."""
+
+        def read() -> CampaignOut:
+            with reaching_the_store(), service.engine.connect() as conn:
+                campaign = load_campaign(conn, campaign_id, version)
+                found = check_campaign(campaign, load_channels(conn), service.clock())
+            return CampaignOut(campaign=campaign, warnings=[FindingOut.of(each, _PREFIX) for each in found])
+
+        return await service.in_thread(read)
+
+    @router.get("/{campaign_id}/versions")
+    async def versions(
+        campaign_id: CampaignId, limit: Limit = USUAL_PAGE, cursor: Cursor = None
+    ) -> CampaignVersionsOut:
+        """Every version of a campaign, the newest first: decisions name the one that they used."""
+        before = None if cursor is None else int(from_cursor(cursor, int)[0])
+
+        def read() -> list[CampaignVersionOut]:
+            with reaching_the_store(), service.engine.connect() as conn:
+                rows = campaign_versions(conn, campaign_id, before, limit + 1)
+            return [CampaignVersionOut(campaign=campaign, created_at=at) for campaign, at in rows]
+
+        page, following = page_of(
+            await service.in_thread(read), limit, lambda each: to_cursor(each.campaign.version)
+        )
+        return CampaignVersionsOut(versions=page, next_cursor=following)
 
     return router
+
+
+def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[CampaignOut, bool]:
+    """Check and store; whether the campaign is new."""
+    now = service.clock()
+    for _ in range(_MOST_ATTEMPTS):
+        try:
+            with reaching_the_store(), service.engine.begin() as conn:
+                findings = check_campaign(posted.campaign, load_channels(conn), now)
+                wrong = [each.as_error(_PREFIX) for each in findings if each.severity is Severity.ERROR]
+                wrong += [InvalidInputError("campaign", place, NO_NUL) for place in nul_in(posted.campaign)]
+                if posted.found or wrong:
+                    raise InvalidInputsError([*posted.found, *wrong])
+                latest = latest_campaigns(conn, [posted.campaign.campaign_id])
+                version = latest[0].version if latest else 0
+                if posted.expected_version not in (None, version):
+                    raise ConflictError(
+                        f"campaign {posted.campaign.campaign_id} is at version {version}, "
+                        f"not {posted.expected_version}: read it again and repeat your change"
+                    )
+                stored = posted.campaign if dry_run else save_campaign(conn, posted.campaign, now)
+        except IntegrityError:
+            continue  # somebody stored the same version number a moment ago
+        if not dry_run:
+            service.snapshots.reload()
+        warnings = [FindingOut.of(each, _PREFIX) for each in findings]
+        return CampaignOut(campaign=stored, warnings=warnings), not latest and not dry_run
+    raise ConflictError(f"campaign {posted.campaign.campaign_id} is being changed by others; try again")
+
+
+def _below_campaign(found: list[InvalidInputError]) -> list[InvalidInputError]:
+    return [InvalidInputError(f"{_PREFIX}{one.field}", one.value, one.bound) for one in found]

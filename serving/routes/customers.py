@@ -16,11 +16,12 @@ from models.domain.interaction import InteractionKind
 from serving.customers import WholeProfile
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Moment, Name, ShortName
+from serving.security.gate import SCOPES
+from serving.security.keys import Scope
 from serving.service import Service
 
 LARGEST_PAGE = 200
 LONGEST_CURSOR = 512
-_ADMIN = "admin"
 _STRICT = ConfigDict(extra="forbid")
 _OF_DOMAIN = ConfigDict(from_attributes=True)
 
@@ -277,5 +278,5 @@ def customer_routes(service: Service) -> APIRouter:
 
 def sees_contact_points(request: Request) -> bool:
     """Whether the caller may see contact points: with the scope `admin`, or where no keys are asked for."""
-    scopes = request.scope.get("scopes")
-    return scopes is None or _ADMIN in scopes
+    scopes = request.scope.get(SCOPES)
+    return scopes is None or Scope.ADMIN in scopes

@@ -5,20 +5,29 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.decide import DecisionRequest
 from serving.explain.catalogue import Language
 from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
 from serving.explain.told import Teller
-from serving.problems import problem_of
-from serving.routes.examples import PROBLEMS, REQUESTS
+from serving.idempotency import SCOPE_EXECUTION
+from serving.observability.context import note_decision
+from serving.replay import replay
+from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
-from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut, OutcomeOut
+from serving.routes.ndjson import streaming_route
+from serving.routes.replies import batch_reply, decision_reply, outcome_document
+from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut
 from serving.service import Service
+from serving.store.idempotency import Execution, IdempotencyKey
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(description="Your own word for this request: repeated within 24 hours it gives the same answer."),
+]
 
 
 def decision_routes(service: Service) -> APIRouter:
@@ -26,33 +35,49 @@ def decision_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
     explainer = Explainer(service.engine, service.snapshots)
 
-    @router.post("", openapi_extra=REQUESTS)
-    async def decide(request: DecisionIn) -> DecisionOut:
+    @router.post("", openapi_extra=REQUESTS, response_model=DecisionOut)
+    async def decide(
+        http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
+    ) -> Response:
         """Which offer, on which channel, at what time, or no contact, for one customer.
 
         The decision is recorded and its message queued before the answer is given.
         """
-        asked = request.to_request()
-        now = service.clock()
-        return DecisionOut.of(await service.in_thread(lambda: service.decider.decide(asked, now)))
+        key = await key_of(http, idempotency_key, request.dry_run)
+        decision = await service.decide(request.to_request(key))
+        note_decision(decision.decision_id)
+        return Response(decision_reply(decision), media_type="application/json")
 
-    @router.post("/batch")
-    async def decide_batch(request: Request, batch: BatchIn) -> BatchOut:
-        """The same for up to 1,000 customers; each has its own decision or problem."""
+    async def decide_batch(request: Request, batch: BatchIn) -> Response:
+        """The same for up to 1,000 customers; each has its own decision or problem.
+
+        As `application/x-ndjson`, one request a line, it is a stream of up to 100,000: outcomes come back a line
+        each, in the order of the requests, while these are still being read.
+        """
         asked: list[DecisionRequest] = []
         at: list[int] = []
-        outcomes = [OutcomeOut() for _ in batch.requests]
+        path = request.url.path
+        outcomes: list[dict[str, object]] = [{}] * len(batch.requests)
+        right: Execution | None = request.scope.get(SCOPE_EXECUTION)
         for index, one in enumerate(batch.requests):
+            derived = None if right is None or one.dry_run else right.derived_id(index)
             try:
-                asked.append(one.to_request())
+                asked.append(one.to_request(fallback_id=derived))
                 at.append(index)
             except NextchannelError as exc:
-                outcomes[index] = _outcome(exc, request.url.path)
-        now = service.clock()
-        answers = await service.in_thread(lambda: service.decider.decide_many(asked, now))
-        for index, answer in zip(at, answers, strict=True):
-            outcomes[index] = _outcome(answer, request.url.path)
-        return BatchOut(outcomes=outcomes)
+                outcomes[index] = outcome_document(exc, path)
+        for index, answer in zip(at, await service.decide_many(asked), strict=True):
+            outcomes[index] = outcome_document(answer, path)
+        return Response(batch_reply(outcomes), media_type="application/json")
+
+    router.add_api_route(
+        "/batch",
+        decide_batch,
+        methods=["POST"],
+        response_model=BatchOut,
+        openapi_extra=STREAMED,
+        route_class_override=streaming_route(service),
+    )
 
     @router.get("/{decision_id}")
     async def recorded(
@@ -69,14 +94,18 @@ def decision_routes(service: Service) -> APIRouter:
             decision = service.decider.recorded(str(decision_id))
             explanation = explainer.explain(decision)
             told = Teller(CATALOGUES[language], service.currency).tell(decision, explanation)
-            return RecordedDecisionOut.explained(decision, explanation, told)
+            return RecordedDecisionOut.explained(
+                decision, explanation, told, replay(service.engine, decision)
+            )
 
         return await service.in_thread(look_up)
 
     return router
 
 
-def _outcome(answer: Decision | NextchannelError, instance: str) -> OutcomeOut:
-    if isinstance(answer, Decision):
-        return OutcomeOut(decision=DecisionOut.of(answer))
-    return OutcomeOut(problem=problem_of(answer, instance))
+async def key_of(request: Request, key: str | None, dry_run: bool) -> IdempotencyKey | None:
+    """The key of a request for one decision; a dry run creates nothing, so it has none."""
+    if key is None or dry_run:
+        return None
+    credential = request.headers.get("authorization", "")
+    return IdempotencyKey.of(key, credential, b"POST", request.url.path.encode(), await request.body())

@@ -64,6 +64,43 @@ _CONTACT = {
     ),
     "parent_id": None,
     "dry_run": False,
+    "shadow": None,
+    "arbitration": None,
+    "decided_with": None,
+    "lost_to": None,
+}
+_BID = {
+    "campaign_id": "spring",
+    "campaign_version": 1,
+    "decision_id": _CONTACT["decision_id"],
+    "arm": "treatment",
+    "policy": "bandit",
+    "policy_version": "2026-02-28.1",
+    "action": _ACTION,
+    "net_value_minor": 32.9,
+    "p_wins": 0.91,
+    "won": True,
+}
+_ARBITRATED = _CONTACT | {
+    "explanation": f"{_CONTACT['explanation']} It was chosen among the messages of 2 campaigns.",
+    "arbitration": {
+        "propensity": 0.87,
+        "p_silence": 0.02,
+        "bids": [
+            _BID,
+            _BID
+            | {
+                "campaign_id": "members",
+                "campaign_version": 4,
+                "decision_id": "7c1f0a52-31d4-5a8e-9f0a-3d8f6a1f2a10",
+                "action": _ACTION | {"offer": "double_points"},
+                "net_value_minor": 12.4,
+                "p_wins": 0.07,
+                "won": False,
+            },
+        ],
+        "left_out": [],
+    },
 }
 _HOLDOUT = _CONTACT | {
     "action": None,
@@ -107,18 +144,58 @@ _NOT_FOUND = {
 }
 
 
-def _problem(words: str, example: dict[str, Any] | None = None) -> dict[str, Any]:
+def _conflict(kind: str, title: str, detail: str, path: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind}",
+        "title": title,
+        "status": 409,
+        "detail": detail,
+        "instance": path,
+        "errors": [],
+    }
+
+
+_KEY_REUSED = _conflict(
+    "idempotency-key-reused",
+    "The key belongs to another request",
+    "the key 'basket-4711' belongs to another request: use a new key for a new request",
+    "/v1/decisions",
+)
+_IN_PROGRESS = _conflict(
+    "request-in-progress",
+    "The same request is being executed",
+    "the request with the key 'basket-4711' is being executed; ask again",
+    "/v1/decisions/batch",
+)
+_INVALID = {
+    "type": "/problems/invalid-input",
+    "title": "A value breaks its bound",
+    "status": 422,
+    "detail": "customer_id == None, must be given, or else identity, and not both",
+    "instance": "/v1/decisions",
+    "errors": [
+        {"field": "customer_id", "value": "None", "bound": "must be given, or else identity, and not both"}
+    ],
+}
+
+
+def _problem(words: str, **examples: dict[str, Any]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     content: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        content["examples"] = {"problem": {"value": example}}
+    if examples:
+        content["examples"] = {name: {"value": example} for name, example in examples.items()}
     return {"description": words, "model": Problem, "content": {_PROBLEM_MEDIA: content}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    404: _problem("An id names nothing.", _NOT_FOUND),
-    409: _problem("The campaign has ended, or the request contradicts what is recorded."),
-    422: _problem("A field is wrong; `errors` names it."),
+    404: _problem("An id names nothing.", not_found=_NOT_FOUND),
+    409: _problem(
+        "The campaign has ended, the request contradicts what is recorded, or its idempotency key is taken.",
+        key_reused=_KEY_REUSED,
+        in_progress=_IN_PROGRESS,
+    ),
+    422: _problem("A field is wrong; `errors` names it.", invalid=_INVALID),
+    429: _problem("Too many requests are under way; try again after `Retry-After` seconds."),
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
 
@@ -127,6 +204,28 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         "contact": {"summary": "Contact", "value": _CONTACT},
         "no_contact": {"summary": "No contact: holdout", "value": _HOLDOUT},
         "excluded": {"summary": "No contact: every channel is excluded", "value": _EXCLUDED},
+        "arbitrated": {"summary": "Contact by one of two campaigns", "value": _ARBITRATED},
+    },
+    "/v1/decisions/simulate": {
+        "what_if": {
+            "summary": "Without SMS, e-mail",
+            "value": {
+                "base": _CONTACT
+                | {"dry_run": True, "action": _ACTION | {"channel": "sms"}, "expected": _EXPECTED},
+                "what_if": _CONTACT | {"dry_run": True},
+                "changed": ["action", "expected", "exclusions", "explanation"],
+                "net_value_change_minor": -4.1,
+            },
+        },
+        "no_contact": {
+            "summary": "At that price, silence",
+            "value": {
+                "base": _CONTACT | {"dry_run": True},
+                "what_if": _EXCLUDED | {"dry_run": True},
+                "changed": ["action", "expected"],
+                "net_value_change_minor": -32.9,
+            },
+        },
     },
     "/v1/decisions/batch": {
         "mixed": {
@@ -139,6 +238,108 @@ _ANSWERS: dict[str, dict[str, Any]] = {
             },
         }
     },
+}
+
+
+_ID = _CONTACT["decision_id"]
+
+
+def _handover(state: str, verb: str, wrong: str) -> dict[str, Any]:
+    """The answer of a move to `state`, and the conflict with another state."""
+    other = "cancelled" if state == "sent" else "sent"
+    return {
+        "responses": {
+            "200": {
+                "content": {
+                    "application/json": {
+                        "examples": {
+                            state: {
+                                "value": {
+                                    "decision_id": _ID,
+                                    "message_id": "0d9c3f0e-6f43-5d0b-9c39-3c6f6d1f2a10",
+                                    "state": state,
+                                    "channel": "email",
+                                    "send_at": "2026-03-02T01:00:00Z",
+                                    "expires_at": "2026-03-02T07:00:00Z",
+                                    "settled_at": "2026-03-02T01:00:04Z",
+                                }
+                            }
+                        }
+                    }
+                }
+            },
+            "409": {
+                "content": {
+                    _PROBLEM_MEDIA: {
+                        "examples": {
+                            wrong: {
+                                "value": _conflict(
+                                    "state",
+                                    "States only go forward",
+                                    f"decision {_ID} is {other}, it cannot become {state}",
+                                    f"/v1/decisions/{_ID}/{verb}",
+                                )
+                            }
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+
+ACTIVATED = _handover("sent", "activate", "cancelled_before")
+CANCELLED = _handover("cancelled", "cancel", "sent_before")
+LISTED = {
+    "responses": {
+        "200": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "page": {
+                            "value": {
+                                "decisions": [
+                                    {
+                                        "decision_id": _ID,
+                                        "customer_id": "c-1001",
+                                        "campaign_id": "spring",
+                                        "campaign_version": 1,
+                                        "decided_at": "2026-03-01T14:12:03.412Z",
+                                        "offer_id": "spring_coats",
+                                        "channel": "email",
+                                        "slot": 1,
+                                        "send_at": "2026-03-02T01:00:00Z",
+                                        "propensity": 0.87,
+                                        "cost_minor": 0.01,
+                                        "net_value_minor": 32.9,
+                                        "arm": "treatment",
+                                        "mode": "live",
+                                        "policy": "bandit",
+                                        "policy_version": "2026-02-28.1",
+                                        "degraded": [],
+                                        "parent_id": None,
+                                        "message_status": "sent",
+                                    }
+                                ],
+                                "next_cursor": "WzE3NzIzNzQzMjM0MTIwMDAsIjAxYTIwMTljIl0",
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+
+# `POST /v1/decisions` declares the header itself; a simulation creates nothing.
+_KEYLESS = frozenset({"/v1/decisions", "/v1/decisions/simulate"})
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Your own word for this request: repeated within 24 hours it gives the same answer.",
 }
 
 
@@ -156,8 +357,10 @@ def describe_answers(app: FastAPI) -> None:
             for path, examples in _ANSWERS.items():
                 answer = described["paths"][path]["post"]["responses"]["200"]
                 answer["content"]["application/json"]["examples"] = examples
-            for operations in described["paths"].values():
-                for operation in operations.values():
+            for path, operations in described["paths"].items():
+                for method, operation in operations.items():
+                    if method == "post" and path.startswith("/v1/") and path not in _KEYLESS:
+                        operation.setdefault("parameters", []).append(_KEY)
                     for answer in operation["responses"].values():
                         if _PROBLEM_MEDIA in answer.get("content", {}):
                             answer["content"].pop("application/json", None)
@@ -180,6 +383,78 @@ REQUESTS = _body(
             "campaign_id": "spring",
             "dry_run": True,
         },
+        "several_campaigns": {"customer_id": "c-1001", "campaigns": ["spring", "members"]},
+        "caller_sends": {"customer_id": "c-1001", "campaign_id": "spring", "send": "caller"},
+    }
+)
+STREAMED: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One request a line, as in `requests`."},
+                "examples": {
+                    "two": {
+                        "value": '{"customer_id": "c-1001", "campaign_id": "spring"}\n'
+                        '{"customer_id": "c-1002", "campaign_id": "spring"}\n'
+                    }
+                },
+            }
+        }
+    },
+    "responses": {
+        "200": {
+            "content": {
+                "application/x-ndjson": {
+                    "schema": {"type": "string", "description": "One outcome a line, as in `outcomes`."}
+                }
+            }
+        }
+    },
+}
+SIMULATIONS = _body(
+    {
+        "channel_off": {
+            "request": {"customer_id": "c-1001", "campaign_id": "spring"},
+            "overrides": {"channels": {"sms": {"enabled": False}}},
+        },
+        "dearer_and_later": {
+            "request": {"customer_id": "c-1001", "campaigns": ["spring", "members"]},
+            "overrides": {
+                "now": "2026-03-03T10:00:00Z",
+                "channels": {"email": {"cost_minor": 40}},
+                "campaigns": {"spring": {"margin_minor": {"spring_coats": 9000}, "budget_minor": None}},
+            },
+        },
+    }
+)
+
+_CAMPAIGN = {
+    "campaign_id": "spring",
+    "send_window": {"starts_at": "2026-03-01T00:00:00Z", "ends_at": "2026-04-01T00:00:00Z"},
+    "slots": ["09:00:00", "18:00:00"],
+    "offers": [
+        {
+            "offer_id": "spring_coats",
+            "margin_minor": 3000,
+            "content": {
+                "text": {
+                    "subject": "Coats",
+                    "body": "Coats are in.",
+                    "link_url": "https://shop.example/coats",
+                }
+            },
+        }
+    ],
+    "channels": ["email", "sms"],
+    "experiment": {"experiment_id": "spring", "holdout_share": 0.1},
+    "conversion_value_minor": 3000,
+}
+CAMPAIGNS = _body({"campaign": {"campaign": _CAMPAIGN}})
+CHANNEL_CHANGES = _body(
+    {
+        "cost": {"cost_minor": 1.45, "cost_source": "our contract, 2026-03"},
+        "capacity": {"capacity_per_day": 500},
+        "off": {"enabled": False},
     }
 )
 
@@ -197,6 +472,22 @@ INTERACTIONS = _body(
                     "value_minor": 3990,
                 }
             ]
-        }
+        },
+        "by_cookie": {
+            "interactions": [
+                {
+                    "source": "site",
+                    "event_id": "view-4711",
+                    "identity": {"kind": "cookie", "value": "7f9c24e5"},
+                    "kind": "viewed",
+                    "occurred_at": "2026-03-02T10:09:12Z",
+                    "attributes": {
+                        "page": "/coats/spring",
+                        "utm_source": "search",
+                        "utm_term": "spring coat",
+                    },
+                }
+            ]
+        },
     }
 )

@@ -12,6 +12,7 @@ from models.explanation.flips import FlipKind
 from serving.explain.catalogue import Absence, Language
 from serving.explain.explanation import Explanation
 from serving.explain.told import Told
+from serving.replay import Replay
 from serving.routes.schemas import ActionOut, DecisionOut, EvidenceOut
 
 _OF_DOMAIN = ConfigDict(from_attributes=True)
@@ -94,6 +95,16 @@ class ToldOut(BaseModel):
     missing: list[str]
 
 
+class ReplayOut(BaseModel):
+    """The draw made again, from the distribution that was recorded."""
+
+    model_config = _OF_DOMAIN
+
+    draw: float = Field(description="The number in [0, 1) that the decision id gives.")
+    propensity: float = Field(description="Probability of what it draws.")
+    reproduced: bool = Field(description="Whether it draws what was decided, with the same propensity.")
+
+
 class RecordedDecisionOut(DecisionOut):
     """A recorded decision with its evidence, and why it came out as it did."""
 
@@ -105,9 +116,12 @@ class RecordedDecisionOut(DecisionOut):
     flips: list[FlipOut] | None
     missing: list[MissingOut]
     told: ToldOut
+    replay: ReplayOut | None = Field(description="Null where the decision was imported without evidence.")
 
     @classmethod
-    def explained(cls, decision: Decision, explanation: Explanation, told: Told) -> RecordedDecisionOut:
+    def explained(
+        cls, decision: Decision, explanation: Explanation, told: Told, replayed: Replay | None
+    ) -> RecordedDecisionOut:
         """Put together what was recorded and what explains it."""
         return cls(
             **dict(DecisionOut.of(decision)),
@@ -125,4 +139,5 @@ class RecordedDecisionOut(DecisionOut):
             ),
             missing=[MissingOut.model_validate(one) for one in explanation.missing],
             told=ToldOut.model_validate(told),
+            replay=None if replayed is None else ReplayOut.model_validate(replayed),
         )

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = datetime(2200, 1, 1, tzinfo=UTC)
-
-
-def _in_range(moment: datetime) -> datetime:
-    # Compared before it is converted: near the years 1 and 9999 a conversion to UTC overflows.
-    if not _FIRST <= moment < _LAST:
-        raise ValueError("must be from 1970 up to and without 2200")
-    return moment.astimezone(UTC)
+from features.history.documents import to_document
+from models.domain.campaign import Campaign
+from models.domain.channel import Channel
+from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT, LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ShortName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
+def _is_text(moment: object) -> object:
+    # A number would be read as seconds or milliseconds since 1970, whichever looks likelier.
+    if not isinstance(moment, str | datetime):
+        raise ValueError("must be text, ISO 8601 with an offset")
+    return moment
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ShortName = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+LongText = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_text), Field(ge=FIRST_MOMENT, lt=LAST_MOMENT)]
+
+NO_NUL = "must not hold the character NUL: no database stores it"
+
+
+def nul_in(noun: Campaign | Channel) -> list[str]:
+    """The texts of a campaign or channel that hold the character NUL, shortened."""
+    found: list[str] = []
+
+    def look(part: object) -> None:
+        if isinstance(part, str) and "\0" in part:
+            found.append(part[:40])
+        elif isinstance(part, dict):
+            for name, inner in part.items():
+                look(name)
+                look(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                look(inner)
+
+    look(to_document(noun))
+    return found

@@ -21,6 +21,9 @@ class ReadyOut(BaseModel):
     ready: bool
     reasons: list[str] = Field(description="Why not.")
     degraded: list[str] = Field(description="What makes decisions simpler than they could be.")
+    keys_required: bool = Field(
+        description="Whether callers need a key; false only where none was made yet and this machine alone is answered."
+    )
 
 
 def health_routes(service: Service) -> APIRouter:
@@ -38,6 +41,11 @@ def health_routes(service: Service) -> APIRouter:
         found = await service.in_thread(lambda: readiness(service))
         if found.reasons:
             response.status_code = 503
-        return ReadyOut(ready=not found.reasons, reasons=list(found.reasons), degraded=list(found.degraded))
+        return ReadyOut(
+            ready=not found.reasons,
+            reasons=list(found.reasons),
+            degraded=list(found.degraded),
+            keys_required=found.keys_required,
+        )
 
     return router

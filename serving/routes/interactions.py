@@ -5,39 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field
 
-from features.history.append import Appended, append_interactions
-from models.domain.interaction import Interaction, InteractionKind
+from serving.ingest import Ingested, InteractionIn, ingest
 from serving.routes.examples import INTERACTIONS, PROBLEMS
-from serving.routes.fields import LongText, Moment, Name, ShortName
 from serving.service import Service
 from serving.store.availability import reaching_the_store
 
 MOST_INTERACTIONS = 10_000
-
-
-class InteractionIn(BaseModel):
-    """One fact; `source` and `event_id` together make it unique."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: ShortName = Field(description="Your system.")
-    event_id: Name = Field(description="Your system's own id of the event.")
-    customer_id: Name
-    kind: InteractionKind
-    occurred_at: Moment
-    channel: ShortName | None = None
-    campaign_id: Name | None = None
-    offer_id: Name | None = None
-    decision_id: ShortName | None = Field(default=None, description="The decision that it answers.")
-    value_minor: FiniteFloat | None = Field(default=None, description="Of a conversion or purchase.")
-    machine_made: bool = Field(default=False, description="Made by a proxy or scanner: never learned from.")
-    attributes: Annotated[dict[ShortName, LongText], Field(max_length=50)] = Field(default_factory=dict)
-
-    def to_interaction(self) -> Interaction:
-        """The same in the domain."""
-        return Interaction(**dict(self))
 
 
 class InteractionsIn(BaseModel):
@@ -63,17 +38,17 @@ def interaction_routes(service: Service) -> APIRouter:
     async def append(posted: InteractionsIn) -> AppendedOut:
         """Add up to 10,000 facts in one transaction: all of them, or none if one is wrong.
 
-        The features of those customers follow within a second.
+        A customer is named by `customer_id` or by `identity`, one of their contact points; a cookie that nobody
+        has yet becomes an anonymous visitor. The features of those customers follow within a second.
         """
         received_at = service.clock()
-        facts = [one.to_interaction() for one in posted.interactions]
 
-        def write() -> Appended:
+        def write() -> Ingested:
             with reaching_the_store(), service.engine.begin() as conn:
-                return append_interactions(conn, facts, received_at)
+                return ingest(conn, posted.interactions, received_at)
 
-        appended = await service.in_thread(write)
-        service.refresher.request(fact.customer_id for fact in facts)
-        return AppendedOut(n_new=appended.n_new, n_repeated=appended.n_repeated)
+        ingested = await service.in_thread(write)
+        service.refresher.request(ingested.customer_ids)
+        return AppendedOut(n_new=ingested.n_new, n_repeated=ingested.n_repeated)
 
     return router

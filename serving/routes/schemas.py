@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from models.domain.action import ReasonCode
 from models.domain.campaign import Mode
@@ -16,8 +16,10 @@ from models.domain.experiment import Arm
 from serving.decide import DecisionRequest, IdentityRef
 from serving.problems import Problem
 from serving.routes.fields import LongText, Name
+from serving.store.idempotency import IdempotencyKey
 
 LARGEST_BATCH = 1_000
+MOST_CAMPAIGNS = 20
 
 _STRICT = ConfigDict(extra="forbid")
 _OF_DOMAIN = ConfigDict(from_attributes=True)
@@ -33,28 +35,51 @@ class IdentityIn(BaseModel):
 
 
 class DecisionIn(BaseModel):
-    """Ask what to do for one customer: give `customer_id` or `identity`."""
+    """Ask what to do for one customer: give `customer_id` or `identity`, and `campaign_id` or `campaigns`."""
 
     model_config = _STRICT
 
-    campaign_id: Name
+    campaign_id: Name | None = None
+    campaigns: Annotated[list[Name], Field(min_length=1, max_length=MOST_CAMPAIGNS)] | None = Field(
+        default=None,
+        description=(
+            "Several campaigns: at most one of them makes a contact, the one whose message is worth most after the "
+            "price of the customer's attention; at equal value the one that is named first."
+        ),
+    )
     customer_id: Name | None = None
     identity: IdentityIn | None = None
-    dry_run: bool = Field(default=False, description="Decide, but record and send nothing.")
+    dry_run: StrictBool = Field(default=False, description="Decide, but record and send nothing.")
     decision_id: UUID | None = Field(
         default=None, description="Your own id: asking again with it gives the recorded decision."
     )
+    send: Literal["service", "caller"] = Field(
+        default="service",
+        description=(
+            "Who sends. `caller`: the message is held for you; say `activate` once you have sent it, or `cancel`."
+        ),
+    )
 
-    def to_request(self) -> DecisionRequest:
-        """The same for the decider."""
+    def to_request(
+        self, key: IdempotencyKey | None = None, fallback_id: str | None = None
+    ) -> DecisionRequest:
+        """The same for the decider.
+
+        Args:
+            key: The idempotency key that came with it.
+            fallback_id: The decision id to use where the caller gave none.
+        """
         return DecisionRequest(
             campaign_id=self.campaign_id,
+            campaigns=() if self.campaigns is None else tuple(self.campaigns),
             customer_id=self.customer_id,
             identity=None
             if self.identity is None
             else IdentityRef(kind=self.identity.kind, value=self.identity.value),
             dry_run=self.dry_run,
-            decision_id=None if self.decision_id is None else str(self.decision_id),
+            decision_id=fallback_id if self.decision_id is None else str(self.decision_id),
+            key=key,
+            hold=self.send == "caller",
         )
 
 
@@ -113,6 +138,46 @@ class ExclusionOut(BaseModel):
     slot: int | None
 
 
+class ShadowOut(BaseModel):
+    """What the optimiser would have done where the campaign's mode kept it out."""
+
+    model_config = _OF_DOMAIN
+
+    policy: str
+    policy_version: str
+    action: ActionOut | None
+    propensity: float
+    expected: ExpectedOut
+
+
+class BidOut(BaseModel):
+    """One campaign's part in a decision between several."""
+
+    model_config = _OF_DOMAIN
+
+    campaign_id: str
+    campaign_version: int
+    decision_id: str = Field(description="Of the campaign's own decision.")
+    arm: Arm
+    policy: str
+    policy_version: str
+    action: ActionOut | None = Field(description="Its contact worth most; null where it proposed none.")
+    net_value_minor: float | None
+    p_wins: float = Field(description="Probability that this campaign makes the contact.")
+    won: bool
+
+
+class ArbitrationOut(BaseModel):
+    """How the campaigns compared."""
+
+    model_config = _OF_DOMAIN
+
+    propensity: float = Field(description="Of the outcome, among the candidates of all campaigns.")
+    p_silence: float = Field(description="Probability that none of them makes a contact.")
+    bids: list[BidOut] = Field(description="One a campaign, in the order in which they were asked.")
+    left_out: list[str] = Field(description="Campaigns whose send window has closed.")
+
+
 class DecisionOut(BaseModel):
     """The answer. `action` null means: leave this customer alone."""
 
@@ -136,6 +201,12 @@ class DecisionOut(BaseModel):
     explanation: str
     parent_id: str | None
     dry_run: bool
+    shadow: ShadowOut | None = Field(description="What the optimiser would have done; null where it decided.")
+    arbitration: ArbitrationOut | None = Field(description="Where several campaigns were asked.")
+    decided_with: str | None = Field(
+        description="The decision that was answered, on that of another campaign that was asked with it."
+    )
+    lost_to: str | None = Field(description="On these, the campaign that makes the contact.")
 
     @classmethod
     def of(cls, decision: Decision) -> DecisionOut:

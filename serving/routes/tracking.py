@@ -6,6 +6,7 @@ They need no key: whoever holds the message holds the token. A forged token gets
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from html import escape
@@ -16,8 +17,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Engine
 
 from features.history.engine import read_only
+from models.domain.machine_made import MachineRules
 from serving.tracking import (
-    MachineRule,
     Signer,
     Token,
     TokenKind,
@@ -30,21 +31,26 @@ from serving.tracking import (
 # One transparent pixel, GIF89a.
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _NOT_KEPT = {"Cache-Control": "no-store, max-age=0", "Referrer-Policy": "no-referrer"}
+_STYLE = """body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}
+button{font:inherit;padding:.6rem 1.2rem}"""
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _PAGE_HEADERS = {
     **_NOT_KEPT,
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
 }
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="robots" content="noindex"><title>Unsubscribe</title>
-<style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem}}
-button{{font:inherit;padding:.6rem 1.2rem}}</style></head><body>{body}</body></html>"""
+<style>{style}</style></head><body>{body}</body></html>"""
 
 UserAgent = Annotated[str, Header(alias="user-agent")]
 
 
 def tracking_router(
-    engine: Engine, secret: str, clock: Callable[[], datetime], rule: MachineRule | None = None
+    engine: Engine, secret: str, clock: Callable[[], datetime], rules: MachineRules | None = None
 ) -> APIRouter:
     """The routes.
 
@@ -52,7 +58,7 @@ def tracking_router(
         engine: The history.
         secret: The key that signed the tokens.
         clock: Gives the moment of a fetch, aware UTC.
-        rule: Tells machines from people.
+        rules: Tell machines from people.
     """
     router = APIRouter(tags=["tracking"], include_in_schema=False)
     signer = Signer(secret)
@@ -72,7 +78,7 @@ def tracking_router(
 
     def record(token: Token, message: TrackedMessage, user_agent: str) -> None:
         with engine.begin() as conn:
-            record_fetch(conn, message, token, clock(), user_agent, rule)
+            record_fetch(conn, message, token, clock(), user_agent, rules)
 
     @router.get("/t/o/{text}.gif")
     def opened(text: str, user_agent: UserAgent = "") -> Response:
@@ -111,7 +117,7 @@ def tracking_router(
 
 
 def _page(body: str) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(body=body), headers=_PAGE_HEADERS)
+    return HTMLResponse(_PAGE.format(style=_STYLE, body=body), headers=_PAGE_HEADERS)
 
 
 def _not_found() -> HTTPException:

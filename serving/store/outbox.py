@@ -6,6 +6,10 @@
        |                  |                unknown       perhaps sent; a person decides
        +------settle------+                pending       later
 
+    held --activate--> sent          the caller of the decision sends; see `serving.store.handover`
+    held, pending --cancel--> cancelled
+    held --expire--> cancelled
+
 A claim is a lease: when the claimant dies, the message can be claimed again once the lease has expired.
 Every claim raises the message's fencing token, and each later move names the token of its claim, so that a
 claimant which was paused past its lease, while another one took over, changes nothing.
@@ -37,12 +41,14 @@ _LONGEST_WORDS = 256
 class OutboxStatus(StrEnum):
     """Where a message stands."""
 
+    HELD = "held"
     PENDING = "pending"
     CLAIMED = "claimed"
     SENT = "sent"
     FAILED = "failed"
     SUPPRESSED = "suppressed"
     UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
 
 
 # What the history is told; of a message that was perhaps sent it is told nothing.

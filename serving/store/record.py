@@ -1,8 +1,9 @@
 """Write decisions: one transaction for the decision, its reservations and its outbox message.
 
-A decision was made on what was read a moment before. Inside the transaction the shared resources and the
-customers are locked and looked at again; a decision that they no longer allow is refused as a whole, and nothing
-of it is written.
+A `Ledger` lives as long as the transaction. It locks the customers before they are read, hands out what is left of
+budgets and capacities, locks these when something is taken of them, and refuses as a whole a decision that they no
+longer allow. Customers are locked first and in order of their ids, then resources in order of their names, by
+everybody, so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from features.history.decisions import decision_row
+from features.history.decisions import DECISION_COLUMNS, decision_row
+from features.history.prepared import Prepared, one_of
 from features.history.query import load_customers
 from features.history.tables import customers as customers_table
 from features.history.tables import decisions, outbox, reservations, resource_usage
@@ -26,11 +28,52 @@ from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
+from serving.store.idempotency import IdempotencyKey, remember
+from serving.store.outbox import OutboxStatus
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
 _ROUNDING_MINOR = 1e-7
 # A decision that was dated a little later, by another thread or another clock, may be written already: it counts.
 _AHEAD = timedelta(hours=1)
+
+_LOCK_CUSTOMERS = Prepared(
+    select(customers_table.c.customer_id)
+    .where(one_of(customers_table.c.customer_id, "ids"))
+    .order_by(customers_table.c.customer_id)
+    .with_for_update(key_share=True)
+)
+_USED = (
+    select(resource_usage.c.resource, resource_usage.c.used)
+    .where(one_of(resource_usage.c.resource, "names"))
+    .order_by(resource_usage.c.resource)
+)
+_READ_USED, _LOCK_USED = Prepared(_USED), Prepared(_USED.with_for_update())
+_USE = Prepared(
+    update(resource_usage)
+    .where(resource_usage.c.resource == bindparam("name"))
+    .values(used=resource_usage.c.used + bindparam("amount"))
+)
+_ADD_DECISION = Prepared(insert(decisions), DECISION_COLUMNS)
+_ADD_RESERVATION = Prepared(insert(reservations), ("decision_id", "resource", "amount", "reserved_at"))
+_ADD_MESSAGE = Prepared(
+    insert(outbox),
+    (
+        "message_id",
+        "decision_id",
+        "customer_id",
+        "recorded_as",
+        "campaign_id",
+        "offer_id",
+        "channel",
+        "content_kind",
+        "send_at",
+        "expires_at",
+        "status",
+        "attempts",
+        "due_at",
+        "fencing_token",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +85,18 @@ class RecordDecision:
         campaign: The version that it was decided for.
         channels: Channels of the campaign, by name.
         customer: The person as read for the decision.
-        id_given: Whether the caller chose the decision id, so that it may be recorded already.
+        key: The idempotency key that the request came with.
+        hold: Whether the caller sends: the message is held until they say that it went out, or will not.
+        beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
     """
 
     decision: Decision
     campaign: Campaign
     channels: Mapping[str, Channel]
     customer: Customer
-    id_given: bool = False
+    key: IdempotencyKey | None = None
+    hold: bool = False
+    beside: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +112,8 @@ class DecisionRefused:
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionKnown:
-    """A decision of this id was recorded before; nothing is written."""
-
-
-RecordOutcome = DecisionRecorded | DecisionRefused | DecisionKnown
+RecordOutcome = DecisionRecorded | DecisionRefused
 RECORDED = DecisionRecorded()
-KNOWN = DecisionKnown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,78 +176,132 @@ def claims(campaign: Campaign, channel: Channel, action: Action) -> tuple[Claim,
     return tuple(found)
 
 
-def read_limits(
-    conn: Connection, campaign: Campaign, channels: Mapping[str, Channel], days: Sequence[date]
-) -> Limits:
-    """What is left of the campaign's budget and of the channels' capacities.
-
-    Args:
-        conn: Any connection; the figures may be old by the time they are used, `record` looks again.
-        campaign: Whose budget.
-        channels: Channels of the campaign, by name.
-        days: Days that a message may go out on; a channel has left what its fullest day has left, so that no
-            slot of it can meet an exhausted day.
-    """
-    capacity = {name: channels[name].capacity_per_day for name in campaign.channels}
-    capped = {name: most for name, most in capacity.items() if most is not None}
-    resources = {Resource(name, day) for name in capped for day in days}
-    budget = Resource(campaign.campaign_id)
-    if campaign.budget_minor is not None:
-        resources.add(budget)
-    used = _used(conn, resources)
-    return Limits(
-        budget_left_minor=(
-            None
-            if campaign.budget_minor is None
-            else campaign.budget_minor - used.get(budget, 0.0) + _ROUNDING_MINOR
-        ),
-        capacity_left={
-            name: int(min(most - used.get(Resource(name, day), 0.0) for day in days))
-            for name, most in capped.items()
-        },
-    )
-
-
-def record(conn: Connection, commands: Sequence[RecordDecision]) -> list[RecordOutcome]:
-    """Write decisions in the transaction of `conn`, in a fixed number of statements.
+class Ledger:
+    """What a transaction knows of customers and scarce resources, and what it adds.
 
     Args:
         conn: A connection whose transaction the caller commits; nothing holds before that commit.
-        commands: In the order in which they may take of what is scarce.
+        customer_ids: Whom the transaction may decide for.
+        now: Aware; as of when they are read.
 
-    Returns:
-        One outcome a command.
+    Attributes:
+        people: Those who are known, by their own id; an id that was merged into another gives the person too.
     """
-    wanted = [_claims_of(command) for command in commands]
-    used = _lock_resources(conn, {claim.resource for each in wanted for claim in each})
-    people = _lock_customers(conn, [command for command in commands if command.decision.action])
-    known = _known_ids(conn, [command.decision.decision_id for command in commands if command.id_given])
-    outcomes: list[RecordOutcome] = []
-    accepted: list[RecordDecision] = []
-    reserved: list[tuple[Decision, Claim]] = []
-    for command, needs in zip(commands, wanted, strict=True):
-        if command.decision.decision_id in known:
-            outcomes.append(KNOWN)
-            continue
-        refused = _refusal(command, needs, used, people)
-        outcomes.append(refused or RECORDED)
-        if refused:
-            continue
-        accepted.append(command)
-        if command.id_given:
-            known.add(command.decision.decision_id)
-        _count_contact(command, people)
-        for claim in needs:
-            used[claim.resource] += claim.amount
-            reserved.append((command.decision, claim))
-    _write(conn, accepted, reserved)
-    return outcomes
+
+    def __init__(self, conn: Connection, customer_ids: Collection[str], now: datetime) -> None:
+        self._conn = conn
+        self._used: dict[Resource, float] = {}
+        self._sure: set[Resource] = set()
+        self._accepted: list[RecordDecision] = []
+        self._reserved: list[tuple[Decision, Claim]] = []
+        self.people: dict[str, Customer] = {}
+        asked = set(customer_ids)
+        self._read_people(asked, now)
+        # Whoever was asked for by an id that was merged into another is locked, and read, by their own.
+        moved = {person.customer_id for person in self.people.values()} - asked
+        if moved:
+            self._read_people(moved, now)
+
+    def limits(self, campaign: Campaign, channels: Mapping[str, Channel], days: Sequence[date]) -> Limits:
+        """What is left of the campaign's budget and of the channels' capacities.
+
+        What was not taken of yet is not locked; `take` looks again.
+
+        Args:
+            campaign: Whose budget.
+            channels: Channels of the campaign, by name.
+            days: Days that a message may go out on; a channel has left what its fullest day has left, so that no
+                slot of it can meet an exhausted day.
+        """
+        capped = {
+            name: most for name in campaign.channels if (most := channels[name].capacity_per_day) is not None
+        }
+        resources = {Resource(name, day) for name in capped for day in days}
+        budget = Resource(campaign.campaign_id)
+        if campaign.budget_minor is not None:
+            resources.add(budget)
+        if not resources:
+            return Limits()
+        self._read(resources - self._used.keys())
+        return Limits(
+            budget_left_minor=(
+                None
+                if campaign.budget_minor is None
+                else campaign.budget_minor - self._used[budget] + _ROUNDING_MINOR
+            ),
+            capacity_left={
+                name: int(min(most - self._used[Resource(name, day)] for day in days))
+                for name, most in capped.items()
+            },
+        )
+
+    def take(self, commands: Sequence[RecordDecision]) -> list[RecordOutcome]:
+        """Accept decisions or refuse them, each as a whole.
+
+        Args:
+            commands: In the order in which they may take of what is scarce.
+
+        Returns:
+            One outcome a command.
+        """
+        wanted = [_claims_of(command) for command in commands]
+        self._make_sure({claim.resource for needs in wanted for claim in needs})
+        outcomes: list[RecordOutcome] = []
+        for command, needs in zip(commands, wanted, strict=True):
+            refused = _refusal(command, needs, self._used, self.people)
+            outcomes.append(refused or RECORDED)
+            if refused:
+                continue
+            self._accepted.append(command)
+            _count_contact(command, self.people)
+            for claim in needs:
+                self._used[claim.resource] += claim.amount
+                self._reserved.append((command.decision, claim))
+        return outcomes
+
+    def write(self) -> None:
+        """Write what was accepted, in a fixed number of statements."""
+        _write(self._conn, self._accepted, self._reserved)
+
+    def _read_people(self, customer_ids: Collection[str], now: datetime) -> None:
+        ids = sorted(customer_ids)
+        if _locks_rows(self._conn):
+            _LOCK_CUSTOMERS.rows(self._conn, ids=ids)
+        self.people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
+
+    def _read(self, resources: Collection[Resource]) -> None:
+        """How much of each is used so far; a resource that nobody counted yet is counted."""
+        if not resources:
+            return
+        known = _used(self._conn, resources)
+        self._used |= known
+        if not _locks_rows(self._conn):
+            self._sure |= known.keys()
+        for resource in set(resources) - self._used.keys():
+            self._used[resource] = float(self._conn.execute(_used_so_far(resource)).scalar_one())
+
+    def _make_sure(self, resources: set[Resource]) -> None:
+        """Lock resources until the transaction ends, and see how much of each is used by now."""
+        unsure = resources - self._sure
+        if not unsure:
+            return
+        self._sure |= unsure
+        known = _used(self._conn, unsure, lock=True)
+        missing = unsure - known.keys()
+        if missing:
+            into = postgresql.insert if self._conn.dialect.name == "postgresql" else sqlite.insert
+            opening = [
+                {"resource": resource.name, "used": self._conn.execute(_used_so_far(resource)).scalar_one()}
+                for resource in sorted(missing, key=lambda one: one.name)
+            ]
+            self._conn.execute(into(resource_usage).on_conflict_do_nothing(), opening)
+            known = _used(self._conn, unsure, lock=True)
+        self._used |= known
 
 
-def _known_ids(conn: Connection, decision_ids: Sequence[str]) -> set[str]:
-    if not decision_ids:
-        return set()
-    return set(conn.scalars(select(decisions.c.decision_id).where(decisions.c.decision_id.in_(decision_ids))))
+def _locks_rows(conn: Connection) -> bool:
+    """Whether rows have to be locked: SQLite has a single writer, and its transactions begin by becoming it."""
+    return conn.dialect.name != "sqlite"
 
 
 def _claims_of(command: RecordDecision) -> tuple[Claim, ...]:
@@ -231,7 +326,7 @@ def _refusal(
     if person is None or person.customer_id != decision.customer_id:
         # Erased, or merged into another, since they were read.
         return DecisionRefused(ReasonCode.NO_IDENTITY, action.channel)
-    if person == command.customer:
+    if person is command.customer or person == command.customer:
         return None
     grid = command.campaign.grid
     reason = eligible(command.campaign, command.channels, person, decision.decided_at).reason(
@@ -254,50 +349,10 @@ def _count_contact(command: RecordDecision, people: dict[str, Customer]) -> None
     people[decision.customer_id] = replace(person, contacts=(*person.contacts, contact))
 
 
-def _lock_customers(conn: Connection, contacting: Sequence[RecordDecision]) -> dict[str, Customer]:
-    if not contacting:
-        return {}
-    ids = sorted({command.decision.customer_id for command in contacting})
-    if conn.dialect.name == "postgresql":
-        # Sorted, so that two groups never wait for each other; SQLite has one writer anyway.
-        conn.execute(
-            select(customers_table.c.customer_id)
-            .where(customers_table.c.customer_id.in_(ids))
-            .order_by(customers_table.c.customer_id)
-            .with_for_update(key_share=True)
-        ).all()
-    latest = max(command.decision.decided_at for command in contacting)
-    return load_customers(conn, ids, latest + _AHEAD)
-
-
-def _lock_resources(conn: Connection, resources: set[Resource]) -> dict[Resource, float]:
-    """How much of each resource is used, locked until the transaction ends."""
-    if not resources:
-        return {}
-    missing = resources - _used(conn, resources).keys()
-    if missing:
-        into = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-        opening = [
-            {"resource": resource.name, "used": conn.execute(_used_so_far(resource)).scalar_one()}
-            for resource in sorted(missing, key=lambda one: one.name)
-        ]
-        conn.execute(into(resource_usage).on_conflict_do_nothing(), opening)
-    return _used(conn, resources, lock=True)
-
-
 def _used(conn: Connection, resources: Collection[Resource], lock: bool = False) -> dict[Resource, float]:
-    if not resources:
-        return {}
     by_name = {resource.name: resource for resource in resources}
-    query = (
-        select(resource_usage.c.resource, resource_usage.c.used)
-        .where(resource_usage.c.resource.in_(sorted(by_name)))
-        # One order for everybody, so that two transactions never wait for each other.
-        .order_by(resource_usage.c.resource)
-    )
-    if lock:
-        query = query.with_for_update()
-    return {by_name[name]: used for name, used in conn.execute(query)}
+    rows = (_LOCK_USED if lock else _READ_USED).rows(conn, names=sorted(by_name))
+    return {by_name[name]: used for name, used in rows}
 
 
 def _used_so_far(resource: Resource) -> Select[Any]:
@@ -323,34 +378,35 @@ def _used_so_far(resource: Resource) -> Select[Any]:
 def _write(
     conn: Connection, accepted: Sequence[RecordDecision], reserved: Sequence[tuple[Decision, Claim]]
 ) -> None:
-    if not accepted:
-        return
-    conn.execute(insert(decisions), [decision_row(command.decision) for command in accepted])
-    if reserved:
-        total: dict[Resource, float] = {}
-        for _, claim in reserved:
-            total[claim.resource] = total.get(claim.resource, 0.0) + claim.amount
-        conn.execute(
-            update(resource_usage)
-            .where(resource_usage.c.resource == bindparam("name"))
-            .values(used=resource_usage.c.used + bindparam("amount")),
-            [{"name": resource.name, "amount": amount} for resource, amount in total.items()],
-        )
-        conn.execute(
-            insert(reservations),
-            [
-                {
-                    "decision_id": decision.decision_id,
-                    "resource": claim.resource.name,
-                    "amount": claim.amount,
-                    "reserved_at": decision.decided_at,
-                }
-                for decision, claim in reserved
-            ],
-        )
-    messages = [row for command in accepted if (row := _outbox_row(command)) is not None]
-    if messages:
-        conn.execute(insert(outbox), messages)
+    _ADD_DECISION.run_all(
+        conn,
+        [decision_row(decision) for command in accepted for decision in (command.decision, *command.beside)],
+    )
+    made = [
+        (command.key, command.decision.decision_id, command.decision.decided_at)
+        for command in accepted
+        if command.key is not None
+    ]
+    if made:
+        remember(conn, made)
+    total: dict[str, float] = {}
+    for _, claim in reserved:
+        name = claim.resource.name
+        total[name] = total.get(name, 0.0) + claim.amount
+    _USE.run_all(conn, [{"name": name, "amount": amount} for name, amount in sorted(total.items())])
+    _ADD_RESERVATION.run_all(
+        conn,
+        [
+            {
+                "decision_id": decision.decision_id,
+                "resource": claim.resource.name,
+                "amount": claim.amount,
+                "reserved_at": decision.decided_at,
+            }
+            for decision, claim in reserved
+        ],
+    )
+    _ADD_MESSAGE.run_all(conn, [row for command in accepted if (row := _outbox_row(command)) is not None])
 
 
 def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
@@ -366,12 +422,15 @@ def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
         "message_id": message_id(decision.decision_id, 0, action.channel),
         "decision_id": decision.decision_id,
         "customer_id": decision.customer_id,
+        "recorded_as": "",
         "campaign_id": decision.campaign_id,
         "offer_id": action.offer,
         "channel": action.channel,
         "content_kind": content[0],
         "send_at": action.send_at,
         "expires_at": action.expires_at,
-        "status": "pending",
+        "status": OutboxStatus.HELD if command.hold else OutboxStatus.PENDING,
+        "attempts": 0,
         "due_at": action.send_at,
+        "fencing_token": 0,
     }

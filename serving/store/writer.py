@@ -1,7 +1,8 @@
-"""One thread that writes decisions, many requests to a commit.
+"""One thread that decides and writes, many requests to a transaction.
 
-Requests that arrive while a commit is under way share the next one, so the cost of a durable commit is divided
-among them and nobody waits for a timer. A request hears of success only after the commit.
+Requests that arrive while a transaction is under way share the next one: one read of the customers, one commit. Nobody
+waits for a timer, and a request hears of success only after the commit. Since reading, choosing and writing are
+one transaction, nothing has to be read twice.
 """
 
 from __future__ import annotations
@@ -11,25 +12,45 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from models.domain.errors import StoreUnavailableError
 from serving.store.availability import lost
-from serving.store.record import RecordDecision, RecordOutcome, record
 
-# Commands in one transaction: enough to share a commit, few enough to keep locks short.
-_LARGEST_GROUP = 1_000
+# Decisions in one transaction: enough to share a commit, few enough to keep locks short.
+LARGEST_GROUP = 128
+
+WorkT = TypeVar("WorkT", contravariant=True)
+AnswerT = TypeVar("AnswerT", covariant=True)
+
+
+class Desk(Protocol[WorkT, AnswerT]):
+    """What is done with the work that was submitted."""
+
+    def prepare(self, works: Sequence[WorkT], /) -> None:
+        """What can be done before the transaction begins, so that locks are held for less time."""
+        ...
+
+    def settle(self, conn: Connection, works: Sequence[WorkT], /) -> Sequence[AnswerT]:
+        """Read, decide and write in the transaction of `conn`, which the caller commits; an answer to each.
+
+        A group that fails is rolled back and settled again, one by one.
+        """
+        ...
 
 
 @dataclass(slots=True)
 class _Submission:
-    commands: Sequence[RecordDecision]
-    outcomes: Future[list[RecordOutcome]] = field(default_factory=Future)
+    desk: Desk[Any, Any]
+    work: object
+    size: int
+    answer: Future[Any] = field(default_factory=Future)
 
 
 class DecisionWriter:
-    """Records decisions through one thread and one transaction a group.
+    """Decides and records through one thread and one transaction a group.
 
     Args:
         engine: The database.
@@ -37,7 +58,9 @@ class DecisionWriter:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._conn: Connection | None = None
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._held: _Submission | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -63,74 +86,137 @@ class DecisionWriter:
         thread = self._thread
         return thread is not None and thread.is_alive()
 
-    def record(self, commands: Sequence[RecordDecision]) -> list[RecordOutcome]:
-        """Write decisions and wait for the commit.
+    @property
+    def n_waiting(self) -> int:
+        """How many submissions wait for the next transaction."""
+        return self._waiting.qsize()
+
+    def submit(self, desk: Desk[WorkT, AnswerT], work: WorkT, size: int = 1) -> Future[AnswerT]:
+        """Have work done in one of the next transactions.
 
         Args:
-            commands: Written in one transaction, all of them or, on an error, none.
+            desk: Does it, together with the other work that waits for the same desk.
+            work: All of it is written or, on an error, nothing.
+            size: How many decisions it asks for.
 
-        Raises:
-            StoreUnavailableError: the database cannot be reached; whether a commit that was under way took
-                place is then unknown, and asking again with the same decision id tells.
+        Returns:
+            Fails with `StoreUnavailableError` where the database cannot be reached; whether a commit that was under way
+            took place is then unknown, and asking again with the same decision id tells. Cancelled before its turn
+            has come, it was never begun.
         """
-        return self.submit(commands).result()
-
-    def submit(self, commands: Sequence[RecordDecision]) -> Future[list[RecordOutcome]]:
-        """The same without waiting."""
-        submission = _Submission(commands)
+        submission = _Submission(desk, work, size)
         with self._lock:  # nothing may queue up behind the end mark
             if self._thread is None:
                 raise StoreUnavailableError("the service is not running")
             self._waiting.put(submission)
-        return submission.outcomes
+        return cast("Future[AnswerT]", submission.answer)
 
     def _run(self) -> None:
         ended = False
         while not ended:
             group, ended = self._next_group()
+            group = [one for one in group if one.answer.set_running_or_notify_cancel()]
             if not group:
                 continue
             try:
-                self._commit(group)
+                self._work(group)
             except Exception as exc:  # each submission hears of it; the thread lives on
                 self._fail(group, exc)
+        self._let_go()
 
     def _next_group(self) -> tuple[list[_Submission], bool]:
-        """What has queued up, and whether the end mark was met."""
+        """What has queued up for one desk, and whether the end mark was met."""
         group: list[_Submission] = []
         size = 0
-        while size < _LARGEST_GROUP:
-            try:
-                submission = self._waiting.get(block=not group)
-            except queue.Empty:
-                break
-            if submission is None:
-                return group, True
+        while True:
+            if self._held is not None:
+                submission, self._held = self._held, None
+            else:
+                try:
+                    taken = self._waiting.get(block=not group)
+                except queue.Empty:
+                    return group, False
+                if taken is None:
+                    return group, True
+                submission = taken
+            too_many = size + submission.size > LARGEST_GROUP
+            if group and (too_many or submission.desk is not group[0].desk):
+                self._held = submission
+                return group, False
             group.append(submission)
-            size += len(submission.commands)
-        return group, False
+            size += submission.size
 
-    def _commit(self, group: Sequence[_Submission]) -> None:
-        commands = [command for submission in group for command in submission.commands]
-        with self._engine.begin() as conn:
-            outcomes = record(conn, commands)
-        start = 0
-        for submission in group:
-            end = start + len(submission.commands)
-            submission.outcomes.set_result(outcomes[start:end])
-            start = end
+    def _work(self, group: Sequence[_Submission]) -> None:
+        desk, works = group[0].desk, [submission.work for submission in group]
+        desk.prepare(works)
+        answers = self._settled(desk, works)
+        for submission, answer in zip(group, answers, strict=True):
+            submission.answer.set_result(answer)
+
+    def _settled(self, desk: Desk[Any, Any], works: Sequence[object]) -> Sequence[Any]:
+        """The answers, after the commit.
+
+        The connection is kept from one transaction to the next. Where it turns out to have been lost in between, a new
+        one is tried at once: nothing was committed.
+        """
+        kept = self._conn is not None
+        try:
+            return self._transact(desk, works)
+        except _NotCommittedError as exc:
+            if kept and lost(exc.reason):
+                try:
+                    return self._transact(desk, works)
+                except _NotCommittedError as again:
+                    raise again.reason from None
+            raise exc.reason from None
+
+    def _transact(self, desk: Desk[Any, Any], works: Sequence[object]) -> Sequence[Any]:
+        transaction = None
+        try:
+            if self._conn is None:
+                self._conn = self._engine.connect()
+            transaction = self._conn.begin()
+            answers = desk.settle(self._conn, works)
+        except Exception as exc:
+            if lost(exc) or transaction is None:
+                self._let_go()
+            else:
+                transaction.rollback()
+            raise _NotCommittedError(exc) from exc
+        except BaseException:
+            self._let_go()
+            raise
+        try:
+            transaction.commit()
+        except BaseException:
+            self._let_go()
+            raise
+        return answers
+
+    def _let_go(self) -> None:
+        """Give the connection back; a transaction that is open is rolled back."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
 
     def _fail(self, group: Sequence[_Submission], error: Exception) -> None:
-        """Unless the database is gone, try each by itself, once: a second look sees what a first one ran into."""
-        if lost(error):
-            for submission in group:
-                submission.outcomes.set_exception(_told(error))
-            return
+        """Unless the database is gone, try each by itself, once."""
         for submission in group:
+            if lost(error) or len(group) == 1:
+                submission.answer.set_exception(_told(error))
+                continue
             try:
-                self._commit([submission])
+                self._work([submission])
             except Exception as exc:  # it is this submission's own error
-                submission.outcomes.set_exception(_told(exc))
+                submission.answer.set_exception(_told(exc))
+
+
+class _NotCommittedError(Exception):
+    """The transaction was rolled back for this reason."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def _told(error: Exception) -> Exception:

@@ -76,10 +76,10 @@ class World:
     people: tuple[Customer, ...]
 
 
-def logged(rng: np.random.Generator) -> LoggedRows:
+def logged(rng: np.random.Generator, names: Sequence[str]) -> LoggedRows:
     """A randomised log of customers whose features decide what they open and buy."""
     n = N_LOGGED
-    x = rng.normal(size=(n, N_FEATURES))
+    x = rng.normal(size=(n, len(names)))
     channel, slot = rng.integers(-1, len(CHANNELS), n), rng.integers(0, len(SLOTS), n)
     contacted = channel >= 0
     p_open = sigmoid(-1.5 + 0.5 * x[:, 0] + 0.6 * x[:, 1] * np.sin(slot / 2) + 0.3 * x[:, 2] * (channel % 3))
@@ -90,7 +90,7 @@ def logged(rng: np.random.Generator) -> LoggedRows:
         offers=("coats",),
         channels=CAMPAIGN.channels,
         slots=SLOTS,
-        feature_names=tuple(f"x{column}" for column in range(N_FEATURES)),
+        feature_names=tuple(names),
         features=x,
         customer=np.arange(n),
         offer=np.where(contacted, 0, -1),
@@ -121,10 +121,12 @@ def forest(rows: Float32Array, label: np.ndarray) -> Trees:
     return Trees(grown.model_to_string())
 
 
-def fitted_world(seed: int) -> World:
+def fitted_world(
+    seed: int, names: Sequence[str] = tuple(f"x{column}" for column in range(N_FEATURES))
+) -> World:
     """A fitted response model with full forests, a bandit that has learned, and varied customers."""
     rng = np.random.default_rng(seed)
-    rows = logged(rng)
+    rows = logged(rng, names)
     response = fit_response(rows, CHANNELS, attention_value_minor=500.0, seed=seed)
     x = rows.features.astype(np.float32)
     hour = np.array([slot.hour for slot in SLOTS])[rows.slot]
@@ -138,12 +140,12 @@ def fitted_world(seed: int) -> World:
     response.convert = replace(
         response.convert, trees=forest(np.column_stack([x, sent]).astype(np.float32), rows.converted)
     )
-    segments = Segments.by_quantile(rows.features, rows.feature_names, "x0")
+    segments = Segments.by_quantile(rows.features, rows.feature_names, rows.feature_names[0])
     p_open = response.predict(rows.features, rows.grid, CHANNELS).p_open
     bandit = Bandit.fresh(CAMPAIGN.channels, SLOTS, segments).warm_start(
         response_events(rows, p_open, segments, CHANNELS)
     )
-    features = rng.normal(size=(N_CUSTOMERS, N_FEATURES))
+    features = rng.normal(size=(N_CUSTOMERS, len(names)))
     features[rng.random(features.shape) < 0.05] = np.nan
     draw = random.Random(seed)
     people = tuple(customer(f"c-{row}", draw) for row in range(N_CUSTOMERS))

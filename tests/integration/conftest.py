@@ -25,7 +25,10 @@ from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
+from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.security.key_ring import KeyRing
+from serving.security.protection import Protection
 from serving.service import Service
 from serving.snapshot import Model, Snapshots
 from serving.store.writer import DecisionWriter
@@ -55,6 +58,9 @@ class FeatureTable:
     failure: Exception | None = None
     delay: Callable[[], None] = lambda: None
     refreshed: list[str] = field(default_factory=list)
+
+    def cached(self, customer_ids: Sequence[str], now: datetime) -> Rows | None:  # noqa: ARG002
+        return None
 
     def read(self, customer_ids: Sequence[str], now: datetime) -> Rows:
         self.delay()
@@ -201,22 +207,30 @@ class Market:
         with self.engine.begin() as conn:
             save_channel(conn, channel, self.now + timedelta(seconds=1))
 
-    def service(self, deadline_seconds: float = 1.0, start: bool = True) -> Service:
+    def service(
+        self, deadline_seconds: float = 1.0, start: bool = True, protection: Protection | None = None
+    ) -> Service:
         """A service over the market."""
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
+        metrics = Metrics()
         made = Service(
             title="nextchannel",
             currency=Currency(),
             engine=self.engine,
             snapshots=snapshots,
-            decider=Decider(self.engine, snapshots, self.features, writer, Currency(), deadline_seconds),
+            decider=Decider(
+                self.engine, snapshots, self.features, writer, Currency(), deadline_seconds, metrics=metrics
+            ),
+            metrics=metrics,
             writer=writer,
             refresher=FeatureRefresher(self.features, lambda: self.now),
             threads=ThreadPoolExecutor(8),
             tracking_secret="a secret of the tests",
             customers=Customers(self.engine, self.features, None),
             eraser=Eraser(self.engine, None, lambda: self.now),
+            key_ring=KeyRing(self.engine, lambda: self.now),
+            protection=protection or Protection(),
             clock=lambda: self.now,
         )
         if start:

@@ -21,6 +21,7 @@ FIELDS = {
     "decision_id", "customer_id", "campaign_id", "campaign_version", "decided_at", "action", "propensity", "expected",
     "alternatives", "exclusions", "arm", "mode", "policy", "policy_version", "degraded", "explanation", "parent_id",
     "dry_run",
+    "shadow", "arbitration", "decided_with", "lost_to",
 }  # fmt: skip
 
 
@@ -75,7 +76,15 @@ def test_a_decision_can_be_looked_up_with_its_evidence(api):
     found = api.get(f"/v1/decisions/{decision['decision_id']}").json()
     evidence = found["evidence"]
     assert {name: found[name] for name in decision} == decision
-    assert set(found) - set(decision) == {"evidence", "best", "contributions", "flips", "missing", "told"}
+    assert set(found) - set(decision) == {
+        "evidence",
+        "best",
+        "contributions",
+        "flips",
+        "missing",
+        "told",
+        "replay",
+    }
     assert evidence["features"] == {"age": 40.0}
     assert sum(evidence["distribution"].values()) == pytest.approx(1.0)
     problem(api.get("/v1/decisions/01a2019c-ff02-74e0-82f9-fc1c4292b790"), 404, "decision_id")
@@ -100,6 +109,8 @@ def test_a_decision_can_be_looked_up_with_its_evidence(api):
         (ask(dry_run="perhaps"), 422, "dry_run"),
         (ask(decision_id="7"), 422, "decision_id"),
         ({"customer_id": "ada"}, 422, "campaign_id"),
+        (ask(campaigns=["spring"]), 422, "campaign_id"),
+        (ask(send="pigeon"), 422, "send"),
         ([], 422, "body"),
     ],
 )
@@ -259,12 +270,12 @@ def test_campaigns_are_versioned_and_channels_listed(api, market):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"channels": ["email", "pigeon"]}, "campaign.channels"),
-        ({"offers": []}, "offers"),
-        ({"slots": ["18:00", "09:00"]}, "slots"),
+        ({"channels": ["email", "pigeon"]}, "campaign.channels.1"),
+        ({"offers": []}, "campaign.offers"),
+        ({"slots": ["18:00", "09:00"]}, "campaign.slots"),
         ({"colour": "red"}, "campaign.colour"),
         ({"policy": "luck"}, "campaign.policy"),
-        ({"budget_minor": -1}, "budget_minor"),
+        ({"budget_minor": -1}, "campaign.budget_minor"),
         (
             {"send_window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-02-01T00:00:00Z"}},
             "campaign.send_window.ends_at",
@@ -279,7 +290,12 @@ def test_a_wrong_campaign_is_refused_with_the_field(api, change, field):
 
 def test_health_and_readiness(api, market):
     assert api.get("/healthz").json() == {"status": "ok"}
-    assert api.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
+    assert api.get("/readyz").json() == {
+        "ready": True,
+        "reasons": [],
+        "degraded": [],
+        "keys_required": False,
+    }
 
 
 def test_readiness_says_what_is_missing(market, tmp_path):
@@ -314,11 +330,9 @@ def test_a_failure_of_our_own_tells_nothing_of_our_insides(market):
     service = market.service(start=False)
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         market.opened.remove(service)
-        model = service.snapshots.current.model
-        broken = replace(model, response=object())
-        service.snapshots._current = replace(service.snapshots.current, model=broken)
+        service.snapshots._current = replace(service.snapshots.current, policies={})
         document = problem(client.post("/v1/decisions", json=ask()), 500, None)
-        assert "object" not in document["detail"]
+        assert "spring" not in document["detail"]
 
 
 @BEFORE_THE_DATABASE
@@ -326,7 +340,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
     described = api.get("/openapi.json").json()
     operation = described["paths"]["/v1/decisions"]["post"]
     examples = operation["responses"]["200"]["content"]["application/json"]["examples"]
-    assert set(examples) == {"contact", "no_contact", "excluded"}
+    assert set(examples) == {"contact", "no_contact", "excluded", "arbitrated"}
     for example in examples.values():
         assert set(example["value"]) == FIELDS
     assert "application/problem+json" in operation["responses"]["404"]["content"]
@@ -334,12 +348,17 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
     assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == {
         "by_customer",
         "by_identity",
+        "several_campaigns",
+        "caller_sends",
     }
     assert set(described["paths"]) == {
+        "/v1/decisions/simulate", "/v1/decisions/{decision_id}/activate", "/v1/decisions/{decision_id}/cancel",
         "/v1/decisions", "/v1/decisions/batch", "/v1/decisions/{decision_id}", "/v1/interactions", "/v1/campaigns",
         "/v1/channels", "/v1/report", "/healthz", "/readyz", "/v1/identities:link", "/v1/identities/conflicts",
         "/v1/customers/{customer_id}", "/v1/customers/{customer_id}/history", "/v1/customers/{customer_id}/consents",
         "/v1/customers/{customer_id}/export", "/v1/customers/{customer_id}/erase",
+        "/v1/campaigns/{campaign_id}", "/v1/campaigns/{campaign_id}/versions", "/v1/channels/{name}", "/v1/segments", "/v1/segments/{name}", "/v1/segments/{name}/size", "/v1/segments/{name}/members",
+        "/v1/segments/{name}/members/{customer_id}", "/v1/tags",
     }  # fmt: skip
 
 

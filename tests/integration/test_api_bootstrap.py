@@ -133,7 +133,12 @@ def test_from_an_empty_folder_to_a_decision_by_the_champion(config, market_on, t
         while ask("bob")["degraded"] and time.monotonic() < until:
             time.sleep(0.1)
         assert ask("bob")["degraded"] == []
-        assert api.get("/readyz").json() == {"ready": True, "reasons": [], "degraded": []}
+        assert api.get("/readyz").json() == {
+            "ready": True,
+            "reasons": [],
+            "degraded": [],
+            "keys_required": False,
+        }
 
         market.campaign("today", policy=PolicyName.CHEAPEST_FIRST)
         service.snapshots.reload()

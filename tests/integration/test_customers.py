@@ -8,15 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from features.history.append import append_interactions
 from features.history.tables import identities, interactions, outbox
 from models.domain.interaction import Interaction, InteractionKind
 from serving.app import create_app
+from serving.security.keys import Scope, create_key
 from serving.send_check import judge, read_send_facts
 from serving.store.outbox import Ending, claim
 from serving.tracking import Signer, TrackedLinks
@@ -24,29 +23,22 @@ from serving.tracking import Signer, TrackedLinks
 ADDRESS, NUMBER = "ada@example.com", "+886912345678"
 
 
-class WithScopes:
-    """What the check of keys leaves in the scope of a request."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope.get("headers", []))
-        if b"x-scopes" in headers:
-            scope["scopes"] = frozenset(headers[b"x-scopes"].decode().split())
-        await self.app(scope, receive, send)
-
-
 @pytest.fixture
 def api(market: Any) -> Iterator[TestClient]:
     market.customers("ada", "bob")
     market.campaign()
     service = market.service(start=False)
-    app: FastAPI = create_app(service)
-    app.add_middleware(WithScopes)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
         market.opened.remove(service)
+        client.app_state["key_ring"] = service.key_ring
         yield client
+
+
+def by(market: Any, *scopes: Scope) -> dict[str, str]:
+    """What a caller sends who has a key for these scopes."""
+    with market.engine.begin() as conn:
+        key = create_key(conn, "-".join(scopes), scopes, market.now)
+    return {"Authorization": f"Bearer {key.text}"}
 
 
 def link(api: TestClient, *points: tuple[str, str], **more: object) -> dict[str, Any]:
@@ -135,13 +127,14 @@ def test_an_unknown_identity_is_a_problem_that_does_not_repeat_it(api: TestClien
     assert "secret.person@example.com" not in answer.json()["errors"][0]["value"]
 
 
-def test_contact_points_are_masked_without_the_scope_admin(api: TestClient) -> None:
+def test_contact_points_are_masked_without_the_scope_admin(api: TestClient, market: Any) -> None:
     link(api, ("email", ADDRESS), ("phone", NUMBER), customer_id="cleo")
     open_ = api.get("/v1/customers/cleo").json()["identities"]
     assert [one["contact_point"] for one in open_] == [ADDRESS, NUMBER]
-    admin = api.get("/v1/customers/cleo", headers={"X-Scopes": "read admin"}).json()["identities"]
-    assert admin == open_
-    masked = api.get("/v1/customers/cleo", headers={"X-Scopes": "read decide"})
+    reader, keeper = by(market, Scope.READ, Scope.DECIDE), by(market, Scope.READ, Scope.ADMIN)
+    api.app_state["key_ring"].refresh()
+    assert api.get("/v1/customers/cleo", headers=keeper).json()["identities"] == open_
+    masked = api.get("/v1/customers/cleo", headers=reader)
     assert [one["contact_point"] for one in masked.json()["identities"]] == ["a***@example.com", "+886***678"]
     assert ADDRESS not in masked.text
 
@@ -297,7 +290,9 @@ def test_the_page_of_a_customer_shows_what_the_profile_says_and_escapes_it(
 ) -> None:
     link(api, ("email", ADDRESS), customer_id="<b>cleo")
     visits(market, "<b>cleo", 30)
-    page = api.get("/customers/%3Cb%3Ecleo", headers={"X-Scopes": "read"})
+    reader = by(market, Scope.READ)
+    api.app_state["key_ring"].refresh()
+    page = api.get("/customers/%3Cb%3Ecleo", headers=reader)
     assert page.status_code == 200
     assert "<b>cleo" not in page.text
     assert "&lt;b&gt;cleo" in page.text
@@ -305,5 +300,5 @@ def test_the_page_of_a_customer_shows_what_the_profile_says_and_escapes_it(
     assert ADDRESS not in page.text
     assert page.text.count("visited") == 25
     earlier = page.text.split('href="?cursor=')[1].split('"')[0]
-    assert api.get(f"/customers/%3Cb%3Ecleo?cursor={earlier}").text.count("visited") == 5
-    assert api.get("/customers/nobody").status_code == 404
+    assert api.get(f"/customers/%3Cb%3Ecleo?cursor={earlier}", headers=reader).text.count("visited") == 5
+    assert api.get("/customers/nobody", headers=reader).status_code == 404

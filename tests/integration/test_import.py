@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from models.domain.channel import ContentKind, IdentityKind
 from models.domain.customer import ConsentStatus
 from models.domain.errors import InvalidInputError, NotFoundError
 from models.domain.experiment import Experiment
+from tests.benchmarks import import_file as large_import
 from training.imports import ImportKind, import_file
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -260,3 +265,65 @@ def test_progress_grows_to_one(engine: Engine, tmp_path: Path) -> None:
     assert len(shares) == 3
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+def test_interactions_name_their_customer_by_id_or_by_one_contact_point(
+    engine: Engine, tmp_path: Path
+) -> None:
+    import_file(engine, ImportKind.CUSTOMERS, write(tmp_path, "people.csv", CUSTOMERS), NOW)
+    text = """event_id,customer_id,email,cookie,kind,occurred_at,place,attr_utm_term
+e-1,c-2,,,visited,2026-02-01T00:00:00Z,,007
+e-2,,a@example.com,,purchased,2026-02-01T00:00:00Z,shop,
+e-3,,,7f9c,viewed,2026-02-01T00:00:00Z,,
+e-4,,,7f9c,viewed,2026-02-02T00:00:00Z,,
+e-5,,nobody@example.com,,viewed,2026-02-01T00:00:00Z,,
+e-6,c-1,a@example.com,,viewed,2026-02-01T00:00:00Z,,
+e-7,,,,viewed,2026-02-01T00:00:00Z,,
+e-8,c-1,,,viewed,0001-01-01T00:00:00+14:00,,
+e-9,c-1,,,viewed,2026-02-01T00:00:00Z,moon,
+"""
+    done = import_file(engine, ImportKind.INTERACTIONS, write(tmp_path, "events.csv", text), NOW)
+
+    assert (done.n_new, done.n_rejected) == (4, 5)
+    assert reasons(done.rejected) == {
+        6: "email must be a contact point of a customer",
+        7: "customer_id must be empty beside a contact point",
+        8: "customer_id must be given, or exactly one contact point instead",
+        9: "occurred_at must be in [1970-01-01, 2200-01-01)",
+        10: "place must be one of online, shop, phone, chat",
+    }
+    with engine.connect() as conn:
+        rows = conn.execute(select(interactions).order_by(interactions.c.event_id)).all()
+    assert [row.customer_id for row in rows[:2]] == ["c-2", "c-1"]
+    assert (rows[0].attributes, rows[1].place) == ({"utm_term": "007"}, "shop")
+    assert rows[2].customer_id == rows[3].customer_id
+    assert rows[2].customer_id.startswith("visitor-")
+
+
+def test_interrupted_and_killed_an_import_is_finished_without_double_rows(tmp_path: Path) -> None:
+    with large_import.database() as history:
+        found = large_import.measure(history, tmp_path, 24_000)
+    assert found["right"], found
+    assert (found["exit_code_after_sigint"], found["exit_code_after_sigkill"]) == (130, -9)
+    assert 0 < found["held_after_sigint"] < found["held_after_sigkill"] < 24_000
+
+
+def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
+    lines = [f"c-{i},UTC,2026-01-01T00:00:00Z" for i in range(6_000)]
+    path = write(tmp_path, "people.csv", "\n".join(["customer_id,time_zone,created_at", *lines]))
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "nextchannel", "import", "customers", str(path)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"NEXTCHANNEL_HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        check=True,
+    )
+    os.close(theirs)
+    seen = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert "importing customers" in seen
+    assert "%" in seen
+    assert done.stdout == "customers: 6,000 new, 0 already there, 0 rejected\n"

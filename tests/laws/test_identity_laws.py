@@ -339,7 +339,7 @@ def test_what_is_no_contact_point_is_refused_and_not_repeated(kind: str, value: 
     assert not value.strip() or value not in str(refused.value)
 
 
-@given(st.emails())
+@given(st.emails().filter(lambda address: address.partition("@")[0].strip("*")))
 def test_a_masked_address_does_not_hold_the_address(address: str) -> None:
     assert address not in mask(IdentityKind.EMAIL, address)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from features.checks.checks import CHECKS
 from models.domain.action import REASON_WORDS, ReasonCode
+from models.domain.interaction import InteractionKind, Place
+from models.domain.machine_made import MachineRule
 from models.explanation.flips import FlipKind
 from nextchannel.settings import Settings
 from serving.explain.catalogue import Absence, Language
 from serving.explain.languages import CATALOGUES
+from serving.observability.metrics import Metrics
 from serving.reading import Degraded
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.schemas import DecisionOut
@@ -36,6 +40,20 @@ def test_every_part_of_an_explanation_is_documented_in_every_language() -> None:
         assert f"`{name}`" in reference
 
 
+def test_every_kind_place_and_machine_rule_of_interactions_is_documented() -> None:
+    page = (DOCS / "reference" / "interactions.md").read_text()
+    for name in (*InteractionKind, *Place):
+        assert f"`{name}`" in page
+    for rule in MachineRule:
+        assert f"| `{rule}` |" in page
+
+
+def test_every_data_check_is_documented() -> None:
+    page = (DOCS / "how-to" / "checks.md").read_text()
+    for name in CHECKS:
+        assert f"`{name}`" in page
+
+
 def test_every_setting_is_documented_with_its_description() -> None:
     page = (DOCS / "reference" / "settings.md").read_text()
     for name, field in Settings.model_fields.items():
@@ -48,6 +66,22 @@ def test_every_way_of_being_degraded_is_documented() -> None:
     page = (DOCS / "explanation" / "how-a-decision-is-made.md").read_text()
     for reason in Degraded:
         assert f"| `{reason}` |" in page
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    page = (DOCS / "explanation" / "security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) >= 20
+    for path, test in named:
+        assert f"def {test}" in (DOCS.parent / path).read_text()
+    for risk in range(1, 11):
+        assert f"| API{risk} " in page
+
+
+def test_every_figure_is_described() -> None:
+    page = (DOCS / "how-to" / "observe.md").read_text()
+    for collector in Metrics().registry.collect():
+        assert f"`{collector.name}" in page
 
 
 def test_links_between_documents_lead_somewhere() -> None:

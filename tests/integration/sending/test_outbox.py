@@ -149,6 +149,8 @@ def test_counts_name_every_status(shop):
             OutboxStatus.FAILED: 1,
             OutboxStatus.SUPPRESSED: 0,
             OutboxStatus.UNKNOWN: 0,
+            OutboxStatus.HELD: 0,
+            OutboxStatus.CANCELLED: 0,
         }
 
 

@@ -85,8 +85,8 @@ def test_a_prefetch_is_flagged_with_its_rule_and_does_not_hide_the_person(inbox,
     inbox.get(links.pixel(inbox.message), agent=APPLE_PROXY)
     inbox.get(links.pixel(inbox.message), agent=FIREFOX)
     machine, person = inbox.shop.facts("opened")
-    assert (machine["machine_made"], machine["attributes"]["machine_rule"]) == (True, "prefetch_agent")
-    assert (person["machine_made"], "machine_rule" in person["attributes"]) == (False, False)
+    assert (machine["machine_made"], machine["machine_rule"]) == (True, "prefetch_agent")
+    assert (person["machine_made"], person["machine_rule"]) == (False, None)
 
 
 def test_an_open_within_two_seconds_of_sending_is_a_machine(inbox, links):
@@ -94,7 +94,7 @@ def test_an_open_within_two_seconds_of_sending_is_a_machine(inbox, links):
     inbox.get(links.pixel(inbox.message))
     inbox.now = NOON + timedelta(seconds=2)
     inbox.get(links.pixel(inbox.message))
-    rules = [fact["attributes"].get("machine_rule") for fact in inbox.shop.facts("opened")]
+    rules = [fact["machine_rule"] for fact in inbox.shop.facts("opened")]
     assert rules == ["too_soon", None]
 
 

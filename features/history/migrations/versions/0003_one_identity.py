@@ -12,13 +12,13 @@ from features.identity.vault import vault_of
 from models.domain.channel import IdentityKind
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 _ROWS_A_STATEMENT = 5_000
 _RECORDED = "the id that the row came with; empty where that is customer_id"
-_OF_CUSTOMERS = ("identities", "consents", "interactions", "decisions", "outbox")
+_OF_CUSTOMERS = ("identities", "consents", "tags", "interactions", "decisions", "outbox")
 
 
 def upgrade() -> None:
@@ -44,6 +44,11 @@ def upgrade() -> None:
         batch.create_unique_constraint(
             "uq_consents_statement",
             ["customer_id", "channel", "purpose", "since", "status", "recorded_as"],
+        )
+    with op.batch_alter_table("tags") as batch:
+        batch.drop_constraint("uq_tags_customer_id_tag_since_present", type_="unique")
+        batch.create_unique_constraint(
+            "uq_tags_statement", ["customer_id", "tag", "since", "present", "recorded_as"]
         )
     op.create_table(
         "customer_members",

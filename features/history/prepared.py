@@ -1,0 +1,120 @@
+"""Statements that every decision runs, compiled once a database dialect.
+
+SQLAlchemy walks a statement's tree each time it is executed, to find its compiled text. For the few statements
+of the hot path the text is kept, with the converters of its parameters; they are generated from the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Dialect, String, bindparam
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.types import NULLTYPE, TypeDecorator, TypeEngine
+
+
+class Prepared:
+    """One statement, ready to run.
+
+    Args:
+        statement: Its parameters are `bindparam`s, or the columns of an insert.
+        columns: Of an insert, the columns that are given; the others get the database's own default.
+    """
+
+    def __init__(self, statement: ClauseElement, columns: Sequence[str] | None = None) -> None:
+        self._statement = statement
+        self._columns = columns
+        self._compiled: dict[str, _Compiled] = {}
+
+    def rows(self, conn: Connection, **values: Any) -> Sequence[Any]:
+        """Execute once; the rows' values are as the driver gives them."""
+        compiled = self._for(conn.dialect)
+        return conn.exec_driver_sql(compiled.text, compiled.parameters(values)).fetchall()
+
+    def run_all(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute once for every row."""
+        if not rows:
+            return
+        compiled = self._for(conn.dialect)
+        laid_out = [compiled.parameters(row) for row in rows]
+        conn.exec_driver_sql(compiled.text, laid_out[0] if len(laid_out) == 1 else laid_out)
+
+    def _for(self, dialect: Dialect) -> _Compiled:
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = _Compiled(self._statement, self._columns, dialect)
+        return compiled
+
+
+class _Compiled:
+    """A statement's text for one dialect, and how to lay out its parameters."""
+
+    def __init__(self, statement: ClauseElement, columns: Sequence[str] | None, dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect, column_keys=columns)
+        given = {name: None for name, bind in compiled.binds.items() if bind.required}
+        # Lists that are constants of the statement, such as the kinds that a condition names, become part of its text.
+        expanded = compiled.construct_expanded_state(given)
+        self.text: str = expanded.statement
+        self._order: tuple[str, ...] | None = (
+            None if expanded.positiontup is None else tuple(expanded.positiontup)
+        )
+        self._constants: dict[str, Any] = {}
+        self._given: list[tuple[str, Callable[[Any], Any] | None]] = []
+        for name, constant in expanded.parameters.items():
+            bind = compiled.binds.get(name)
+            convert = None if bind is None else bind.type.dialect_impl(dialect).bind_processor(dialect)
+            if name in given:
+                self._given.append((name, convert))
+            else:
+                self._constants[name] = constant if convert is None else convert(constant)
+
+    def parameters(self, values: Mapping[str, Any]) -> Any:
+        """As the driver wants them: in order, or by name."""
+        found = self._constants.copy()
+        for name, convert in self._given:
+            value = values[name]
+            found[name] = value if convert is None else convert(value)
+        return found if self._order is None else tuple([found[name] for name in self._order])
+
+
+class TextList(TypeDecorator[Sequence[str]]):
+    """Any number of texts as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the type for the database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.ARRAY(String()))
+        return dialect.type_descriptor(String())
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> Any:
+        """To the database."""
+        texts = list(value or ())
+        return texts if dialect.name == "postgresql" else orjson.dumps(texts).decode()
+
+
+class one_of(ColumnElement[bool]):  # noqa: N801 - reads as an SQL function
+    """SQL condition: the column's value is one of those in the parameter `name`, however many there are."""
+
+    inherit_cache = False
+    # Not a Boolean: on a database without that type SQLAlchemy would compare it with 1.
+    type = NULLTYPE  # type: ignore[assignment]
+
+    def __init__(self, column: ColumnElement[str], name: str) -> None:
+        self.column = column
+        self.among = bindparam(name, type_=TextList())
+
+
+@compiles(one_of)
+def _one_of(element: one_of, compiler: SQLCompiler, **options: Any) -> str:
+    column, among = compiler.process(element.column, **options), compiler.process(element.among, **options)
+    if compiler.dialect.name == "postgresql":
+        return f"{column} = ANY ({among})"
+    return f"{column} IN (SELECT value FROM json_each({among}))"  # noqa: S608 - both are compiled SQL

@@ -1,0 +1,1 @@
+"""Segments: who satisfies stacked conditions on behaviour, orders, devices, permissions and time."""

@@ -1,0 +1,80 @@
+"""`nextchannel check`: whether the facts that came in can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Engine
+
+    from features.checks.window import Window
+
+
+def check(
+    source: Annotated[str | None, typer.Option(help="Only facts of this source.")] = None,
+    days: Annotated[float, typer.Option(min=0.01, max=3650, help="Length of the window.")] = 1.0,
+    reference_days: Annotated[
+        float, typer.Option(min=0.01, max=3650, help="Length of the reference before it.")
+    ] = 28.0,
+    as_of: Annotated[
+        str | None, typer.Option(help="End of the window, ISO 8601 with a time zone; default now.")
+    ] = None,
+    log: Annotated[bool, typer.Option(help="Log the findings in MLflow.")] = True,
+) -> None:
+    """Check the facts of the last day against the four weeks before; exit code 1 if a check fails."""
+    from datetime import UTC, datetime
+
+    from features.checks.window import of_days
+    from features.history.engine import read_only
+    from models.domain.errors import InvalidInputError
+    from nextchannel.commands.installation import open_history
+    from nextchannel.settings import Settings
+
+    now = datetime.now(UTC)
+    if as_of is not None:
+        try:
+            now = datetime.fromisoformat(as_of)
+        except ValueError as exc:
+            raise InvalidInputError("as_of", as_of, "must be an ISO 8601 moment") from exc
+        if now.tzinfo is None:
+            raise InvalidInputError(
+                "as_of", as_of, "must carry a time zone, for example 2026-01-31T09:00:00Z"
+            )
+    with read_only(open_history(Settings())).connect() as conn:
+        window = of_days(conn, now.astimezone(UTC), days, reference_days, source)
+    report(window, log)
+
+
+def check_import(engine: Engine, received_at: datetime) -> None:
+    """Check what an import brought in."""
+    from features.checks.window import of_import
+    from features.history.engine import read_only
+
+    with read_only(engine).connect() as conn:
+        window = of_import(conn, received_at)
+    report(window, log=True)
+
+
+def report(window: Window, log: bool) -> None:
+    """Run the checks, print a line for each, log them; exit code 1 if one fails."""
+    from datetime import UTC, datetime
+
+    from features.checks.checks import Verdict, run_checks
+    from nextchannel.settings import Settings
+
+    findings = run_checks(window)
+    typer.echo(f"checked: {window.words}")
+    for finding in findings:
+        typer.echo(str(finding))
+    if log:
+        from features.checks.log import log_findings
+
+        settings = Settings()
+        root = None if settings.mlflow else settings.artifact_root
+        log_findings(settings.tracking_uri, root, findings, window.words, datetime.now(UTC))
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,143 @@
+"""`nextchannel segment`: who belongs together, by stacked conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Engine
+
+    from features.feature_list import FeatureList
+
+app = typer.Typer(
+    help="Define segments, count and export their members, tag customers.", no_args_is_help=True
+)
+
+_Name = Annotated[str, typer.Argument(help="Name of the segment.")]
+
+
+@app.command()
+def put(file: Annotated[Path, typer.Argument(help="One segment as JSON: docs/how-to/segments.md.")]) -> None:
+    """Store a segment; a changed one becomes a new version."""
+    import json
+
+    from features.segments.everybody import check_features
+    from features.segments.language import feature_names, parse_segment
+    from features.segments.store import save_segment
+    from models.domain.errors import InvalidInputError, NotFoundError
+    from nextchannel.commands.installation import open_history
+    from nextchannel.settings import Settings
+
+    if not file.is_file():
+        raise NotFoundError("file", str(file))
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInputError("file", str(file), f"must be JSON ({exc})") from exc
+    segment = parse_segment(document)
+    engine = open_history(Settings())
+    if feature_names(segment.condition):
+        check_features(segment, _features(engine))
+    with engine.begin() as conn:
+        stored = save_segment(conn, segment, _now())
+    typer.echo(f"segment {stored.name}: version {stored.version}")
+
+
+@app.command("list")
+def list_() -> None:
+    """Every segment, in order of name."""
+    from features.history.engine import read_only
+    from features.segments.store import list_segments
+    from nextchannel.commands.installation import open_history
+    from nextchannel.settings import Settings
+
+    with read_only(open_history(Settings())).connect() as conn:
+        for segment in list_segments(conn):
+            typer.echo(f"{segment.name:<24} version {segment.version}  {segment.description}".rstrip())
+
+
+@app.command()
+def size(name: _Name) -> None:
+    """How many belong to a segment now."""
+    typer.echo(f"{name}: {len(_members(name)):,} customers")
+
+
+@app.command()
+def export(
+    name: _Name,
+    out: Annotated[Path, typer.Option(help="The CSV file to write: a column customer_id.")],
+) -> None:
+    """Write the members to a CSV file that is safe to open in a spreadsheet."""
+    import csv
+
+    from training.spreadsheet import safe_cell
+
+    found = _members(name)
+    written = out.with_name(f"{out.name}.tmp")
+    with written.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["customer_id"])
+        writer.writerows([safe_cell(customer_id)] for customer_id in found)
+    written.replace(out)
+    typer.echo(f"{name}: {len(found):,} customers in {out}")
+
+
+@app.command()
+def tag(
+    name: Annotated[str, typer.Argument(help="The tag.")],
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file with a column customer_id.")],
+    source: Annotated[str, typer.Option(help="Who says so.")] = "command line",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
+) -> None:
+    """Tag the customers of a file: all of them, or nobody where one is not known."""
+    from features.segments.store import TagStatement, append_tags
+    from nextchannel.commands.installation import open_history
+    from nextchannel.settings import Settings
+    from training.import_files import open_rows
+    from training.import_rows import Columns
+
+    now = _now()
+    with open_rows(file) as rows:
+        Columns(required=("customer_id",), optional=(), prefixes=("",)).check(rows.header)
+        statements = [
+            TagStatement(
+                customer_id=row.cells["customer_id"], tag=name, since=now, source=source, present=not remove
+            )
+            for row in rows.rows()
+            if row.cells is not None and row.cells["customer_id"]
+        ]
+    with open_history(Settings()).begin() as conn:
+        appended = append_tags(conn, statements)
+    typer.echo(f"{name}: {'taken off' if remove else 'put on'} {appended.n_new:,} customers")
+
+
+def _members(name: str) -> list[str]:
+    from features.history.engine import read_only
+    from features.segments.everybody import members
+    from features.segments.store import load_segment
+    from nextchannel.commands.installation import open_history
+    from nextchannel.settings import Settings
+
+    engine = open_history(Settings())
+    features = _features(engine)
+    with read_only(engine).connect() as conn:
+        return members(conn, load_segment(conn, name), _now(), features)
+
+
+def _features(engine: Engine) -> FeatureList | None:
+    from nextchannel.commands.installation import open_features
+    from nextchannel.settings import Settings
+
+    workspace = open_features(Settings(), engine)
+    return workspace.features if workspace.defined else None
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)

@@ -1,0 +1,56 @@
+"""Decisions as the bytes of a reply, straight from the dataclass.
+
+`DecisionOut` describes the same document; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from models.domain.decision import Decision
+from models.domain.errors import NextchannelError
+from serving.problems import problem_of
+from serving.routes.schemas import ArbitrationOut, DecisionOut
+
+_PLAIN = tuple(name for name in DecisionOut.model_fields if name != "exclusions")
+_OPTIONS = orjson.OPT_UTC_Z
+
+
+def decision_document(decision: Decision) -> dict[str, object]:
+    """The reply's document, for `orjson` to write."""
+    document: dict[str, object] = {name: getattr(decision, name) for name in _PLAIN}
+    document["exclusions"] = [
+        {
+            "reason": one.reason,
+            "words": one.words,
+            "offer": one.offer,
+            "channel": one.channel,
+            "slot": one.slot,
+        }
+        for one in decision.exclusions
+    ]
+    if decision.arbitration is not None:
+        document["arbitration"] = ArbitrationOut.model_validate(decision.arbitration).model_dump()
+    return document
+
+
+def decision_reply(decision: Decision) -> bytes:
+    """`DecisionOut` as JSON."""
+    return orjson.dumps(decision_document(decision), option=_OPTIONS)
+
+
+def outcome_document(answer: Decision | NextchannelError, instance: str) -> dict[str, object]:
+    """`OutcomeOut`'s document."""
+    if isinstance(answer, Decision):
+        return {"decision": decision_document(answer), "problem": None}
+    return {"decision": None, "problem": problem_of(answer, instance).model_dump(mode="json")}
+
+
+def outcome_line(outcome: dict[str, object]) -> bytes:
+    """`OutcomeOut` as a line of JSON."""
+    return orjson.dumps(outcome, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
+
+
+def batch_reply(outcomes: list[dict[str, object]]) -> bytes:
+    """`BatchOut` as JSON."""
+    return orjson.dumps({"outcomes": outcomes}, option=_OPTIONS)

@@ -1,0 +1,136 @@
+"""Which scope every route needs: the one table, and what the limits and figures call a route.
+
+A route that is in no row needs `admin`; a test fails while there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.security.keys import Scope
+
+JSON = ("application/json",)
+NDJSON = "application/x-ndjson"
+FORM = ("application/x-www-form-urlencoded", "multipart/form-data")
+ANY: tuple[str, ...] = ()
+
+# Labels of what no row names: figures count it, and nobody can make new labels by asking for new paths.
+UNLISTED = "unlisted"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One route.
+
+    Attributes:
+        method: HEAD is treated as GET.
+        path: As the router has it; `{name}` is one segment, `{name:path}` the rest.
+        scope: What a key must be good for; None for everybody.
+        media: Content types that a body may have; empty for any.
+        page: Made for a browser: who is not signed in is sent to the sign-in page.
+    """
+
+    method: str
+    path: str
+    scope: Scope | None
+    media: tuple[str, ...] = JSON
+    page: bool = False
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("POST", "/v1/decisions", Scope.DECIDE),
+    Rule("POST", "/v1/decisions/batch", Scope.DECIDE, (*JSON, NDJSON)),
+    Rule("GET", "/v1/decisions", Scope.READ),
+    Rule("POST", "/v1/decisions/simulate", Scope.DECIDE),
+    Rule("GET", "/v1/decisions/{decision_id}", Scope.READ),
+    Rule("POST", "/v1/decisions/{decision_id}/activate", Scope.SEND),
+    Rule("POST", "/v1/decisions/{decision_id}/cancel", Scope.SEND),
+    Rule("POST", "/v1/interactions", Scope.INGEST),
+    Rule("GET", "/v1/campaigns", Scope.READ),
+    Rule("POST", "/v1/campaigns", Scope.ADMIN),
+    Rule("GET", "/v1/campaigns/{campaign_id}", Scope.READ),
+    Rule("PUT", "/v1/campaigns/{campaign_id}", Scope.ADMIN),
+    Rule("GET", "/v1/campaigns/{campaign_id}/versions", Scope.READ),
+    Rule("GET", "/v1/channels", Scope.READ),
+    Rule("GET", "/v1/channels/{name}", Scope.READ),
+    Rule("PUT", "/v1/channels/{name}", Scope.ADMIN),
+    Rule("PATCH", "/v1/channels/{name}", Scope.ADMIN),
+    Rule("GET", "/v1/segments", Scope.READ),
+    Rule("GET", "/v1/segments/{name}", Scope.READ),
+    Rule("PUT", "/v1/segments/{name}", Scope.ADMIN),
+    Rule("GET", "/v1/segments/{name}/size", Scope.READ),
+    Rule("GET", "/v1/segments/{name}/members", Scope.READ),
+    Rule("GET", "/v1/segments/{name}/members/{customer_id}", Scope.READ),
+    Rule("POST", "/v1/tags", Scope.INGEST),
+    Rule("GET", "/v1/customers/{customer_id}", Scope.READ),
+    Rule("DELETE", "/v1/customers/{customer_id}", Scope.ADMIN),
+    Rule("GET", "/v1/customers/{customer_id}/history", Scope.READ),
+    Rule("GET", "/v1/customers/{customer_id}/consents", Scope.READ),
+    Rule("POST", "/v1/customers/{customer_id}/consents", Scope.INGEST),
+    Rule("GET", "/v1/customers/{customer_id}/export", Scope.ADMIN),
+    Rule("POST", "/v1/customers/{customer_id}/erase", Scope.ADMIN),
+    Rule("POST", "/v1/identities:link", Scope.INGEST),
+    Rule("GET", "/v1/identities/conflicts", Scope.READ),
+    Rule("GET", "/v1/report", Scope.READ),
+    Rule("GET", "/metrics", Scope.READ),
+    Rule("GET", "/", Scope.READ, page=True),
+    Rule("GET", "/decisions/{decision_id}", Scope.READ, page=True),
+    Rule("GET", "/customers/{customer_id}", Scope.READ, page=True),
+    # Open: whoever asks has no key.
+    Rule("GET", "/healthz", None),
+    Rule("GET", "/readyz", None),
+    Rule("GET", "/sign-in", None),
+    Rule("POST", "/sign-in", None, FORM),
+    Rule("POST", "/sign-out", None, FORM),
+    Rule("GET", "/static/{path:path}", None),
+    Rule("GET", "/docs", None),
+    Rule("GET", "/docs/static/{path:path}", None),
+    Rule("GET", "/openapi.json", None),
+    # Open: the token in the address is signed.
+    Rule("GET", "/t/o/{text}.gif", None),
+    Rule("GET", "/t/c/{text}", None),
+    Rule("GET", "/u/{text}", None),
+    Rule("POST", "/u/{text}", None, ANY),
+)
+
+_PARAMETER = re.compile(r"\{\w+(:path)?\}")
+
+
+class RuleTable:
+    """Finds the rule of a request: rows without a parameter come first, then the others in their order."""
+
+    def __init__(self, rules: Sequence[Rule] = RULES) -> None:
+        self._fixed = {(rule.method, rule.path): rule for rule in rules if "{" not in rule.path}
+        self._methods: dict[str, tuple[str, ...]] = {}
+        for rule in rules:
+            if "{" not in rule.path:
+                self._methods[rule.path] = (*self._methods.get(rule.path, ()), rule.method)
+        self._others = [(rule, pattern(rule.path)) for rule in rules if "{" in rule.path]
+
+    def find(self, method: str, path: str) -> Rule:
+        """The rule; for what no row names one that asks for `admin`."""
+        if method == "HEAD":
+            method = "GET"
+        found = self._fixed.get((method, path))
+        if found is not None:
+            return found
+        for rule, expression in self._others:
+            if rule.method == method and expression.fullmatch(path):
+                return rule
+        return Rule(method, UNLISTED, Scope.ADMIN, ANY)
+
+    def others(self, method: str, path: str) -> tuple[str, ...]:
+        """The methods of a path without parameters, where the one that is asked for is none of them."""
+        known = self._methods.get(path, ())
+        return () if method in known or (method == "HEAD" and "GET" in known) else known
+
+
+def pattern(path: str) -> re.Pattern[str]:
+    """The expression that the paths of a route match as a whole."""
+    text, end = "", 0
+    for found in _PARAMETER.finditer(path):
+        text += re.escape(path[end : found.start()]) + (".*" if found.group(1) else "[^/]+")
+        end = found.end()
+    return re.compile(text + re.escape(path[end:]), re.DOTALL)

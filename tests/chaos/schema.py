@@ -1,0 +1,74 @@
+"""Schemathesis against a real server: does the service do what its OpenAPI description says, whatever is asked?
+
+Every check of Schemathesis but one, over examples, coverage and fuzzing. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos._live import LiveService
+
+_TOLD = 12_000
+# Rules across fields (customer_id or identity, a window that ends after it starts) are no part of a schema, so a
+# document that fits it may still be refused.
+_LEFT_OUT = "positive_data_acceptance"
+
+
+def run(address: str, key: str, phases: str, max_examples: int, seed: int, folder: Path) -> tuple[int, str]:
+    """Exit code and report of one run; what Schemathesis keeps goes into the folder."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{address}/openapi.json",
+            "--checks=all",
+            f"--exclude-checks={_LEFT_OUT}",
+            f"--phases={phases}",
+            f"--max-examples={max_examples}",
+            f"--seed={seed}",
+            "--continue-on-failure",
+            "--no-color",
+            "--header",
+            f"Authorization: Bearer {key}",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).replace(key, "KEY")
+
+
+def figures(report: str) -> dict[str, int]:
+    """What the summary of a report counts."""
+    found = {}
+    for name, pattern in (("cases", r"(\d[\d,]*) generated"), ("failures", r"(\d[\d,]*) unique failures")):
+        hit = re.search(pattern, report)
+        found[name] = int(hit.group(1).replace(",", "")) if hit else 0
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Run it; 0 where Schemathesis found nothing."""
+    parser = argparse.ArgumentParser(prog="schema", description=__doc__)
+    parser.add_argument("--max-examples", type=int, default=50, help="of an operation, in the fuzzing phase")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="examples and coverage alone")
+    options = parser.parse_args(arguments)
+    phases = "examples,coverage" if options.quick else "examples,coverage,fuzzing"
+    with tempfile.TemporaryDirectory() as folder, LiveService(Path(folder)) as service:
+        code, report = run(
+            service.address, service.key, phases, options.max_examples, options.seed, Path(folder)
+        )
+        alive = service.running
+    sys.stdout.write(report[-_TOLD:] + "\n")
+    told = {"chaos": "schema", "phases": phases, **figures(report), "exit_code": code, "alive": alive}
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 0 if alive and code == 0 else 1

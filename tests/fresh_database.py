@@ -1,0 +1,43 @@
+"""An empty database for a benchmark or a chaos program; gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from features.history.engine import connect, migrate
+from features.identity.vault import ContactVault, make_keys
+
+_SERVER = os.environ.get("NEXTCHANNEL_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+
+
+@contextmanager
+def database(postgres: bool = False) -> Iterator[Engine]:
+    """An empty, migrated database."""
+    if not postgres:
+        with tempfile.TemporaryDirectory() as folder:
+            engine = connect(f"sqlite:///{Path(folder) / 'history.db'}")
+            migrate(engine)
+            yield engine
+            engine.dispose()
+        return
+    name = f"nextchannel_bench_{uuid4().hex[:12]}"
+    admin = create_engine(_SERVER, isolation_level="AUTOCOMMIT")
+    with admin.connect() as conn:
+        conn.execute(text(f"CREATE DATABASE {name}"))
+    url = make_url(_SERVER).set(database=name).render_as_string(hide_password=False)
+    engine = connect(url, ContactVault(text=make_keys()))
+    migrate(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        with admin.connect() as conn:
+            conn.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()

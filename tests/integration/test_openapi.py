@@ -1,0 +1,96 @@
+"""The committed description of the API is the one that the service gives."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.app import create_app
+from tests.openapi_changes import changes
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
+ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+@ONE_DATABASE
+def test_the_committed_description_is_the_services_own(market):
+    described = json.loads(json.dumps(create_app(market.service(start=False)).openapi()))
+    described["info"]["version"] = "0"  # a release changes nothing for callers
+    if os.environ.get("NEXTCHANNEL_WRITE_OPENAPI"):
+        COMMITTED.write_text(json.dumps(described, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    committed = json.loads(COMMITTED.read_text())
+    told = "\n".join(map(str, changes(committed, described))) or "only words and examples differ"
+    assert committed == described, f"`make openapi` writes it anew; what callers will see:\n{told}"
+
+
+OLD = {
+    "paths": {
+        "/a": {
+            "post": {
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/In"}}}},
+                "responses": {
+                    "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Out"}}}}
+                },
+            }
+        }
+    },
+    "components": {
+        "schemas": {
+            "In": {
+                "type": "object",
+                "required": ["a"],
+                "properties": {"a": {"type": "string", "enum": ["x", "y"]}, "b": {"type": "integer"}},
+            },
+            "Out": {"type": "object", "required": ["c"], "properties": {"c": {"type": "array", "items": {"type": "string"}}}},
+        }
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "told"),
+    [
+        ("In", {"properties": {"a": {"type": "string", "enum": ["x", "y"]}}}, "BREAKING  POST /a request.b: is gone"),
+        ("In", {"required": ["a", "b"]}, "BREAKING  POST /a request.b: is required now"),
+        (
+            "In",
+            {"properties": OLD["components"]["schemas"]["In"]["properties"] | {"d": {"type": "string"}}},
+            "additive  POST /a request.d: is new",
+        ),
+        (
+            "In",
+            {"properties": OLD["components"]["schemas"]["In"]["properties"] | {"a": {"type": "string", "enum": ["x"]}}},
+            "BREAKING  POST /a request.a: is never 'y' any more",
+        ),
+        (
+            "In",
+            {"properties": OLD["components"]["schemas"]["In"]["properties"] | {"b": {"type": "integer", "maximum": 9}}},
+            "BREAKING  POST /a request.b: maximum was None, is 9",
+        ),
+        ("Out", {"required": []}, "BREAKING  POST /a 200.c: may be missing now"),
+        (
+            "Out",
+            {"properties": {"c": {"type": "array", "items": {"type": "integer"}}}},
+            "BREAKING  POST /a 200.c[]: was string, is integer",
+        ),
+        ("Out", {"properties": {"c": {"type": "array", "items": {"type": "string"}}, "d": {}}}, "additive  POST /a 200.d: is new"),
+    ],
+)  # fmt: skip
+def test_a_change_is_called_breaking_or_additive(name, changed, told):
+    new = copy.deepcopy(OLD)
+    new["components"]["schemas"][name] |= changed
+    assert [str(one) for one in changes(OLD, new)] == [told]
+
+
+def test_a_route_that_goes_breaks_and_one_that_comes_does_not():
+    new = copy.deepcopy(OLD)
+    new["paths"]["/b"] = new["paths"].pop("/a")
+    assert [str(one) for one in changes(OLD, new)] == [
+        "BREAKING  POST /a: is gone",
+        "additive  POST /b: is new",
+    ]
+    assert changes(OLD, OLD) == []
