@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from features.changes import announce, announced_since, last_change
 from features.compute import POINTS
+from features.erasure import forget_erased
 from features.history.engine import read_only
 from features.history.export import MOMENT
 from features.history.tables import customers
@@ -111,6 +112,7 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
     written = workspace.vectors_file.with_suffix(".tmp")
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
+    forget_erased(workspace, people)
     with workspace.engine.begin() as conn:
         announce(conn, None, now)
     return len(points)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from features.changes import announce, announced_since, prune
+from features.erasure import forget_erased, living
 from features.feature_list import FeatureList
 from features.history.engine import read_only
 from features.history.export import MOMENT
@@ -147,12 +148,13 @@ class FeatureWriter:
         """Compute those customers' rows as of now; write them to the online store and keep them for training.
 
         Every process drops what it has cached of them. Of a customer whom another process refreshes at the same
-        time the row that stays has seen the facts of both.
+        time the row that stays has seen the facts of both. Who was erased, even while this runs, is left out; an id
+        that was merged into another means the person.
 
         Returns:
             Number of customers.
         """
-        people = list(dict.fromkeys(customer_ids))
+        people = living(self._workspace, customer_ids)
         due = people
         while due:
             with self._workspace.engine.begin() as conn:
@@ -165,6 +167,7 @@ class FeatureWriter:
                 others = announced_since(conn, change_id, due)
             due = list(others)
             now = max([now, *others.values()])
+        forget_erased(self._workspace, people)
         return len(people)
 
     def tidy(self, now: datetime) -> None:

@@ -23,6 +23,7 @@ from features.compute import compute, load_known
 from features.feature_list import LIST_FILE, FeatureList, describe_attributes, describe_channels
 from features.history.engine import read_only
 from features.history.query import list_campaigns, load_channels
+from features.history.suppression import erased_customers
 from features.history.tables import customers
 from features.row_cache import Row, RowCache
 from models.domain.channel import Channel
@@ -228,6 +229,9 @@ class FeatureWorkspace:
                 return False
             rows = pl.concat(self._served)
             self._served, self._served_at = [], None
+        with read_only(self.engine).connect() as conn:
+            gone = erased_customers(conn, rows["customer_id"].unique().to_list())
+        rows = rows.filter(~pl.col("customer_id").is_in(list(gone)))
         # The list may have changed since: such rows are of no use.
         if set(self.features.names) <= set(rows.columns):
             self._write_file(rows, "served")
@@ -242,7 +246,7 @@ class FeatureWorkspace:
         keys = rows["customer_id"].to_list()
         moments = rows["event_timestamp"].to_list()
         data = [
-            (_entity_key(key), {"vector": ValueProto(double_list_val=DoubleList(val=vector))}, moment, None)
+            (entity_key(key), {"vector": ValueProto(double_list_val=DoubleList(val=vector))}, moment, None)
             for key, vector, moment in zip(keys, vectors, moments, strict=True)
         ]
         provider = self.store.provider
@@ -263,7 +267,7 @@ class FeatureWorkspace:
             keys = customer_ids[start : start + _KEYS_A_READ]
             with self._online_lock:
                 read = provider.online_read(
-                    self.store.config, self.views.vector, [_entity_key(key) for key in keys], ["vector"]
+                    self.store.config, self.views.vector, [entity_key(key) for key in keys], ["vector"]
                 )
             for key, (_, values) in zip(keys, read, strict=True):
                 stored = values["vector"].double_list_val.val if values else ()
@@ -281,7 +285,8 @@ def as_vectors(rows: pl.DataFrame, features: FeatureList) -> NDArray[np.float64]
     return rows.select(as_of, *features.names).cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _entity_key(customer_id: str) -> Any:
+def entity_key(customer_id: str) -> Any:
+    """Feast's key of a customer."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 

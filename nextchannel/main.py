@@ -7,7 +7,19 @@ import sys
 import typer
 
 from models.domain.errors import NextchannelError
-from nextchannel.commands import bounces, campaign, channels, import_, keys, models, outbox, segment
+from nextchannel.commands import (
+    bounces,
+    campaign,
+    channels,
+    contacts,
+    customer,
+    identity,
+    import_,
+    keys,
+    models,
+    outbox,
+    segment,
+)
 from nextchannel.commands.check import check
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
@@ -31,6 +43,9 @@ cli.add_typer(channels.app, name="channels")
 cli.add_typer(outbox.app, name="outbox")
 cli.add_typer(bounces.app, name="bounces")
 cli.add_typer(import_.app, name="import")
+cli.add_typer(identity.app, name="identity")
+cli.add_typer(customer.app, name="customer")
+cli.add_typer(contacts.app, name="contacts")
 cli.add_typer(keys.app, name="keys")
 cli.add_typer(segment.app, name="segment")
 cli.command()(check)

@@ -24,6 +24,8 @@ def service_config(settings: Settings) -> ServiceConfig:
         online_store=settings.online_store,
         public_url=settings.public_url,
         tracking_secret=settings.tracking_secret,
+        contact_keys=settings.contact_keys,
+        phone_region=settings.phone_region,
         run_dispatcher=settings.send,
         adapters=settings.adapters,
         adapter_settings={

@@ -67,6 +67,14 @@ class Settings(BaseSettings):
         default="",
         description="Key that signs tracked links; empty: one is made and kept in `home`.",
     )
+    contact_keys: str = Field(
+        default="",
+        description="Keys of contact points, as `nextchannel contacts keys` prints them; empty: made and kept in `home`.",
+    )
+    phone_region: str = Field(
+        default="",
+        description="Country (ISO 3166 code) of phone numbers that come without country code; empty: none is assumed.",
+    )
     require_keys: bool = Field(
         default=True,
         description=(

@@ -19,10 +19,12 @@ from serving.observability.requests import ObservedRequests
 from serving.routes.api_pages import mount_api_pages
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
+from serving.routes.customers import customer_routes
 from serving.routes.decisions import decision_routes
 from serving.routes.examples import describe_answers
 from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
+from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
@@ -71,6 +73,8 @@ def create_app(service: Service) -> FastAPI:
         listing_routes(service),
         simulation_routes(service),
         interaction_routes(service),
+        customer_routes(service),
+        identity_routes(service),
         campaign_routes(service),
         channel_routes(service),
         segment_routes(service),

@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from features.history.engine import connect, migrate
+from features.history.members import gather
 from features.history.query import load_channels, seed_channels
+from features.identity.rotate import check_keys
+from features.identity.vault import KEY_FILE, ContactVault
 from models.domain.errors import NotFoundError
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
+from serving.customers import Customers
 from serving.decide import Decider
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.observability.metrics import Metrics
@@ -59,6 +64,8 @@ class ServiceConfig:
         online_store: Feast's configuration of the online store; None for an SQLite file in `data_dir`.
         public_url: Address under which customers reach tracked links.
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
+        contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
+        phone_region: ISO 3166 code of phone numbers without country code; empty: none is assumed.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
@@ -84,6 +91,8 @@ class ServiceConfig:
     online_store: Mapping[str, object] | None = None
     public_url: str = "http://127.0.0.1:8000"
     tracking_secret: str = ""
+    contact_keys: str = ""
+    phone_region: str = ""
     run_dispatcher: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -112,9 +121,11 @@ def build(config: ServiceConfig) -> Service:
     from features.workspace import FeatureWorkspace
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = connect(config.database_url)
+    vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
+    engine = connect(config.database_url, vault)
     migrate(engine)
     with engine.begin() as conn:
+        check_keys(conn)
         seed_channels(conn, utc_now())
     workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
     if not workspace.defined:
@@ -122,6 +133,7 @@ def build(config: ServiceConfig) -> Service:
     adapters = open_adapters(config, engine)
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
+    eraser = Eraser(engine, workspace, utc_now)
     metrics = Metrics()
     follower = ChangeFollower(engine, workspace.cache)
     decider = Decider(
@@ -146,6 +158,8 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        customers=Customers(engine, FeatureReader(workspace), workspace),
+        eraser=eraser,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
@@ -155,6 +169,8 @@ def build(config: ServiceConfig) -> Service:
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
+            Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
+            Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
         ),
         feature_list=lambda: workspace.features if workspace.defined else None,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)

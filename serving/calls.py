@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.append import append_interactions
-from features.history.query import load_channels, load_customers
+from features.history.query import load_channels, load_recipients
 from features.history.tables import agent_tasks, interactions
 from models.domain.errors import ConflictError, NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind
@@ -222,12 +222,13 @@ def end_task(
 
 
 def _shown(conn: Connection, row: Row[Any], now: datetime, history: Sequence[Row[Any]] = ()) -> CallTask:
-    customer = load_customers(conn, [row.customer_id], now).get(row.customer_id)
     channel = load_channels(conn).get(row.channel)
+    recipients = load_recipients(conn, [row.customer_id], now)
+    unseal = None if channel is None else recipients.get((row.customer_id, channel.identity_kind))
     held = row.taken_until is not None and row.taken_until > now and row.outcome is None
     return CallTask(
         task=AgentTask(**{name: getattr(row, name) for name in AgentTask.__dataclass_fields__}),
-        contact=customer.identities.get(channel.identity_kind) if customer and channel else None,
+        contact=None if unseal is None else unseal(),
         held_by=row.taken_by if held else None,
         outcome=CallOutcome(row.outcome) if row.outcome else None,
         history=history,

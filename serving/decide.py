@@ -326,6 +326,7 @@ class Decider:
             return
         now = cases[-1].now
         ledger = Ledger(conn, {case.customer_id for case in cases}, now)
+        self._follow_merges(cases, ledger, now)
         for case in cases:
             try:
                 _open(conn, case, ledger, snapshot)
@@ -337,6 +338,26 @@ class Decider:
                 decided = self._choose(waiting, ledger, snapshot, now)
             _take([(case, decided[case]) for case in waiting if case in decided], ledger, snapshot)
         ledger.write()
+
+    def _follow_merges(self, cases: Sequence[_Case], ledger: Ledger, now: datetime) -> None:
+        """Take whoever is asked for by an id that was merged into another for the person, features included."""
+        moved = [
+            case
+            for case in cases
+            if (person := ledger.people.get(case.customer_id)) is not None
+            and person.customer_id != case.customer_id
+        ]
+        if not moved:
+            return
+        for case in moved:
+            case.customer_id = ledger.people[case.customer_id].customer_id
+        reading = self._features.read(
+            [case.customer_id for case in moved],
+            now,
+            self._deadline_seconds * max(1.0, len(moved) / _CUSTOMERS_A_DEADLINE),
+        )
+        for row, case in enumerate(moved):
+            case.reading, case.row = reading, row
 
     def _choose(
         self, cases: Sequence[_Case], ledger: Ledger, snapshot: Snapshot, now: datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, NotRequired, cast
@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from features.history.append import append_fact_rows
 from features.history.facts import FactRow
+from features.history.suppression import erased_contact_points
 from features.history.visitors import Point, find_or_make_visitors
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
@@ -21,7 +22,11 @@ from serving.receipts import advance, moves
 from serving.routes.fields import LongText, Moment, Name, ShortName
 
 # What a fact that leaves a field out says, in the order of the columns.
-_UNSAID: dict[str, Any] = dict.fromkeys(FactRow.__annotations__) | {"machine_made": False, "attributes": {}}
+_UNSAID: dict[str, Any] = dict.fromkeys(FactRow.__annotations__) | {
+    "recorded_as": "",
+    "machine_made": False,
+    "attributes": {},
+}
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -86,7 +91,7 @@ class Ingested:
 
 
 def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datetime) -> Ingested:
-    """Add facts: all of them, or none where one is wrong.
+    """Add facts: all of them, or none where one is wrong. Those of people who were erased are passed over.
 
     Args:
         conn: In the caller's transaction, which an error must roll back.
@@ -103,17 +108,22 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
         if (named := fact.get("identity")) is not None
     }
     owners: Mapping[Point, str] = {}
+    gone: Collection[Point] = ()
     if points:
+        gone = erased_contact_points(conn, points.values())
         owners = find_or_make_visitors(
             conn,
             {
                 point: (posted[position]["occurred_at"], posted[position]["source"])
                 for position, point in points.items()
+                if point not in gone
             },
         )
     unsaid = _UNSAID | {"received_at": received_at}
     rows: list[FactRow] = []
     for position, fact in enumerate(posted):
+        if gone and points.get(position) in gone:
+            continue
         row: dict[str, Any] = unsaid | fact
         row["kind"] = fact["kind"]._value_  # a third of what `.value` costs
         if row["place"] is not None:

@@ -5,18 +5,24 @@ Contact points and content are read here, at the last moment, so none is kept in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from features.history.query import latest_campaigns, load_campaign, load_channels, load_customers
+from features.history.query import (
+    latest_campaigns,
+    load_campaign,
+    load_channels,
+    load_customers,
+    load_recipients,
+)
 from features.history.tables import customers, decisions
 from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign, Content
-from models.domain.channel import Channel
+from models.domain.channel import Channel, IdentityKind
 from models.domain.customer import Customer, zone
 from models.domain.eligibility import unreachable
 from models.domain.errors import NotFoundError
@@ -37,6 +43,7 @@ class SendFacts:
         campaigns: Latest version by id: what holds now.
         decided: By decision id, the campaign in the version that the decision used: what was promised.
         people: By customer id, what content may say of them.
+        recipients: By customer and kind, what opens the contact point that is sealed until then.
     """
 
     customers: Mapping[str, Customer]
@@ -44,6 +51,7 @@ class SendFacts:
     campaigns: Mapping[str, Campaign]
     decided: Mapping[str, Campaign]
     people: Mapping[str, Person] = field(default_factory=dict)
+    recipients: Mapping[tuple[str, IdentityKind], Callable[[], str]] = field(default_factory=dict)
 
 
 def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime) -> SendFacts:
@@ -61,8 +69,9 @@ def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: da
     for campaign_id, version in {(row.campaign_id, row.campaign_version) for row in version_of}:
         with suppress(NotFoundError):
             versions[campaign_id, version] = load_campaign(conn, campaign_id, version)
+    people = load_customers(conn, [each.customer_id for each in claimed], now)
     return SendFacts(
-        customers=load_customers(conn, [each.customer_id for each in claimed], now),
+        customers=people,
         channels=load_channels(conn),
         campaigns=campaigns,
         decided={
@@ -78,6 +87,7 @@ def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: da
                 )
             )
         },
+        recipients=load_recipients(conn, [person.customer_id for person in people.values()], now),
     )
 
 
@@ -89,6 +99,9 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
         facts: Read just before.
         links: Makes the tracked addresses that replace the content's own.
         now: Aware.
+
+    Raises:
+        ContactKeyError: the contact point cannot be opened.
     """
     campaign = facts.campaigns.get(claimed.campaign_id)
     channel = facts.channels.get(claimed.channel)
@@ -128,7 +141,7 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
         offer_id=claimed.offer_id,
         channel=claimed.channel,
         identity_kind=channel.identity_kind,
-        recipient=customer.identities[channel.identity_kind],
+        recipient=facts.recipients[customer.customer_id, channel.identity_kind](),
         content_kind=claimed.content_kind,
         content=made,
         send_at=claimed.send_at,

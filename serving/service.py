@@ -18,7 +18,9 @@ from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
 from serving.background import Repeating
+from serving.customers import Customers
 from serving.decide import Answer, Decider, DecisionRequest
+from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
@@ -65,6 +67,8 @@ class Service:
     Attributes:
         engine: The history.
         tracking_secret: Key of the tokens in tracked links, and of what browsers are signed in with.
+        customers: What is known about people.
+        eraser: Erases people.
         key_ring: The API keys.
         protection: How the HTTP side is protected.
         metrics: Figures of this process.
@@ -88,6 +92,8 @@ class Service:
     refresher: FeatureRefresher
     threads: ThreadPoolExecutor
     tracking_secret: str
+    customers: Customers
+    eraser: Eraser
     key_ring: KeyRing
     protection: Protection = field(default_factory=Protection)
     metrics: Metrics = field(default_factory=Metrics)

@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from features.history.engine import connect, migrate
+from features.identity.vault import ContactVault, make_keys
 
 _SERVER = os.environ.get("NEXTCHANNEL_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 
@@ -30,7 +31,8 @@ def database(postgres: bool = False) -> Iterator[Engine]:
     admin = create_engine(_SERVER, isolation_level="AUTOCOMMIT")
     with admin.connect() as conn:
         conn.execute(text(f"CREATE DATABASE {name}"))
-    engine = connect(make_url(_SERVER).set(database=name).render_as_string(hide_password=False))
+    url = make_url(_SERVER).set(database=name).render_as_string(hide_password=False)
+    engine = connect(url, ContactVault(text=make_keys()))
     migrate(engine)
     try:
         yield engine

@@ -26,9 +26,12 @@ from features.history.append import (
     append_interactions,
 )
 from features.history.engine import read_only
-from features.history.query import list_campaigns, load_channels
+from features.history.query import list_campaigns, load_channels, present_ids
+from features.history.suppression import erased_contact_points, erased_customers
 from features.history.tables import identities
 from features.history.visitors import find_or_make_visitors
+from features.identity.normalise import mask, redact
+from features.identity.vault import vault_of
 from models.domain.customer import Identity
 from models.domain.decision import Decision
 from models.domain.errors import ConflictError, InvalidInputError, NotFoundError, require
@@ -71,6 +74,7 @@ class Imported:
         n_new: Rows that are in the history now and were not before.
         n_repeated: Good rows that were there already.
         n_rejected: Bad rows.
+        n_erased: Rows of people who were erased; they were passed over.
         rejected: The side file with the bad rows; None where all were good.
     """
 
@@ -78,6 +82,7 @@ class Imported:
     n_repeated: int
     n_rejected: int
     rejected: Path | None
+    n_erased: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ def _run(
     progress: Callable[[float], None] | None,
 ) -> Imported:
     importer.columns.check(file.header)
-    n_new = n_repeated = 0
+    total = Appended(0, 0)
     rows = file.rows()
     with Rejects(path.with_name(f"{path.name}.rejected.csv")) as rejects:
         while chunk := list(islice(rows, _CHUNK_ROWS)):
@@ -149,15 +154,15 @@ def _run(
             appended, refused = _commit(engine, importer, good, now)
             for reject in refused:
                 rejects.add(reject)
-            n_new += appended.n_new
-            n_repeated += appended.n_repeated
+            total = _sum(total, appended)
             if progress:
                 progress(file.share_read())
         return Imported(
-            n_new=n_new,
-            n_repeated=n_repeated,
+            n_new=total.n_new,
+            n_repeated=total.n_repeated,
             n_rejected=rejects.n,
             rejected=rejects.path if rejects.n else None,
+            n_erased=total.n_erased,
         )
 
 
@@ -184,40 +189,66 @@ def _commit(
     (first, refused), (second, also) = (
         _commit(engine, importer, half, now) for half in (good[:middle], good[middle:])
     )
-    return Appended(first.n_new + second.n_new, first.n_repeated + second.n_repeated), [*refused, *also]
+    return _sum(first, second), [*refused, *also]
+
+
+def _sum(first: Appended, second: Appended) -> Appended:
+    return Appended(
+        first.n_new + second.n_new,
+        first.n_repeated + second.n_repeated,
+        first.n_erased + second.n_erased,
+    )
 
 
 def _reject(line: int, error: Exception) -> Reject:
     if isinstance(error, InvalidInputError):
-        return Reject(line, error.field, str(error.value), error.bound)
-    return Reject(line, "", "", str(error).splitlines()[0])
+        return Reject(line, error.field, redact(str(error.value)), error.bound)
+    return Reject(line, "", "", redact(str(error).splitlines()[0]))
 
 
 def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow]) -> Appended:
     """Add people with their contact points and permissions.
 
+    A row with the id or a contact point of somebody who was erased is passed over as a whole.
+
     Raises:
         InvalidInputError: a contact point belongs to somebody else; the transaction must be rolled back.
     """
-    appended = append_customers(conn, [row.customer for row in rows])
-    links = [link for row in rows for link in row.identities]
+    erased = erased_customers(conn, (row.customer.customer_id for row in rows))
+    points = erased_contact_points(conn, ((link.kind, link.value) for row in rows for link in row.identities))
+    kept = [
+        row
+        for row in rows
+        if row.customer.customer_id not in erased
+        and not any((link.kind, link.value) in points for link in row.identities)
+    ]
+    appended = append_customers(conn, [row.customer for row in kept])
+    links = [link for row in kept for link in row.identities]
     append_identities(conn, links)
     _refuse_contact_points_of_others(conn, links)
-    append_consents(conn, [consent for row in rows for consent in row.consents])
-    return appended
+    append_consents(conn, [consent for row in kept for consent in row.consents])
+    return replace(appended, n_erased=len(rows) - len(kept))
 
 
 def _refuse_contact_points_of_others(conn: Connection, links: Sequence[Identity]) -> None:
     owners = sorted({link.customer_id for link in links})
+    person_of = present_ids(conn, owners)
+    people = [person_of.get(owner, owner) for owner in owners]
     owned = {
-        (row.customer_id, row.kind, row.value)
-        for row in conn.execute(select(identities).where(identities.c.customer_id.in_(owners)))
+        (row.customer_id, row.kind, row.lookup)
+        for row in conn.execute(
+            select(identities.c.customer_id, identities.c.kind, identities.c.lookup).where(
+                identities.c.customer_id.in_(people)
+            )
+        )
     }
+    vault = vault_of(conn)
     for link in links:
+        person = person_of.get(link.customer_id, link.customer_id)
         require(
-            (link.customer_id, link.kind.value, link.value) in owned,
+            (person, link.kind.value, vault.lookup(link.kind, link.value)) in owned,
             link.kind.value,
-            link.value,
+            mask(link.kind, link.value),
             "must not belong to another customer",
         )
 
@@ -234,7 +265,9 @@ def _whose(conn: Connection, rows: Sequence[InteractionRow]) -> Sequence[Interac
             found.append(replace(row.fact, customer_id=owners[row.point]))
         else:
             kind, value = row.point
-            found.append(InvalidInputError(kind.value, value, "must be a contact point of a customer"))
+            found.append(
+                InvalidInputError(kind.value, mask(kind, value), "must be a contact point of a customer")
+            )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,11 @@ from sqlalchemy import Connection, Table, select
 from features.history.decisions import decision_row
 from features.history.facts import DEFAULT_MACHINE_RULES, FactRow, flag_machine_made, mark_agents
 from features.history.insert import insert_into, insert_new
-from features.history.query import latest_campaigns
+from features.history.members import update_members
+from features.history.query import latest_campaigns, present_ids
+from features.history.suppression import erased_contact_points, erased_customers, is_tombstone
 from features.history.tables import consents, customers, decisions, identities, interactions
+from features.identity.vault import vault_of
 from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identity, zone
 from models.domain.decision import Decision
 from models.domain.errors import require
@@ -39,12 +42,14 @@ class CustomerRecord:
         time_zone: IANA name.
         created_at: When they became a customer, aware.
         attributes: Number or text by name; each becomes a feature `attr_<name>`.
+        anonymous: Whether only a device is known of them.
     """
 
     customer_id: str
     time_zone: str
     created_at: datetime
     attributes: Mapping[str, float | str] = field(default_factory=dict)
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         require(bool(self.customer_id), "customer_id", self.customer_id, "must not be empty")
@@ -59,25 +64,29 @@ class CustomerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """How many rows were new, and how many the history held already."""
+    """How many rows were new, how many the history held already, and how many were passed over.
+
+    Attributes:
+        n_erased: Rows of people who were erased: they do not come back.
+    """
 
     n_new: int
     n_repeated: int
+    n_erased: int = 0
 
 
 def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> Appended:
     """Add people; one who is known already takes the values of the new record.
 
-    Of several records of one person the last counts; the others are repeats.
+    Of several records of one person the last counts; the others are repeats. Who was erased is passed over.
     """
+    erased = erased_customers(conn, (record.customer_id for record in records))
+    n_given, records = len(records), [one for one in records if one.customer_id not in erased]
+    merged = update_members(conn, {record.customer_id: record_values(record) for record in records})
     rows = {
-        record.customer_id: {
-            "customer_id": record.customer_id,
-            "time_zone": record.time_zone,
-            "created_at": record.created_at,
-            "attributes": dict(record.attributes),
-        }
+        record.customer_id: {"customer_id": record.customer_id, **record_values(record)}
         for record in records
+        if record.customer_id not in merged
     }
     n_new = insert_new(conn, customers, list(rows.values()))
     if n_new < len(rows):
@@ -90,42 +99,61 @@ def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> App
                     "time_zone": given.time_zone,
                     "created_at": given.created_at,
                     "attributes": given.attributes,
+                    "anonymous": given.anonymous,
                 },
             ),
             list(rows.values()),
         )
-    return Appended(n_new, len(records) - n_new)
+    return Appended(n_new, len(records) - n_new, n_given - len(records))
 
 
 def append_identities(conn: Connection, links: Sequence[Identity]) -> Appended:
-    """Add contact points of known customers; a contact point that is linked already stays where it is."""
-    rows = [
-        {
-            "customer_id": link.customer_id,
-            "kind": link.kind,
-            "value": link.value,
-            "linked_at": link.linked_at,
-            "source": link.source,
-        }
-        for link in links
-    ]
-    return _append(conn, identities, rows)
+    """Add contact points of known customers; one that is linked already, in any spelling, stays where it is.
+
+    They are sealed here: nothing of the history holds a contact point in the clear. Those of people who were
+    erased are passed over.
+    """
+    vault = vault_of(conn)
+    erased = erased_contact_points(conn, ((link.kind, link.value) for link in links))
+    lost = erased_customers(conn, (link.customer_id for link in links)) if links else set()
+    kept = [link for link in links if (link.kind, link.value) not in erased and link.customer_id not in lost]
+    merged = present_ids(conn, (link.customer_id for link in kept))
+    rows = []
+    for link in kept:
+        sealed = vault.seal(link.kind, link.customer_id, link.value)
+        rows.append(
+            of_person(link.customer_id, merged)
+            | {
+                "kind": link.kind,
+                "lookup": sealed.lookup,
+                "key_id": sealed.key_id,
+                "sealed": sealed.sealed,
+                "linked_at": link.linked_at,
+                "source": link.source,
+            }
+        )
+    appended = _append(conn, identities, rows)
+    return replace(appended, n_erased=len(links) - len(kept))
 
 
 def append_consents(conn: Connection, statements: Sequence[Consent]) -> Appended:
-    """Add what known customers said about channels and purposes."""
+    """Add what known customers said about channels and purposes; who was erased is passed over."""
+    lost = erased_customers(conn, (said.customer_id for said in statements))
+    kept = [said for said in statements if said.customer_id not in lost]
+    merged = present_ids(conn, (said.customer_id for said in kept))
     rows = [
-        {
-            "customer_id": said.customer_id,
+        of_person(said.customer_id, merged)
+        | {
             "channel": said.channel,
             "purpose": said.purpose,
             "status": said.status,
             "since": said.since,
             "source": said.source,
         }
-        for said in statements
+        for said in kept
     ]
-    return _append(conn, consents, rows)
+    appended = _append(conn, consents, rows)
+    return replace(appended, n_erased=len(statements) - len(kept))
 
 
 def append_interactions(conn: Connection, facts: Sequence[Interaction], received_at: datetime) -> Appended:
@@ -136,7 +164,8 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
     To follow an account grants its channel for every purpose of a campaign, to unfollow it withdraws it: whoever
     is no friend cannot be reached. A statement of somebody unknown makes them known, so that it is not lost.
 
-    Opens and clicks that machines made are flagged, with the rule (`models.domain.machine_made`).
+    Opens and clicks that machines made are flagged, with the rule (`models.domain.machine_made`). Facts of people who
+    were erased are passed over; those of an id that was merged into another belong to the person.
 
     Args:
         conn: In the caller's transaction.
@@ -150,6 +179,7 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
                 "source": fact.source,
                 "event_id": fact.event_id,
                 "customer_id": fact.customer_id,
+                "recorded_as": "",
                 "kind": fact.kind.value,
                 "occurred_at": fact.occurred_at,
                 "received_at": received_at,
@@ -175,26 +205,55 @@ def append_fact_rows(
 
     Args:
         conn: In the caller's transaction.
-        rows: Each with every key of `FactRow`; rows that a machine rule applies to are marked in place.
+        rows: Each with every key of `FactRow`; rows that a machine rule applies to are marked in place, and rows of
+            an id that was merged into another are put under the person's.
         rules: Tell machines from people.
     """
-    mark_agents(rows, rules)
-    n_new = insert_new(conn, interactions, rows)
+    lost = erased_customers(conn, (row["customer_id"] for row in rows))
+    kept = [row for row in rows if row["customer_id"] not in lost] if lost else rows
+    merged = present_ids(conn, (row["customer_id"] for row in kept))
+    if merged:
+        for row in kept:
+            person = merged.get(row["customer_id"])
+            if person is not None:
+                row["customer_id"], row["recorded_as"] = person, row["customer_id"]
+    mark_agents(kept, rules)
+    n_new = insert_new(conn, interactions, kept)
     if n_new:
-        flag_machine_made(conn, rows, rules)
-    said = [row for row in rows if row["kind"] in _STATEMENTS]
+        flag_machine_made(conn, kept, rules)
+    said = [row for row in kept if row["kind"] in _STATEMENTS and not is_tombstone(row["customer_id"])]
     if said:
         _record_statements(conn, said)
-    return Appended(n_new, len(rows) - n_new)
+    return Appended(n_new, len(kept) - n_new, len(rows) - len(kept))
 
 
 def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
-    """Add decisions, unique by decision_id.
+    """Add decisions, unique by decision_id; those for people who were erased are passed over.
 
     Raises:
         InvalidInputError: one of them is a dry run, which is never stored.
     """
-    return _append(conn, decisions, [decision_row(decision) for decision in made])
+    lost = erased_customers(conn, (decision.customer_id for decision in made))
+    kept = [decision for decision in made if decision.customer_id not in lost]
+    merged = present_ids(conn, (decision.customer_id for decision in kept))
+    rows = [decision_row(decision) | of_person(decision.customer_id, merged) for decision in kept]
+    return replace(_append(conn, decisions, rows), n_erased=len(made) - len(kept))
+
+
+def record_values(record: CustomerRecord) -> dict[str, Any]:
+    """What is known of a person beside their id, as columns."""
+    return {
+        "time_zone": record.time_zone,
+        "created_at": record.created_at,
+        "attributes": dict(record.attributes),
+        "anonymous": record.anonymous,
+    }
+
+
+def of_person(customer_id: str, merged: Mapping[str, str]) -> dict[str, Any]:
+    """The columns that say whose a row is: the person's, with the id that it came with where that is another."""
+    person = merged.get(customer_id, customer_id)
+    return {"customer_id": person, "recorded_as": "" if person == customer_id else customer_id}
 
 
 def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
@@ -232,7 +291,7 @@ def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
             concerned = {purposes.get(campaign_id or "", DEFAULT_PURPOSE)}
         stated += [
             Consent(
-                customer_id=fact["customer_id"],
+                customer_id=fact["recorded_as"] or fact["customer_id"],
                 channel=channel or EVERY_CHANNEL,
                 purpose=purpose,
                 status=_STATEMENTS[fact["kind"]],

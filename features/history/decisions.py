@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 from sqlalchemy import Connection, Row, select
 
@@ -29,6 +31,7 @@ def decision_row(decision: Decision) -> dict[str, object]:
     return {
         "decision_id": decision.decision_id,
         "customer_id": decision.customer_id,
+        "recorded_as": "",
         "campaign_id": decision.campaign_id,
         "campaign_version": decision.campaign_version,
         "decided_at": decision.decided_at,
@@ -56,13 +59,17 @@ def decision_row(decision: Decision) -> dict[str, object]:
 def load_decision(conn: Connection, decision_id: str) -> Decision:
     """The decision of that id; one that came without a document has no alternatives and no evidence.
 
+    Its `customer_id` is that of the person now: others may have been merged since, or the person erased.
+
     Raises:
         NotFoundError: there is none.
     """
     row = conn.execute(select(decisions).where(decisions.c.decision_id == decision_id)).one_or_none()
     if row is None:
         raise NotFoundError("decision_id", decision_id)
-    return _from_columns(row) if row.document is None else from_document(Decision, row.document)
+    if row.document is None:
+        return _from_columns(row)
+    return replace(from_document(Decision, row.document), customer_id=row.customer_id)
 
 
 def _from_columns(row: Row[tuple[object, ...]]) -> Decision:

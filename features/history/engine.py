@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+
+from features.identity.vault import KEY_FILE, ContactVault, vault_option
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_301_956_102  # any number, the same in every process
 _BUSY_TIMEOUT_SECONDS = 30
+_CHECKPOINT_PAUSE_SECONDS = 0.1
 
 
-def connect(database_url: str) -> Engine:
+def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
     """Open a database; the folder of an SQLite file is made where it is missing.
 
     SQLite runs in WAL mode with `synchronous=NORMAL`: a committed transaction survives the death of the
@@ -28,6 +33,8 @@ def connect(database_url: str) -> Engine:
     Args:
         database_url: SQLAlchemy URL, for example `sqlite:////var/lib/nextchannel/history.db` or
             `postgresql+psycopg://user@host/name`.
+        vault: Seals and opens contact points; None for keys beside an SQLite file. Without a vault another
+            database can be used for everything but contact points.
     """
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -36,16 +43,20 @@ def connect(database_url: str) -> Engine:
             json_serializer=_to_json,
             json_deserializer=orjson.loads,
             pool_pre_ping=True,
+            execution_options={} if vault is None else vault_option(vault),
             hide_parameters=True,
         )
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(url.database).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        vault = vault or ContactVault(folder / KEY_FILE)
     engine = create_engine(
         url,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         hide_parameters=True,
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
+        execution_options={} if vault is None else vault_option(vault),
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -68,14 +79,64 @@ def migrate(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
+        in_the_clear = _has_plain_contact_points(connection)
         command.upgrade(config, "head")
+    if in_the_clear:
+        compact(engine)
+
+
+def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:
+    """Leave nothing of deleted rows in the files of an SQLite database; elsewhere this does nothing.
+
+    Rewrites the file and empties the write-ahead log. PostgreSQL vacuums by itself, and what its log and its
+    backups keep is the operator's to limit.
+
+    Returns:
+        False where others read for so long that the log could not be emptied: try again.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    raw = engine.raw_connection()
+    try:
+        conn = raw.driver_connection
+        assert conn is not None
+        conn.execute("VACUUM").close()
+        until = monotonic() + patience_seconds
+        while True:
+            ((busy, *_),) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not busy or monotonic() > until:
+                return not busy
+            sleep(_CHECKPOINT_PAUSE_SECONDS)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+        return False
+    finally:
+        raw.close()
+
+
+def _has_plain_contact_points(connection: Connection) -> bool:
+    """Whether the schema is of the time before contact points were sealed, and holds some."""
+    seen = inspect(connection)
+    if not seen.has_table("identities"):
+        return False
+    if "value" not in {column["name"] for column in seen.get_columns("identities")}:
+        return False
+    return connection.execute(text("SELECT 1 FROM identities LIMIT 1")).first() is not None
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     # The driver must not begin transactions by itself: `_begin_sqlite` does.
     dbapi_connection.isolation_level = None
     # SQLite keeps 2 MB of pages by default; settling rewards then reads the same pages again and again.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-32768"):
+    # Deleted contact points must not linger in free pages.
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "cache_size=-32768",
+        "secure_delete=FAST",
+    ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
 
 

@@ -33,11 +33,12 @@ _CLICKED = InteractionKind.CLICKED.value
 
 
 class FactRow(TypedDict):
-    """One fact as its columns; `models.domain.interaction.Interaction` says what they mean."""
+    """One fact as its columns; `models.domain.interaction.Interaction` and the table say what they mean."""
 
     source: str
     event_id: str
     customer_id: str
+    recorded_as: str
     kind: str
     occurred_at: datetime
     received_at: datetime

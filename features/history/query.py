@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -38,6 +39,7 @@ from features.history.tables import (
     campaigns,
     channels,
     consents,
+    customer_members,
     customers,
     decisions,
     hard_bounces,
@@ -45,6 +47,7 @@ from features.history.tables import (
     interactions,
     moment_from,
 )
+from features.identity.vault import vault_of
 from models.domain.campaign import LONGEST_CAP_WINDOW, Campaign
 from models.domain.channel import DEFAULT_CHANNELS, Channel, IdentityKind
 from models.domain.customer import ConsentStatus, Customer, MessageClass, PastContact
@@ -56,10 +59,35 @@ _MOST_PARAMETERS = 10_000  # SQLite takes 32,766 in one statement, PostgreSQL 65
 # What `load_customers` asks of the customers `ids`, as one statement: on a server each costs a round trip. Every part
 # gives its number, whose row it is, three words, a number and a moment.
 _ZONE, _IDENTITY, _CONSENT, _CONTACT, _EARLIER, _REPLY = range(6)
+_IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
 _NOW: BindParameter[datetime] = bindparam("now", type_=UtcMoment())
 _UNTIL: BindParameter[datetime] = bindparam("until", type_=UtcMoment())
 _SINCE: BindParameter[datetime] = bindparam("since", type_=UtcMoment())
 _NO_WORD, _NO_NUMBER, _NO_MOMENT = cast(null(), String), cast(null(), BigInteger), cast(null(), UtcMoment())
+# Of several contact points of a kind the one that was linked last holds.
+# A contact point that messages bounced from for good holds no more.
+_HOLDS = ~exists().where(
+    hard_bounces.c.customer_id == identities.c.customer_id,
+    hard_bounces.c.kind == identities.c.kind,
+    hard_bounces.c.bounced_at >= identities.c.linked_at,
+)
+_SEALED = (
+    select(
+        identities.c.customer_id,
+        identities.c.recorded_as,
+        identities.c.kind,
+        identities.c.key_id,
+        identities.c.sealed,
+    )
+    .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW, _HOLDS)
+    .order_by(identities.c.linked_at, identities.c.identity_id)
+)
+_ANY_MERGED = Prepared(select(customer_members.c.customer_id).limit(1))
+_MERGED = Prepared(
+    select(customer_members.c.customer_id, customer_members.c.person_id).where(
+        one_of(customer_members.c.customer_id, "ids"), customer_members.c.parent_id.is_not(None)
+    )
+)
 _CONTACTED = (
     one_of(decisions.c.customer_id, "ids"),
     decisions.c.channel.is_not(None),
@@ -87,20 +115,11 @@ _KNOWN = Prepared(
             _IDENTITY,
             identities.c.customer_id,
             identities.c.kind,
-            identities.c.value,
             _NO_WORD,
-            identities.c.identity_id,
-            identities.c.linked_at,
-        ).where(
-            one_of(identities.c.customer_id, "ids"),
-            identities.c.linked_at <= _NOW,
-            # One that messages bounced from for good holds no more.
-            ~exists().where(
-                hard_bounces.c.customer_id == identities.c.customer_id,
-                hard_bounces.c.kind == identities.c.kind,
-                hard_bounces.c.bounced_at >= identities.c.linked_at,
-            ),
-        ),
+            _NO_WORD,
+            _NO_NUMBER,
+            _NO_MOMENT,
+        ).where(one_of(identities.c.customer_id, "ids"), identities.c.linked_at <= _NOW, _HOLDS),
         _part(
             _CONSENT,
             consents.c.customer_id,
@@ -155,8 +174,7 @@ _KNOWN = Prepared(
             interactions.c.occurred_at > _SINCE,
         )
         .group_by(interactions.c.customer_id, interactions.c.channel),
-        # By moment, then number: of several contact points of a kind the one that was linked last holds; likewise
-        # for consents.
+        # By moment, then number: of several consents the last holds.
     ).order_by(literal_column("7"), literal_column("6"))
 )
 # Ten thousand rows a batch: looking a member up by value beats calling the enumeration.
@@ -175,7 +193,8 @@ def load_customers(
 ) -> dict[str, Customer]:
     """What eligibility needs to know about people, as of `now`.
 
-    One statement, however many people (up to 10,000; then one for each 10,000). Who is not known is absent.
+    One statement, however many people (up to 10,000; then one for each 10,000). Who is not known is absent. An id
+    that was merged into another gives the person as they are now, under that person's `customer_id`.
 
     Args:
         conn: Only read.
@@ -183,16 +202,57 @@ def load_customers(
         now: Aware; later facts are ignored.
         contacts_until: Aware; contacts that were decided on up to then count, by default up to `now`.
     """
+    asked = list(dict.fromkeys(customer_ids))
     found: dict[str, Customer] = {}
+    until = contacts_until or now
+    for ids in in_chunks(asked):
+        found |= _load_chunk(conn, ids, now, until)
+    absent = [customer_id for customer_id in asked if customer_id not in found]
+    # Only an id that is not there can have been merged: whoever is found costs no further query.
+    if absent and (merged := present_ids(conn, absent)):
+        people = load_customers(conn, list(merged.values()), now, until)
+        found |= {absorbed: people[person] for absorbed, person in merged.items() if person in people}
+    return found
+
+
+def present_id(conn: Connection, customer_id: str) -> str:
+    """The person's own id: the same id, unless it was merged into another."""
+    return present_ids(conn, [customer_id]).get(customer_id, customer_id)
+
+
+def present_ids(conn: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
+    """Under which id those are now that were merged into another; the others are absent."""
+    asked = list(dict.fromkeys(customer_ids))
+    if not asked or not _ANY_MERGED.rows(conn):
+        return {}
+    found: dict[str, str] = {}
+    for ids in in_chunks(asked):
+        found |= dict(_MERGED.rows(conn, ids=ids))
+    return found
+
+
+def load_recipients(
+    conn: Connection, customer_ids: Sequence[str], now: datetime
+) -> dict[tuple[str, IdentityKind], Callable[[], str]]:
+    """The contact points of people by (customer_id, kind), each sealed until it is called for.
+
+    Calling one raises `ContactKeyError` where it cannot be opened.
+    """
+    vault = vault_of(conn)
+    found: dict[tuple[str, IdentityKind], Callable[[], str]] = {}
     for ids in in_chunks(list(dict.fromkeys(customer_ids))):
-        found |= _load_chunk(conn, ids, now, contacts_until or now)
+        for owner, recorded_as, kind, key_id, sealed in conn.execute(_SEALED, {"ids": list(ids), "now": now}):
+            found[owner, _KINDS[kind]] = partial(
+                vault.open, _KINDS[kind], recorded_as or owner, key_id, sealed
+            )
     return found
 
 
 def find_customer_id(conn: Connection, kind: IdentityKind, value: str) -> str | None:
     """Whose contact point it is, or None where nobody has it."""
+    lookup = vault_of(conn).lookup(kind, value)
     owner: str | None = conn.scalar(
-        select(identities.c.customer_id).where(identities.c.kind == kind, identities.c.value == value)
+        select(identities.c.customer_id).where(identities.c.kind == kind, identities.c.lookup == lookup)
     )
     return owner
 
@@ -201,18 +261,20 @@ def find_customer_ids(
     conn: Connection, points: Iterable[tuple[IdentityKind, str]]
 ) -> dict[tuple[IdentityKind, str], str]:
     """Whose contact points they are, by (kind, value); those that nobody has are absent."""
-    by_kind: defaultdict[IdentityKind, list[str]] = defaultdict(list)
-    for kind, value in dict.fromkeys(points):
-        by_kind[kind].append(value)
-    found: dict[tuple[IdentityKind, str], str] = {}
-    for kind, values in by_kind.items():
-        owners = conn.execute(
-            select(identities.c.value, identities.c.customer_id).where(
-                identities.c.kind == kind, among(conn, identities.c.value, values)
-            )
+    asked = list(dict.fromkeys(points))
+    if not asked:
+        return {}
+    vault = vault_of(conn)
+    lookup_of = {point: vault.lookup(*point) for point in asked}
+    # A lookup is of one kind alone: the kind is part of what is hashed.
+    rows = conn.execute(
+        select(identities.c.lookup, identities.c.customer_id).where(
+            identities.c.kind.in_(sorted({kind for kind, _ in asked})),
+            among(conn, identities.c.lookup, lookup_of.values()),
         )
-        found |= {(kind, value): owner for value, owner in owners}
-    return found
+    )
+    owner_of: dict[str, str] = dict(rows.tuples().all())
+    return {point: owner_of[lookup] for point, lookup in lookup_of.items() if lookup in owner_of}
 
 
 def customer_attributes(conn: Connection, customer_id: str) -> dict[str, float | str]:
@@ -328,7 +390,7 @@ def _load_chunk(
 ) -> dict[str, Customer]:
     known = _KNOWN.rows(conn, ids=ids, now=now, until=contacts_until, since=now - LONGEST_CAP_WINDOW)
     zones: dict[str, str] = {}
-    accounts: defaultdict[str, dict[IdentityKind, str]] = defaultdict(dict)
+    accounts: defaultdict[str, set[IdentityKind]] = defaultdict(set)
     permissions: defaultdict[str, dict[tuple[str, str], ConsentStatus]] = defaultdict(dict)
     contacts: defaultdict[str, list[PastContact]] = defaultdict(list)
     earlier: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -337,7 +399,7 @@ def _load_chunk(
         if part == _CONSENT:
             permissions[owner][first, second] = _STATUSES[third]
         elif part == _IDENTITY:
-            accounts[owner][_KINDS[first]] = second
+            accounts[owner].add(_KINDS[first])
         elif part == _CONTACT:
             contacts[owner].append(
                 PastContact(
@@ -357,7 +419,7 @@ def _load_chunk(
         owner: Customer(
             customer_id=owner,
             time_zone=time_zone,
-            identities=accounts.get(owner, {}),
+            identities=frozenset(accounts.get(owner, ())),
             consents=permissions.get(owner, {}),
             contacts=tuple(contacts.get(owner, ())),
             earlier_contacts=earlier.get(owner, {}),

@@ -1,7 +1,8 @@
 """Every table, in one place.
 
 Facts (`interactions`, `consents`, `tags`, `decisions`) are insert-only. Money is in minor currency units, moments
-are aware UTC.
+are aware UTC. Where several customers turned out to be one person, their rows carry the person's id as
+`customer_id` and the id that they came with as `recorded_as`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
@@ -82,6 +84,18 @@ metadata = MetaData(
     }
 )
 
+
+def _recorded_as() -> Column[str]:
+    return Column(
+        "recorded_as",
+        String(128),
+        nullable=False,
+        default="",
+        server_default="",
+        comment="the id that the row came with; empty where that is customer_id",
+    )
+
+
 customers = Table(
     "customers",
     metadata,
@@ -89,6 +103,14 @@ customers = Table(
     Column("time_zone", String(64), nullable=False),
     Column("created_at", UtcMoment, nullable=False),
     Column("attributes", Document, nullable=False, default=dict, comment="number or text by name"),
+    Column(
+        "anonymous",
+        Boolean,
+        nullable=False,
+        default=False,
+        server_default=false(),
+        comment="a visitor of whom only a device is known",
+    ),
 )
 
 identities = Table(
@@ -96,11 +118,14 @@ identities = Table(
     metadata,
     Column("identity_id", RowId, primary_key=True, autoincrement=True),
     Column("customer_id", ForeignKey("customers.customer_id"), nullable=False, index=True),
+    _recorded_as(),
     Column("kind", String(32), nullable=False),
-    Column("value", String(512), nullable=False),
+    Column("lookup", String(43), nullable=False, comment="keyed hash of the normal form"),
+    Column("key_id", String(16), nullable=False, comment="which key sealed it"),
+    Column("sealed", Text, nullable=False, comment="AES-256-GCM, bound to kind and recorded customer"),
     Column("linked_at", UtcMoment, nullable=False),
     Column("source", String(64), nullable=False),
-    UniqueConstraint("kind", "value"),
+    UniqueConstraint("kind", "lookup"),
 )
 
 consents = Table(
@@ -108,13 +133,16 @@ consents = Table(
     metadata,
     Column("consent_id", RowId, primary_key=True, autoincrement=True),
     Column("customer_id", ForeignKey("customers.customer_id"), nullable=False),
+    _recorded_as(),
     Column("channel", String(64), nullable=False),
     Column("purpose", String(64), nullable=False),
     Column("status", String(16), nullable=False),
     Column("since", UtcMoment, nullable=False),
     Column("source", String(64), nullable=False),
     # The latest row by (since, consent_id) holds; older ones answer "as of" questions.
-    UniqueConstraint("customer_id", "channel", "purpose", "since", "status"),
+    UniqueConstraint(
+        "customer_id", "channel", "purpose", "since", "status", "recorded_as", name="uq_consents_statement"
+    ),
 )
 
 interactions = Table(
@@ -124,6 +152,7 @@ interactions = Table(
     Column("source", String(64), nullable=False),
     Column("event_id", String(128), nullable=False),
     Column("customer_id", String(128), nullable=False),
+    _recorded_as(),
     Column("kind", String(32), nullable=False),
     Column("occurred_at", UtcMoment, nullable=False),
     Column("received_at", UtcMoment, nullable=False),
@@ -152,12 +181,13 @@ tags = Table(
     metadata,
     Column("tag_id", RowId, primary_key=True, autoincrement=True),
     Column("customer_id", ForeignKey("customers.customer_id"), nullable=False),
+    _recorded_as(),
     Column("tag", String(64), nullable=False),
     Column("present", Boolean, nullable=False, comment="false where the tag was taken off"),
     Column("since", UtcMoment, nullable=False),
     Column("source", String(64), nullable=False),
     # The latest row by (since, tag_id) holds, as with consents.
-    UniqueConstraint("customer_id", "tag", "since", "present"),
+    UniqueConstraint("customer_id", "tag", "since", "present", "recorded_as", name="uq_tags_statement"),
     Index(None, "tag"),
 )
 
@@ -192,6 +222,7 @@ decisions = Table(
     metadata,
     Column("decision_id", String(64), primary_key=True),
     Column("customer_id", String(128), nullable=False),
+    _recorded_as(),
     Column("campaign_id", String(128), nullable=False),
     Column("campaign_version", Integer, nullable=False),
     Column("decided_at", UtcMoment, nullable=False),
@@ -243,6 +274,7 @@ outbox = Table(
     Column("message_id", String(36), primary_key=True),
     Column("decision_id", ForeignKey("decisions.decision_id"), nullable=False, index=True),
     Column("customer_id", String(128), nullable=False),
+    _recorded_as(),
     Column("campaign_id", String(128), nullable=False),
     Column("offer_id", String(128), nullable=False),
     Column("channel", String(64), nullable=False),
@@ -355,6 +387,68 @@ rewards = Table(
     Column("cost_minor", Float(53), nullable=False),
     Column("final", Boolean, nullable=False),
     Column("as_of", UtcMoment, nullable=False),
+)
+
+customer_members = Table(
+    "customer_members",
+    metadata,
+    Column("customer_id", String(128), primary_key=True),
+    Column("person_id", String(128), nullable=False, index=True, comment="under whose id they are now"),
+    Column("parent_id", String(128), comment="whom they were merged into; null for the person's own id"),
+    Column("time_zone", String(64), nullable=False, comment="this and the next three: as they were alone"),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("attributes", Document, nullable=False, default=dict),
+    Column("anonymous", Boolean, nullable=False),
+)
+
+identity_journal = Table(
+    "identity_journal",
+    metadata,
+    Column("entry_id", RowId, primary_key=True, autoincrement=True),
+    Column("at", UtcMoment, nullable=False),
+    Column("action", String(16), nullable=False, comment="link, merge, split or dismiss"),
+    Column("customer_id", String(128), nullable=False, index=True),
+    Column("other_id", String(128), index=True, comment="whom they were merged into or split from"),
+    Column("kind", String(32), comment="of the contact point that was linked or shared"),
+    Column("actor", String(64), nullable=False, comment="who or what did it"),
+    Column("reason", String(512), nullable=False),
+)
+
+identity_conflicts = Table(
+    "identity_conflicts",
+    metadata,
+    Column("conflict_id", RowId, primary_key=True, autoincrement=True),
+    Column("kind", String(32), nullable=False),
+    Column("lookup", String(43), nullable=False),
+    Column("customer_id", String(128), nullable=False, index=True, comment="who claims the contact point"),
+    Column("holder_id", String(128), nullable=False, index=True, comment="who has it"),
+    Column("reason", String(32), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("found_at", UtcMoment, nullable=False),
+    Column("settled_at", UtcMoment),
+    Column("settled_as", String(16), comment="merged or dismissed"),
+    UniqueConstraint("kind", "lookup", "customer_id", "holder_id"),
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("digest", String(43), primary_key=True, comment="keyed hash of an erased contact point or id"),
+    Column("erased_at", UtcMoment, nullable=False),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column(
+        "tombstone_id", String(64), primary_key=True, comment="random; stands where the customer's id was"
+    ),
+    Column("subject", Document, comment="the erased ids, until nothing holds them any more"),
+    Column("requested_at", UtcMoment, nullable=False),
+    Column("finished_at", UtcMoment),
+    Column(
+        "rows", Document, nullable=False, default=dict, comment="rows made anonymous or removed, by table"
+    ),
 )
 
 api_keys = Table(

@@ -28,7 +28,8 @@ def find_or_make_visitors(conn: Connection, seen: Mapping[Point, tuple[datetime,
 
     Args:
         conn: In the caller's transaction.
-        seen: When each contact point was seen, aware, and the source that reports it.
+        seen: When each contact point was seen, aware, and the source that reports it. None of somebody who was erased
+            (`erased_contact_points`): they do not come back as a visitor.
     """
     found = find_customer_ids(conn, seen)
     unknown = [point for point in seen if point[0] is IdentityKind.COOKIE and point not in found]
@@ -38,7 +39,9 @@ def find_or_make_visitors(conn: Connection, seen: Mapping[Point, tuple[datetime,
     append_customers(
         conn,
         [
-            CustomerRecord(customer_id=made[point], time_zone="UTC", created_at=seen[point][0])
+            CustomerRecord(
+                customer_id=made[point], time_zone="UTC", created_at=seen[point][0], anonymous=True
+            )
             for point in unknown
         ],
     )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from features.compute import POINTS, compute, load_known
 from features.feature_list import FeatureList
+from features.history.query import present_id
 from features.history.tables import consents, customers, identities, interactions, tags
 from features.segments.everybody import check_features
 from features.segments.language import (
@@ -72,6 +73,7 @@ def is_member(
         NotFoundError: nobody has this id.
         InvalidInputError: the segment compares a feature that is not there.
     """
+    customer_id = present_id(conn, customer_id)
     wanted = feature_names(segment.condition)
     row: Mapping[str, float | None] = {}
     if isinstance(features, Mapping):

@@ -9,8 +9,10 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select, tuple_
 
 from features.history.among import among
-from features.history.append import Appended
+from features.history.append import Appended, of_person
 from features.history.insert import insert_new
+from features.history.query import present_ids
+from features.history.suppression import erased_customers
 from features.history.tables import customers, segments, tags
 from features.segments.language import Segment, parse_segment
 from models.domain.errors import NotFoundError, require
@@ -46,31 +48,37 @@ class TagStatement:
 def append_tags(conn: Connection, statements: Sequence[TagStatement]) -> Appended:
     """Add statements about tags of known customers; repeated ones change nothing.
 
+    Those about people who were erased are passed over; those of an id that was merged into another belong to the
+    person.
+
     Raises:
         NotFoundError: names a customer whom nobody knows.
     """
-    wanted = sorted({statement.customer_id for statement in statements})
+    lost = erased_customers(conn, (statement.customer_id for statement in statements))
+    kept = [statement for statement in statements if statement.customer_id not in lost]
+    wanted = sorted({statement.customer_id for statement in kept})
+    merged = present_ids(conn, wanted)
     known = set(
         conn.scalars(select(customers.c.customer_id).where(among(conn, customers.c.customer_id, wanted)))
     )
     for customer_id in wanted:
-        if customer_id not in known:
+        if customer_id not in known and customer_id not in merged:
             raise NotFoundError("customer_id", customer_id)
     n_new = insert_new(
         conn,
         tags,
         [
-            {
-                "customer_id": statement.customer_id,
+            of_person(statement.customer_id, merged)
+            | {
                 "tag": statement.tag,
                 "present": statement.present,
                 "since": statement.since,
                 "source": statement.source,
             }
-            for statement in statements
+            for statement in kept
         ],
     )
-    return Appended(n_new, len(statements) - n_new)
+    return Appended(n_new, len(kept) - n_new, len(statements) - len(kept))
 
 
 def save_segment(conn: Connection, segment: Segment, now: datetime) -> Segment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -73,7 +74,7 @@ class Customer:
     Attributes:
         customer_id: ONE_ID.
         time_zone: IANA name; slots and quiet hours are local to it.
-        identities: Contact point by kind.
+        identities: Kinds of contact points that they have; the contact points themselves are read when sending.
         consents: Latest status by (channel, purpose); absent means never asked. `EVERY_CHANNEL` is a channel here.
         contacts: Contacts within the longest cap window, any order.
         earlier_contacts: How many there were before it, by campaign.
@@ -82,7 +83,7 @@ class Customer:
 
     customer_id: str
     time_zone: str
-    identities: dict[IdentityKind, str] = field(default_factory=dict)
+    identities: Collection[IdentityKind] = frozenset()
     consents: dict[tuple[str, str], ConsentStatus] = field(default_factory=dict)
     contacts: tuple[PastContact, ...] = ()
     earlier_contacts: dict[str, int] = field(default_factory=dict)

@@ -74,7 +74,7 @@ def _without(
         if reason in gone:
             return ()
         if reason is ReasonCode.NO_IDENTITY:
-            customer = replace(customer, identities=customer.identities | {channel.identity_kind: "-"})
+            customer = replace(customer, identities={*customer.identities, channel.identity_kind})
         elif reason is ReasonCode.NO_CONSENT:
             consents = customer.consents | {(name, campaign.purpose): ConsentStatus.GRANTED}
             customer = replace(customer, consents=consents)

@@ -56,6 +56,10 @@ def _import(kind: str, file: Path, strict: bool, check: bool = False) -> None:
         typer.echo(f"interrupted: what is committed stays; import {file} again to finish it", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     typer.echo(f"{kind}: {done.n_new:,} new, {done.n_repeated:,} already there, {done.n_rejected:,} rejected")
+    if done.n_erased:
+        typer.echo(
+            f"{done.n_erased:,} rows passed over: these people were erased and do not come back", err=True
+        )
     if check:
         from nextchannel.commands.check import check_import
 

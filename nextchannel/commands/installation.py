@@ -10,8 +10,10 @@ from nextchannel.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from features.identity.vault import ContactVault
     from features.registry import ModelRegistry
     from features.workspace import FeatureWorkspace
+    from serving.erasure import Eraser
 
 
 def open_history(settings: Settings) -> Engine:
@@ -27,11 +29,13 @@ def open_history(settings: Settings) -> Engine:
 
     from features.history.engine import connect, migrate
     from features.history.query import seed_channels
+    from features.identity.rotate import check_keys
 
     try:
-        engine = connect(settings.database_url)
+        engine = connect(settings.database_url, open_vault(settings))
         migrate(engine)
         with engine.begin() as conn:
+            check_keys(conn)
             seed_channels(conn, datetime.now(UTC))
     except (ArgumentError, NoSuchModuleError) as exc:
         raise InvalidInputError(
@@ -40,6 +44,26 @@ def open_history(settings: Settings) -> Engine:
     except DBAPIError as exc:
         raise StoreUnavailableError(f"the database does not answer: {exc.orig}") from exc
     return engine
+
+
+def open_vault(settings: Settings) -> ContactVault:
+    """What seals and opens contact points.
+
+    Raises:
+        InvalidInputError: the keys or the region cannot be read.
+    """
+    from features.identity.vault import KEY_FILE, ContactVault
+
+    return ContactVault(settings.home.resolve() / KEY_FILE, settings.contact_keys, settings.phone_region)
+
+
+def open_eraser(settings: Settings, engine: Engine) -> Eraser:
+    """What erases people, from the history and from the features beside it."""
+    from datetime import UTC, datetime
+
+    from serving.erasure import Eraser
+
+    return Eraser(engine, open_features(settings, engine), lambda: datetime.now(UTC))
 
 
 def open_features(settings: Settings, engine: Engine) -> FeatureWorkspace:

@@ -1,4 +1,4 @@
-"""The pages: what a campaign earned, and why a decision was taken."""
+"""The pages: what a campaign earned, why a decision was taken, and who a customer is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -20,10 +20,12 @@ from serving.explain.phrases import points
 from serving.money import Currency
 from serving.problems import problem_of
 from serving.report import Report, build_report, latest_campaign
+from serving.routes.customers import LONGEST_CURSOR, sees_contact_points
 from serving.routes.fields import Name
 from serving.security.gate import PAGE_POLICY
 from serving.service import Service
 
+_HISTORY_ENTRIES = 25
 _FOLDER = Path(__file__).parent
 STATIC_FOLDER = _FOLDER / "static"
 # Forms say where they come from (`Origin`), which `no-referrer` would blank.
@@ -83,6 +85,24 @@ def dashboard_routes(service: Service) -> APIRouter:
                 return failure(exc, f"/decisions/{decision_id}")
             shown = DecisionPage.of(found, explanation, language, service.currency)
             return page("decision.html", shown=shown, decision=found, told=shown.told, labels=shown.labels)
+
+        return await service.in_thread(make)
+
+    @router.get("/customers/{customer_id}")
+    async def customer(
+        request: Request,
+        customer_id: Name,
+        cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
+    ) -> HTMLResponse:
+        now, clear = service.clock(), sees_contact_points(request)
+
+        def make() -> HTMLResponse:
+            try:
+                whole = service.customers.profile(customer_id, now, in_the_clear=clear)
+                history = service.customers.history(customer_id, _HISTORY_ENTRIES, cursor)
+            except NextchannelError as exc:
+                return failure(exc, f"/customers/{customer_id}")
+            return page("customer.html", whole=whole, person=whole.profile, history=history)
 
         return await service.in_thread(make)
 

@@ -27,6 +27,7 @@ from serving.security.sessions import Sessions, cookie_of, from_own_page
 # Keys of the ASGI scope.
 RULE = "nextchannel.rule"
 CALLER = "nextchannel.caller"
+SCOPES = "nextchannel.scopes"
 
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 16 * 1024
@@ -152,7 +153,7 @@ class Gate:
                 "The key is not good for this",
                 f"The key {key.name} lacks the scope {rule.scope}.",
             )
-        scope[CALLER] = key.name
+        scope[CALLER], scope[SCOPES] = key.name, key.scopes
         return self._buckets.take(key.key_id)
 
     def _open_to(self, scope: Scope, headers: Headers) -> bool:

@@ -41,6 +41,7 @@ from sqlalchemy import (
 
 from features.history.append import append_interactions
 from features.history.tables import interactions, outbox
+from features.identity.normalise import redact
 from models.domain.channel import ContentKind
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt
@@ -354,6 +355,53 @@ def _lock(
     ).all()
 
 
+def cancel(conn: Connection, customer_ids: Sequence[str], at: datetime, reason: str) -> int:
+    """Suppress every message of these customers that is not settled, claimed ones too; how many there were.
+
+    A claimant that comes back finds its claim stale. What was handed to a provider already cannot be recalled.
+    """
+    rows = conn.execute(
+        select(outbox)
+        .where(
+            outbox.c.customer_id.in_(customer_ids),
+            outbox.c.status.in_((OutboxStatus.HELD, OutboxStatus.PENDING, OutboxStatus.CLAIMED)),
+        )
+        .order_by(outbox.c.message_id)
+        .with_for_update()
+    ).all()
+    if not rows:
+        return 0
+    conn.execute(
+        update(outbox)
+        .where(outbox.c.message_id.in_([row.message_id for row in rows]))
+        .values(
+            status=OutboxStatus.SUPPRESSED,
+            detail=reason,
+            settled_at=at,
+            lease_until=None,
+            fencing_token=outbox.c.fencing_token + 1,
+        )
+    )
+    release(conn, [row.decision_id for row in rows], at)
+    facts = [
+        Interaction(
+            source=SOURCE,
+            event_id=f"{row.message_id}/{InteractionKind.SUPPRESSED}",
+            customer_id=row.customer_id,
+            kind=InteractionKind.SUPPRESSED,
+            occurred_at=at,
+            channel=row.channel,
+            campaign_id=row.campaign_id,
+            offer_id=row.offer_id,
+            decision_id=row.decision_id,
+            attributes={"detail": reason},
+        )
+        for row in rows
+    ]
+    append_interactions(conn, facts, at)
+    return len(rows)
+
+
 def evidently_sent(conn: Connection, seen: Mapping[str, tuple[str, datetime]]) -> list[Ending]:
     """Settle as sent what a provider has reported on and no sender knows of: nobody sends it again.
 
@@ -408,8 +456,15 @@ def counts(conn: Connection) -> dict[OutboxStatus, int]:
 
 
 def storable(words: str) -> str:
-    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length."""
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")[:_LONGEST_WORDS]
+    """A provider's words as every database takes them: no NUL, no lone surrogate, of bounded length.
+
+    Providers repeat the address that they refuse: it is masked.
+    """
+    return redact(_plain(words))[:_LONGEST_WORDS]
+
+
+def _plain(words: str) -> str:
+    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 # One statement for every ending, made once: it runs for each message that is sent.
@@ -439,7 +494,7 @@ def _move_values(ending: Ending) -> dict[str, object]:
         "due_at": ending.due_at,
         "settled_at": None if ending.status is OutboxStatus.PENDING else ending.at,
         "provider": receipt.provider if receipt else None,
-        "provider_message_id": storable(receipt.provider_message_id) if receipt else None,
+        "provider_message_id": _plain(receipt.provider_message_id)[:_LONGEST_WORDS] if receipt else None,
     }
 
 

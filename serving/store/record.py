@@ -62,6 +62,7 @@ _ADD_MESSAGE = Prepared(
         "message_id",
         "decision_id",
         "customer_id",
+        "recorded_as",
         "campaign_id",
         "offer_id",
         "channel",
@@ -185,6 +186,9 @@ class Ledger:
         conn: A connection whose transaction the caller commits; nothing holds before that commit.
         customer_ids: Whom the transaction may decide for.
         now: Aware; as of when they are read.
+
+    Attributes:
+        people: Those who are known, by their own id; an id that was merged into another gives the person too.
     """
 
     def __init__(self, conn: Connection, customer_ids: Collection[str], now: datetime) -> None:
@@ -193,10 +197,13 @@ class Ledger:
         self._sure: set[Resource] = set()
         self._accepted: list[RecordDecision] = []
         self._reserved: list[tuple[Decision, Claim]] = []
-        ids = sorted(set(customer_ids))
-        if _locks_rows(conn):
-            _LOCK_CUSTOMERS.rows(conn, ids=ids)
-        self.people = load_customers(conn, ids, now, contacts_until=now + _AHEAD)
+        self.people: dict[str, Customer] = {}
+        asked = set(customer_ids)
+        self._read_people(asked, now)
+        # Whoever was asked for by an id that was merged into another is locked, and read, by their own.
+        moved = {person.customer_id for person in self.people.values()} - asked
+        if moved:
+            self._read_people(moved, now)
 
     def limits(self, campaign: Campaign, channels: Mapping[str, Channel], days: Sequence[date]) -> Limits:
         """What is left of the campaign's budget and of the channels' capacities.
@@ -262,6 +269,12 @@ class Ledger:
             if command.step is not None:
                 decided(self._conn, command.step, command.decision.decided_at)
 
+    def _read_people(self, customer_ids: Collection[str], now: datetime) -> None:
+        ids = sorted(customer_ids)
+        if _locks_rows(self._conn):
+            _LOCK_CUSTOMERS.rows(self._conn, ids=ids)
+        self.people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
+
     def _read(self, resources: Collection[Resource]) -> None:
         """How much of each is used so far; a resource that nobody counted yet is counted."""
         if not resources:
@@ -315,7 +328,10 @@ def _refusal(
     for claim in needs:
         if used[claim.resource] + claim.amount > claim.limit + _ROUNDING_MINOR:
             return DecisionRefused(claim.exhausted, action.channel)
-    person = people[decision.customer_id]
+    person = people.get(decision.customer_id)
+    if person is None or person.customer_id != decision.customer_id:
+        # Erased, or merged into another, since they were read.
+        return DecisionRefused(ReasonCode.NO_IDENTITY, action.channel)
     if person is command.customer or person == command.customer:
         return None
     grid = command.campaign.grid
@@ -412,6 +428,7 @@ def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
         "message_id": message_id(decision.decision_id, 0, action.channel),
         "decision_id": decision.decision_id,
         "customer_id": decision.customer_id,
+        "recorded_as": "",
         "campaign_id": decision.campaign_id,
         "offer_id": action.offer,
         "channel": action.channel,

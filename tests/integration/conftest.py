@@ -21,7 +21,9 @@ from models.domain.channel import Channel, ContentKind, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity
 from models.domain.experiment import Experiment
 from models.policy.bandit import Bandit
+from serving.customers import Customers
 from serving.decide import Decider
+from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
@@ -234,6 +236,8 @@ class Market:
             refresher=FeatureRefresher(self.features, lambda: self.now),
             threads=ThreadPoolExecutor(8),
             tracking_secret="a secret of the tests",
+            customers=Customers(self.engine, self.features, None),
+            eraser=Eraser(self.engine, None, lambda: self.now),
             key_ring=KeyRing(self.engine, lambda: self.now),
             protection=protection or Protection(),
             clock=lambda: self.now,

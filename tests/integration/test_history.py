@@ -28,6 +28,7 @@ from features.history.query import (
     load_campaign,
     load_channels,
     load_customers,
+    load_recipients,
     save_campaign,
     save_channel,
     seed_channels,
@@ -201,18 +202,22 @@ def test_customers_are_loaded_as_of_a_moment(engine: Engine) -> None:
         append_decisions(conn, [decision()])
         found = load_customers(conn, ["c-1", "c-2", "c-1", "nobody"], NOW)
         earlier = load_customers(conn, ["c-1"], NOW - 4 * DAY)["c-1"]
+        recipient, earlier_recipient = (
+            load_recipients(conn, ["c-1"], moment)["c-1", IdentityKind.EMAIL]()
+            for moment in (NOW, NOW - 4 * DAY)
+        )
         assert find_customer_id(conn, IdentityKind.EMAIL, "new@example.com") == "c-1"
         assert find_customer_id(conn, IdentityKind.PHONE, "new@example.com") is None
     assert set(found) == {"c-1", "c-2"}
     person = found["c-1"]
-    assert person.identities == {IdentityKind.EMAIL: "new@example.com"}
+    assert person.identities == {IdentityKind.EMAIL}
     assert person.consents == {("email", "marketing"): ConsentStatus.WITHDRAWN}
     assert person.replied_at == {"line": NOW - DAY}
     assert person.contacts == (
         PastContact(channel="email", campaign_id="spring", contacted_at=NOW + timedelta(hours=1)),
     )
-    assert found["c-2"].identities == {}
-    assert earlier.identities == {IdentityKind.EMAIL: "old@example.com"}
+    assert found["c-2"].identities == frozenset()
+    assert (recipient, earlier_recipient) == ("new@example.com", "old@example.com")
     assert earlier.consents == {("email", "marketing"): ConsentStatus.GRANTED}
     assert earlier.contacts == ()
 

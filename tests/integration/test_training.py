@@ -24,7 +24,7 @@ from features.history.append import (
 )
 from features.history.engine import connect, migrate
 from features.history.query import load_campaign, save_campaign, save_channel
-from features.history.tables import decisions, outbox
+from features.history.tables import customers, decisions, outbox
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import CHALLENGER, CHAMPION, Bundle
@@ -114,6 +114,19 @@ def test_the_rows_learned_from_are_the_log(home: Home, logged: LoggedDecisions) 
         assert rows.propensity[i] == home.log.propensity[j]
         assert rows.cost_minor[i] == home.log.cost_minor[j]
     assert rows.randomised.all()
+
+
+def test_nothing_that_is_published_names_a_customer(home: Home) -> None:
+    with home.engine.connect() as conn:
+        people = list(conn.scalars(select(customers.c.customer_id)))
+    published = [
+        home.path / "mlflow.db",
+        *(path for path in (home.path / "mlartifacts").rglob("*") if path.is_file()),
+    ]
+    assert len(published) > 5
+    for path in published:
+        content = path.read_bytes()
+        assert not [person for person in people if person.encode() in content], path.name
 
 
 def test_an_outcome_that_a_channel_cannot_report_is_unknown(logged: LoggedDecisions) -> None:

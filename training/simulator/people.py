@@ -110,13 +110,13 @@ def customers(
             Customer(
                 customer_id=customer_id(row),
                 time_zone=zones[population.zone[row]],
-                identities={
-                    kind: contact_point(kind, row)
+                identities=frozenset(
+                    kind
                     for kind, held in zip(
                         population.identity_kinds, population.identity[row].tolist(), strict=True
                     )
                     if held
-                },
+                ),
                 consents={
                     (name, campaign.purpose): status
                     for column, name in channels.items()

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from features.history.engine import connect
+from features.identity.vault import ContactVault
 from serving.channels.registry import AdapterConfiguration, build_adapters
 from serving.dispatcher import Dispatcher, DispatchSettings
 from serving.tracking import Signer, TrackedLinks
@@ -25,8 +26,10 @@ async def main(database: str, port: str, lease: float) -> None:
     links = TrackedLinks("https://news.example", Signer("a secret for tests only"))
     settings = {"host": "127.0.0.1", "port": port, "sender": "offers@shop.example"}
     adapters = build_adapters(["email"], AdapterConfiguration(settings={"email": settings}), links)
+    # An SQLite file has its keys beside it.
+    vault = None if database.startswith("sqlite") else ContactVault(text=os.environ["CONTACT_KEYS"])
     dispatcher = Dispatcher(
-        connect(database),
+        connect(database, vault),
         adapters,
         links,
         DispatchSettings(lease_seconds=lease, send_timeout_seconds=lease * 0.9, poll_seconds=0.05),

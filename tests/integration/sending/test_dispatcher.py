@@ -10,12 +10,13 @@ from datetime import UTC, datetime, time, timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, update
 
+from features.history.append import append_identities
 from features.history.tables import campaigns, decisions, identities
 from models.domain.campaign import Content, QuietHours, SendWindow
-from models.domain.channel import ContentKind
-from models.domain.customer import EVERY_CHANNEL, ConsentStatus, MessageClass
+from models.domain.channel import ContentKind, IdentityKind
+from models.domain.customer import EVERY_CHANNEL, ConsentStatus, Identity, MessageClass
 from models.domain.errors import InvalidInputError
 from serving.backoff import Backoff
 from serving.channels.console import ConsoleAdapter
@@ -258,7 +259,11 @@ def test_quiet_hours_postpone_to_their_end_without_counting_an_attempt(shop):
 def test_the_contact_point_is_read_when_the_message_is_sent(shop, sink):
     shop.add_messages(1)
     with shop.engine.begin() as conn:
-        conn.execute(text("UPDATE identities SET value = 'new@example.com'"))
+        conn.execute(delete(identities))
+        moved = Identity(
+            customer_id="c0", kind=IdentityKind.EMAIL, value="new@example.com", linked_at=NOON, source="t"
+        )
+        append_identities(conn, [moved])
     mail_round(shop, sink, NOON)
     assert [mail.recipients for mail in sink.received] == [("new@example.com",)]
 

@@ -1,0 +1,439 @@
+"""What is known about one person: for the call centre, for other systems, and for the person who asks for it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, or_, select
+
+from features.history.decisions import load_decision
+from features.history.documents import to_document
+from features.history.members import members_of, person_of
+from features.history.tables import (
+    consents,
+    customers,
+    decisions,
+    identities,
+    identity_journal,
+    interactions,
+    metadata,
+    outbox,
+    rewards,
+)
+from features.identity.normalise import mask
+from features.identity.vault import vault_of
+from models.domain.channel import IdentityKind
+from models.domain.customer import ConsentStatus
+from models.domain.errors import InvalidInputError
+from models.domain.interaction import InteractionKind
+
+LAST_OFFERS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactPointShown:
+    """An identity of a person.
+
+    Attributes:
+        contact_point: Masked, or in the clear where the reader may see it.
+    """
+
+    kind: IdentityKind
+    contact_point: str
+    linked_at: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentShown:
+    """What the person said last about a channel and purpose, up to some moment."""
+
+    channel: str
+    purpose: str
+    status: ConsentStatus
+    since: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferShown:
+    """A decision and what came of it.
+
+    Attributes:
+        offer: None with `channel`: no contact.
+        status: Of its message: pending, claimed, sent, failed, suppressed or unknown; None without a message.
+        outcomes: What the person and the provider did, in order, each kind once.
+        converted: None while nobody can tell.
+        value_minor: Reward so far, minor units.
+    """
+
+    decision_id: str
+    decided_at: datetime
+    campaign_id: str
+    offer: str | None
+    channel: str | None
+    send_at: datetime | None
+    status: str | None
+    outcomes: tuple[InteractionKind, ...]
+    converted: bool | None
+    value_minor: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The person said no."""
+
+    kind: str
+    at: datetime
+    channel: str | None
+    campaign_id: str | None
+
+
+class EntryType(StrEnum):
+    """What an entry of the history is."""
+
+    INTERACTION = "interaction"
+    DECISION = "decision"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One line of a person's history.
+
+    Attributes:
+        kind: Of an interaction; `contact` or `no_contact` of a decision.
+    """
+
+    type: EntryType
+    entry_id: str
+    at: datetime
+    kind: str
+    channel: str | None
+    campaign_id: str | None
+    offer: str | None
+    decision_id: str | None
+    value_minor: float | None
+    source: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """Entries, the latest first, and where the next page begins; None at the end."""
+
+    entries: tuple[HistoryEntry, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One person, beside their features.
+
+    Attributes:
+        merged_ids: Other ids that are this person.
+        anonymous: Whether only devices are known of them.
+        last_offers: The latest decisions, newest first.
+        refusals: What they refused, newest first.
+    """
+
+    customer_id: str
+    merged_ids: tuple[str, ...]
+    anonymous: bool
+    time_zone: str
+    created_at: datetime
+    attributes: Mapping[str, float | str]
+    identities: tuple[ContactPointShown, ...]
+    consents: tuple[ConsentShown, ...]
+    last_offers: tuple[OfferShown, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def load_profile(conn: Connection, customer_id: str, now: datetime, *, in_the_clear: bool) -> Profile:
+    """A person as of now, by any of their ids.
+
+    Args:
+        conn: Only read.
+        customer_id: Any of the person's ids.
+        now: Aware.
+        in_the_clear: Whether contact points are shown whole.
+
+    Raises:
+        NotFoundError: there is no such customer.
+    """
+    person = person_of(conn, customer_id)
+    row = conn.execute(select(customers).where(customers.c.customer_id == person)).one()
+    return Profile(
+        customer_id=person,
+        merged_ids=members_of(conn, person)[1:],
+        anonymous=row.anonymous,
+        time_zone=row.time_zone,
+        created_at=row.created_at,
+        attributes=row.attributes,
+        identities=tuple(_contact_points(conn, person, in_the_clear=in_the_clear)),
+        consents=tuple(load_consents(conn, person, now)),
+        last_offers=tuple(_last_offers(conn, person)),
+        refusals=tuple(_refusals(conn, person, now)),
+    )
+
+
+def load_consents(conn: Connection, customer_id: str, as_of: datetime) -> list[ConsentShown]:
+    """What held at a moment: the latest statement for each channel and purpose, in order of both.
+
+    Args:
+        conn: Only read.
+        customer_id: Any of the person's ids.
+        as_of: Aware; later statements are ignored.
+
+    Raises:
+        NotFoundError: there is no such customer.
+    """
+    rows = conn.execute(
+        select(consents)
+        .where(consents.c.customer_id == person_of(conn, customer_id), consents.c.since <= as_of)
+        .order_by(consents.c.since, consents.c.consent_id)
+    )
+    held = {(row.channel, row.purpose): row for row in rows}
+    return [
+        ConsentShown(
+            channel=row.channel,
+            purpose=row.purpose,
+            status=ConsentStatus(row.status),
+            since=row.since,
+            source=row.source,
+        )
+        for _, row in sorted(held.items())
+    ]
+
+
+def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | None = None) -> HistoryPage:
+    """Interactions and decisions of a person, the latest first.
+
+    A cursor names the last entry that was seen, not a position: whatever arrives between two pages, no entry
+    comes twice and none that was there is left out.
+
+    Args:
+        conn: Only read.
+        customer_id: Any of the person's ids.
+        limit: Entries on a page, >= 1.
+        cursor: Of the page before; None for the first page.
+
+    Raises:
+        NotFoundError: there is no such customer.
+        InvalidInputError: the cursor is none of ours.
+    """
+    person = person_of(conn, customer_id)
+    facts = select(interactions).where(interactions.c.customer_id == person)
+    made = select(decisions).where(decisions.c.customer_id == person)
+    if cursor is not None:
+        at, kind, last = _read_cursor(cursor)
+        if kind is EntryType.INTERACTION:
+            facts = facts.where(
+                _before(interactions.c.occurred_at, at, interactions.c.interaction_id, int(last))
+            )
+            made = made.where(decisions.c.decided_at <= at)
+        else:
+            facts = facts.where(interactions.c.occurred_at < at)
+            made = made.where(_before(decisions.c.decided_at, at, decisions.c.decision_id, last))
+    found = [
+        HistoryEntry(
+            type=EntryType.INTERACTION,
+            entry_id=str(row.interaction_id),
+            at=row.occurred_at,
+            kind=row.kind,
+            channel=row.channel,
+            campaign_id=row.campaign_id,
+            offer=row.offer_id,
+            decision_id=row.decision_id,
+            value_minor=row.value_minor,
+            source=row.source,
+            attributes=row.attributes,
+        )
+        for row in conn.execute(
+            facts.order_by(interactions.c.occurred_at.desc(), interactions.c.interaction_id.desc()).limit(
+                limit + 1
+            )
+        )
+    ]
+    found += [
+        HistoryEntry(
+            type=EntryType.DECISION,
+            entry_id=row.decision_id,
+            at=row.decided_at,
+            kind="no_contact" if row.channel is None else "contact",
+            channel=row.channel,
+            campaign_id=row.campaign_id,
+            offer=row.offer_id,
+            decision_id=row.decision_id,
+            value_minor=None,
+            source="nextchannel",
+            attributes={"arm": row.arm, "policy": row.policy},
+        )
+        for row in conn.execute(
+            made.order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc()).limit(limit + 1)
+        )
+    ]
+    # Python's sort is stable: within a moment interactions come before decisions, each in its own order.
+    found.sort(key=lambda entry: entry.at, reverse=True)
+    page = tuple(found[:limit])
+    return HistoryPage(entries=page, next_cursor=_cursor(page[-1]) if len(found) > limit else None)
+
+
+def export_person(conn: Connection, customer_id: str, now: datetime) -> dict[str, Any]:
+    """Everything that is held about a person, contact points in the clear, as JSON can hold it.
+
+    Raises:
+        NotFoundError: there is no such customer.
+    """
+    profile = load_profile(conn, customer_id, now, in_the_clear=True)
+    person = profile.customer_id
+    ids = [person, *profile.merged_ids]
+    skipped = {
+        "identities",
+        "customers",
+        "customer_members",
+        "identity_journal",
+        "identity_conflicts",
+        "erasures",
+    }
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for table in metadata.sorted_tables:
+        if "customer_id" in table.c and table.name not in skipped:
+            rows = conn.execute(
+                select(table).where(table.c.customer_id == person).order_by(*table.primary_key.columns)
+            )
+            tables[table.name] = [dict(row._mapping) for row in rows]
+    decided = [row["decision_id"] for row in tables[decisions.name]]
+    for row in tables[decisions.name]:
+        row["document"] = to_document(load_decision(conn, row["decision_id"]))
+    earned: list[dict[str, Any]] = []
+    for start in range(0, len(decided), 10_000):
+        chunk = decided[start : start + 10_000]
+        rows = conn.execute(select(rewards).where(rewards.c.decision_id.in_(chunk)))
+        earned += [dict(row._mapping) for row in rows]
+    journal = conn.execute(
+        select(identity_journal)
+        .where(or_(identity_journal.c.customer_id.in_(ids), identity_journal.c.other_id.in_(ids)))
+        .order_by(identity_journal.c.entry_id)
+    )
+    return {
+        "customer_id": person,
+        "merged_ids": list(profile.merged_ids),
+        "anonymous": profile.anonymous,
+        "time_zone": profile.time_zone,
+        "created_at": profile.created_at,
+        "attributes": dict(profile.attributes),
+        "identities": [
+            {"kind": one.kind, "value": one.contact_point, "linked_at": one.linked_at, "source": one.source}
+            for one in profile.identities
+        ],
+        **tables,
+        "rewards": earned,
+        "identity_journal": [dict(row._mapping) for row in journal],
+        "exported_at": now,
+    }
+
+
+def _contact_points(conn: Connection, person: str, *, in_the_clear: bool) -> list[ContactPointShown]:
+    vault = vault_of(conn)
+    rows = conn.execute(
+        select(identities)
+        .where(identities.c.customer_id == person)
+        .order_by(identities.c.linked_at, identities.c.identity_id)
+    )
+    shown = []
+    for row in rows:
+        kind = IdentityKind(row.kind)
+        value = vault.open(kind, row.recorded_as or row.customer_id, row.key_id, row.sealed)
+        shown.append(
+            ContactPointShown(
+                kind=kind,
+                contact_point=value if in_the_clear else mask(kind, value),
+                linked_at=row.linked_at,
+                source=row.source,
+            )
+        )
+    return shown
+
+
+def _last_offers(conn: Connection, person: str) -> list[OfferShown]:
+    made = conn.execute(
+        select(decisions, outbox.c.status, rewards.c.converted, rewards.c.value_minor)
+        .outerjoin_from(decisions, outbox, outbox.c.decision_id == decisions.c.decision_id)
+        .outerjoin(rewards, rewards.c.decision_id == decisions.c.decision_id)
+        .where(decisions.c.customer_id == person)
+        .order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc())
+        .limit(LAST_OFFERS)
+    ).all()
+    outcomes = _outcomes(conn, [row.decision_id for row in made])
+    return [
+        OfferShown(
+            decision_id=row.decision_id,
+            decided_at=row.decided_at,
+            campaign_id=row.campaign_id,
+            offer=row.offer_id,
+            channel=row.channel,
+            send_at=row.send_at,
+            status=row.status,
+            outcomes=outcomes.get(row.decision_id, ()),
+            converted=row.converted,
+            value_minor=row.value_minor,
+        )
+        for row in made
+    ]
+
+
+def _outcomes(conn: Connection, decision_ids: Sequence[str]) -> dict[str, tuple[InteractionKind, ...]]:
+    rows = conn.execute(
+        select(interactions.c.decision_id, interactions.c.kind)
+        .where(interactions.c.decision_id.in_(decision_ids), ~interactions.c.machine_made)
+        .order_by(interactions.c.occurred_at, interactions.c.interaction_id)
+    )
+    found: dict[str, dict[InteractionKind, None]] = {}
+    for decision_id, kind in rows:
+        found.setdefault(decision_id, {})[InteractionKind(kind)] = None
+    return {decision_id: tuple(kinds) for decision_id, kinds in found.items()}
+
+
+def _refusals(conn: Connection, person: str, now: datetime) -> list[Refusal]:
+    said = [InteractionKind.UNSUBSCRIBED, InteractionKind.COMPLAINED, InteractionKind.UNFOLLOWED]
+    rows = conn.execute(
+        select(interactions)
+        .where(interactions.c.customer_id == person, interactions.c.kind.in_(said))
+        .order_by(interactions.c.occurred_at.desc(), interactions.c.interaction_id.desc())
+    )
+    refused = [
+        Refusal(kind=row.kind, at=row.occurred_at, channel=row.channel, campaign_id=row.campaign_id)
+        for row in rows
+    ]
+    refused += [
+        Refusal(kind=one.status, at=one.since, channel=one.channel, campaign_id=None)
+        for one in load_consents(conn, person, now)
+        if one.status is ConsentStatus.WITHDRAWN
+    ]
+    return sorted(refused, key=lambda one: one.at, reverse=True)
+
+
+def _before(moment: Any, at: datetime, key: Any, last: int | str) -> Any:
+    return or_(moment < at, and_(moment == at, key < last))
+
+
+def _cursor(entry: HistoryEntry) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([entry.at.isoformat(), entry.type, entry.entry_id])).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, EntryType, str]:
+    try:
+        at, kind, last = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+        read = datetime.fromisoformat(at), EntryType(kind), str(last)
+        if read[0].tzinfo is None or (read[1] is EntryType.INTERACTION and not 0 < int(last) < 2**63):
+            raise ValueError(cursor)
+    except (ValueError, TypeError, binascii.Error) as exc:
+        raise InvalidInputError("cursor", cursor, "must be the `next_cursor` of an earlier page") from exc
+    return read
