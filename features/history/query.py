@@ -273,7 +273,7 @@ def find_customer_ids(
             among(conn, identities.c.lookup, lookup_of.values()),
         )
     )
-    owner_of: dict[str, str] = dict(rows.tuples().all())
+    owner_of: dict[str, str] = {row.lookup: row.customer_id for row in rows}
     return {point: owner_of[lookup] for point, lookup in lookup_of.items() if lookup in owner_of}
 
 

@@ -21,6 +21,7 @@ from features.history.append import CustomerRecord, append_consents, append_cust
 from features.history.engine import connect, migrate
 from features.history.query import save_campaign, save_channel
 from features.history.tables import decisions
+from features.identity.vault import KEY_FILE, ContactVault
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
@@ -75,7 +76,7 @@ def install(home: Path, n_customers: int, seed: int, database_url: str | None = 
     made = Installation(
         home=home, database_url=database_url or f"sqlite:///{home / 'history.db'}", n_customers=n_customers
     )
-    engine = connect(made.database_url)
+    engine = connect(made.database_url, ContactVault(home / KEY_FILE))
     migrate(engine)
     with engine.begin() as conn:
         for channel in core.CHANNELS.values():

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from features.history.engine import connect, migrate
 from features.history.query import seed_channels
+from features.identity.vault import ContactVault, make_keys
 from serving.decide import DecisionRequest
 from serving.store.idempotency import IdempotencyKey
 from tests.integration.conftest import NOW, Market
@@ -108,7 +109,8 @@ def _postgres(server: str) -> Iterator[Engine]:
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as conn:
         conn.execute(text(f"CREATE DATABASE {name}"))
-    engine = connect(make_url(server).set(database=name).render_as_string(hide_password=False))
+    url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    engine = connect(url, ContactVault(text=make_keys()))
     try:
         migrate(engine)
         yield engine

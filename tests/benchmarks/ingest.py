@@ -187,6 +187,7 @@ def _finished(body: bytes) -> list[tuple[Any, ...]]:
             fact["customer_id"] = identity["value"].replace("cookie", "c")
         moment = datetime.fromisoformat(fact["occurred_at"])
         values = {
+            "recorded_as": "",
             "machine_made": False,
             **fact,
             "attributes": orjson.dumps(fact.get("attributes", {})).decode(),

@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
 
 from features.history.append import append_interactions
-from features.history.tables import identities, interactions, outbox
+from features.history.tables import customers, idempotency_keys, identities, interactions, outbox
+from features.history.tables import tags as tags_table
 from models.domain.interaction import Interaction, InteractionKind
 from serving.app import create_app
 from serving.security.keys import Scope, create_key
@@ -302,3 +303,69 @@ def test_the_page_of_a_customer_shows_what_the_profile_says_and_escapes_it(
     earlier = page.text.split('href="?cursor=')[1].split('"')[0]
     assert api.get(f"/customers/%3Cb%3Ecleo?cursor={earlier}", headers=reader).text.count("visited") == 5
     assert api.get("/customers/nobody", headers=reader).status_code == 404
+
+
+def test_nothing_that_is_kept_for_repeated_requests_speaks_of_an_erased_person(
+    api: TestClient, market: Any
+) -> None:
+    keyed = {"Idempotency-Key": "one"}
+    for customer_id in ("ada", "bob"):
+        body = {"campaign_id": "spring", "customer_id": customer_id}
+        named = {"Idempotency-Key": f"single-{customer_id}"}
+        assert api.post("/v1/decisions", json=body, headers=named).status_code == 200
+        tags = {"tags": [{"customer_id": customer_id, "tag": "regular", "source": "shop"}]}
+        assert api.post("/v1/tags", json=tags).json()["n_new"] == 1
+    batch = {"requests": [{"campaign_id": "spring", "customer_id": "ada"}]}
+    assert api.post("/v1/decisions/batch", json=batch, headers=keyed).status_code == 200
+    done = api.post("/v1/customers/ada/erase").json()
+    assert (done["rows"]["idempotency_keys"], done["rows"]["tags"]) == (2, 1)
+    with market.engine.connect() as conn:
+        assert list(conn.scalars(select(idempotency_keys.c.idempotency_key))) == ["single-bob"]
+        assert list(conn.scalars(select(tags_table.c.customer_id))) == ["bob"]
+    body = {"campaign_id": "spring", "customer_id": "ada"}
+    assert api.post("/v1/decisions", json=body).status_code == 404
+
+
+def test_a_decision_for_an_id_that_was_merged_is_the_persons(api: TestClient, market: Any) -> None:
+    tagged = {"tags": [{"customer_id": "bob", "tag": "regular", "source": "shop"}]}
+    assert api.post("/v1/tags", json=tagged).status_code == 200
+    link(api, ("email", "both@example.com"), customer_id="ada")
+    assert link(api, ("email", "both@example.com"), customer_id="bob")["merged"] == ["bob"]
+    asked = [{"campaign_id": "spring", "customer_id": one} for one in ("bob", "ada")]
+    made = api.post("/v1/decisions/batch", json={"requests": asked}).json()
+    assert [one["decision"]["customer_id"] for one in made["outcomes"]] == ["ada", "ada"]
+    assert api.post("/v1/tags", json={"tags": [tagged["tags"][0] | {"tag": "friend"}]}).json()["n_new"] == 1
+    with market.engine.connect() as conn:
+        rows = conn.execute(select(tags_table.c.customer_id, tags_table.c.recorded_as)).all()
+    assert [tuple(row) for row in rows] == [("ada", "bob"), ("ada", "bob")]
+
+
+def test_facts_that_name_an_erased_person_by_a_contact_point_are_passed_over(
+    api: TestClient, market: Any
+) -> None:
+    link(api, ("email", ADDRESS), ("cookie", "7f9c"), customer_id="ada")
+    assert api.post("/v1/customers/ada/erase").status_code == 200
+    facts = [
+        {
+            "source": "web",
+            "event_id": f"{number}",
+            "kind": "visited",
+            "occurred_at": "2026-03-01T06:00:00Z",
+            **named,
+        }
+        for number, named in enumerate(
+            (
+                {"identity": {"kind": "cookie", "value": "7f9c"}},
+                {"identity": {"kind": "email", "value": ADDRESS}},
+                {"customer_id": "ada"},
+                {"customer_id": "bob"},
+            )
+        )
+    ]
+    answer = api.post("/v1/interactions", json={"interactions": facts})
+    assert answer.json() == {"n_new": 1, "n_repeated": 0}
+    with market.engine.connect() as conn:
+        assert list(
+            conn.scalars(select(interactions.c.customer_id).where(interactions.c.source == "web"))
+        ) == ["bob"]
+        assert list(conn.scalars(select(customers.c.customer_id))) == ["bob"]

@@ -296,7 +296,7 @@ def test_a_body_has_a_type_that_is_read_there(open_app):
         assert "application/json" in refused(answer, 415, "unsupported-media-type")["detail"]
     refused(api.post("/v1/decisions", content=b"{}"), 415, "unsupported-media-type")
     answer = api.post(
-        "/v1/decisions", content=b"{}", headers={"content-type": "application/json; charset=utf-8"}
+        "/v1/decisions", content=b"[]", headers={"content-type": "application/json; charset=utf-8"}
     )
     refused(answer, 422, "invalid-request")
 
