@@ -148,7 +148,7 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
 
 
 def _interaction(row: FactRow) -> Interaction:
-    values = {name: value for name, value in row.items() if name != "received_at"}
+    values = {name: value for name, value in row.items() if name in Interaction.__dataclass_fields__}
     place = None if row["place"] is None else Place(row["place"])
     return Interaction(**cast(Any, values | {"kind": InteractionKind(row["kind"]), "place": place}))
 

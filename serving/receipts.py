@@ -253,7 +253,7 @@ def _bury(conn: Connection, bounced: Sequence[tuple[DeliveryEvent, Row[Any]]]) -
         statement = insert(hard_bounces).values(customer_id=customer_id, kind=kind, bounced_at=bounced_at)
         conn.execute(
             statement.on_conflict_do_update(
-                index_elements=["customer_id", "kind"],
+                index_elements=["customer_id", "recorded_as", "kind"],
                 set_={"bounced_at": statement.excluded.bounced_at},
                 where=hard_bounces.c.bounced_at < statement.excluded.bounced_at,
             )

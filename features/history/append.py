@@ -156,7 +156,12 @@ def append_consents(conn: Connection, statements: Sequence[Consent]) -> Appended
     return replace(appended, n_erased=len(statements) - len(kept))
 
 
-def append_interactions(conn: Connection, facts: Sequence[Interaction], received_at: datetime) -> Appended:
+def append_interactions(
+    conn: Connection,
+    facts: Sequence[Interaction],
+    received_at: datetime,
+    rules: MachineRules = DEFAULT_MACHINE_RULES,
+) -> Appended:
     """Add facts, unique by (source, event_id); late and unordered ones are welcome.
 
     A refusal (unsubscribed, complained) is also recorded as a consent, for the purpose of the campaign that it
@@ -171,6 +176,7 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
         conn: In the caller's transaction.
         facts: Any number, of any customers.
         received_at: When they arrived, aware.
+        rules: Tell machines from people.
     """
     return append_fact_rows(
         conn,
@@ -195,6 +201,7 @@ def append_interactions(conn: Connection, facts: Sequence[Interaction], received
             }
             for fact in facts
         ],
+        rules,
     )
 
 

@@ -19,10 +19,14 @@ from sqlalchemy import Connection, Engine, Row, case, delete, insert, select, te
 
 from features.history.engine import read_only
 from features.history.tables import (
+    agent_tasks,
     consents,
+    conversations,
     customer_members,
     customers,
     decisions,
+    follow_ups,
+    hard_bounces,
     identities,
     interactions,
     outbox,
@@ -31,7 +35,18 @@ from features.history.tables import (
 from models.domain.errors import ConflictError, NotFoundError
 
 # Every table whose rows follow their customer. A test compares it with the schema.
-FOLLOWING = (identities, consents, tags, interactions, decisions, outbox)
+FOLLOWING = (
+    identities,
+    consents,
+    tags,
+    interactions,
+    decisions,
+    outbox,
+    hard_bounces,
+    conversations,
+    follow_ups,
+    agent_tasks,
+)
 
 _PEOPLE_LOCK = 7_301_956_103  # any number, the same in every process
 _OWN = ("time_zone", "created_at", "attributes", "anonymous")

@@ -85,10 +85,11 @@ metadata = MetaData(
 )
 
 
-def _recorded_as() -> Column[str]:
+def _recorded_as(primary_key: bool = False) -> Column[str]:
     return Column(
         "recorded_as",
         String(128),
+        primary_key=primary_key,
         nullable=False,
         default="",
         server_default="",
@@ -314,6 +315,7 @@ hard_bounces = Table(
     "hard_bounces",
     metadata,
     Column("customer_id", String(128), primary_key=True),
+    _recorded_as(primary_key=True),
     Column("kind", String(32), primary_key=True, comment="of identity"),
     # Contact points that were linked by then are dead; one that is linked later is not.
     Column("bounced_at", UtcMoment, nullable=False),
@@ -324,6 +326,7 @@ conversations = Table(
     metadata,
     Column("conversation_id", String(64), primary_key=True, comment="its first decision, or what began it"),
     Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
     Column("began_at", UtcMoment, nullable=False),
     Column("n_steps", Integer, nullable=False, default=0, comment="follow-ups that were decided"),
     Column("most_steps", Integer, nullable=False),
@@ -336,6 +339,7 @@ follow_ups = Table(
     Column("conversation_id", ForeignKey("conversations.conversation_id"), nullable=False, index=True),
     Column("parent_id", String(64), comment="the decision that it follows; null after an event"),
     Column("customer_id", String(128), nullable=False),
+    _recorded_as(),
     Column("campaign_id", String(128), nullable=False, comment="that is decided for"),
     Column("trigger", String(32), nullable=False, comment="models.domain.follow_up.Trigger"),
     Column("offers", Document, nullable=False, comment="offers to choose from; none: all of the campaign"),
@@ -360,6 +364,7 @@ agent_tasks = Table(
     Column("task_id", String(36), primary_key=True, comment="of the outbox"),
     Column("decision_id", String(64), nullable=False),
     Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
     Column("campaign_id", String(128), nullable=False),
     Column("offer_id", String(128), nullable=False),
     Column("channel", String(64), nullable=False),

@@ -73,7 +73,8 @@ def busy(market):
             about |= {"decision_id": decision.decision_id, "channel": decision.action.channel}
             facts.append(Interaction(event_id=f"s{i}", kind=InteractionKind.SENT, **about))
             if i % 2 == 0:
-                facts.append(Interaction(event_id=f"k{i}", kind=InteractionKind.CLICKED, **about))
+                later = {"occurred_at": about["occurred_at"] + timedelta(minutes=5)}
+                facts.append(Interaction(event_id=f"k{i}", kind=InteractionKind.CLICKED, **about | later))
         else:
             about |= {"campaign_id": "spring"}
         if i % (4 if decision.arm == "treatment" else 10) == 0:

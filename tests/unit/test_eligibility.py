@@ -125,6 +125,9 @@ REASONS: dict[ReasonCode, Callable[[], Eligibility]] = {
     ReasonCode.CAPACITY_EXHAUSTED: lambda: verdict(limits=Limits(capacity_left={"email": 0})),
     ReasonCode.PROVIDER_WINDOW: lambda: verdict(email=WINDOWED),
     ReasonCode.TOUCH_LEVEL: lambda: verdict(campaign=replace(CAMPAIGN, touch_levels=frozenset({Touch.HIGH}))),
+    ReasonCode.CHANNEL_USED: lambda: verdict(limits=Limits(channels_used=frozenset({"email"}))),
+    ReasonCode.OFFER_NOT_ASKED: lambda: verdict(limits=Limits(offers=frozenset({"other"}))),
+    ReasonCode.NOT_AT_ONCE: lambda: verdict(limits=Limits(at_once=True)),
     ReasonCode.COST_UNKNOWN: lambda: verdict(email=replace(CHANNELS["email"], cost_minor=None)),
 }
 

@@ -24,6 +24,7 @@ from models.domain.decision import Decision
 from models.domain.errors import InvalidInputError
 from models.domain.follow_up import FollowUpRule, Trigger
 from models.domain.interaction import Interaction, InteractionKind
+from models.domain.machine_made import MachineRules
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import FinalRefusalError
 from serving.decide import DecisionRequest
@@ -48,6 +49,10 @@ class Refusing(ConsoleAdapter):
         if message.channel in self.refuses:
             raise FinalRefusalError("550 no such user")
         return await super().send(message)
+
+
+# People of these tests answer in the moment in which a message goes out, as only machines do.
+AT_ONCE = MachineRules(within_seconds=0.0)
 
 
 class Play:
@@ -90,7 +95,7 @@ class Play:
             **more,
         )
         with self.market.engine.begin() as conn:
-            append_interactions(conn, [fact], self.market.now)
+            append_interactions(conn, [fact], self.market.now, AT_ONCE)
             advance(conn, [fact], self.market.now)
 
     def sent(self) -> list[str]:

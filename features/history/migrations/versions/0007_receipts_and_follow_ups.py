@@ -10,6 +10,8 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+_RECORDED = "the id that the row came with; empty where that is customer_id"
+
 
 def upgrade() -> None:
     op.create_table(
@@ -33,9 +35,10 @@ def upgrade() -> None:
     op.create_table(
         "hard_bounces",
         sa.Column("customer_id", sa.String(length=128), nullable=False),
+        sa.Column("recorded_as", sa.String(length=128), nullable=False, server_default="", comment=_RECORDED),
         sa.Column("kind", sa.String(length=32), nullable=False, comment="of identity"),
         sa.Column("bounced_at", UtcMoment, nullable=False),
-        sa.PrimaryKeyConstraint("customer_id", "kind", name="pk_hard_bounces"),
+        sa.PrimaryKeyConstraint("customer_id", "recorded_as", "kind", name="pk_hard_bounces"),
     )
     op.create_table(
         "conversations",
@@ -46,6 +49,7 @@ def upgrade() -> None:
             comment="its first decision, or what began it",
         ),
         sa.Column("customer_id", sa.String(length=128), nullable=False),
+        sa.Column("recorded_as", sa.String(length=128), nullable=False, server_default="", comment=_RECORDED),
         sa.Column("began_at", UtcMoment, nullable=False),
         sa.Column("n_steps", sa.Integer(), nullable=False, comment="follow-ups that were decided"),
         sa.Column("most_steps", sa.Integer(), nullable=False),
@@ -68,6 +72,7 @@ def upgrade() -> None:
             comment="the decision that it follows; null after an event",
         ),
         sa.Column("customer_id", sa.String(length=128), nullable=False),
+        sa.Column("recorded_as", sa.String(length=128), nullable=False, server_default="", comment=_RECORDED),
         sa.Column("campaign_id", sa.String(length=128), nullable=False, comment="that is decided for"),
         sa.Column("trigger", sa.String(length=32), nullable=False, comment="models.domain.follow_up.Trigger"),
         sa.Column(

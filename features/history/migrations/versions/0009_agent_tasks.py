@@ -10,6 +10,8 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
+_RECORDED = "the id that the row came with; empty where that is customer_id"
+
 
 def upgrade() -> None:
     op.create_table(
@@ -17,6 +19,7 @@ def upgrade() -> None:
         sa.Column("task_id", sa.String(length=36), nullable=False, comment="of the outbox"),
         sa.Column("decision_id", sa.String(length=64), nullable=False),
         sa.Column("customer_id", sa.String(length=128), nullable=False),
+        sa.Column("recorded_as", sa.String(length=128), nullable=False, server_default="", comment=_RECORDED),
         sa.Column("campaign_id", sa.String(length=128), nullable=False),
         sa.Column("offer_id", sa.String(length=128), nullable=False),
         sa.Column("channel", sa.String(length=64), nullable=False),
