@@ -16,13 +16,21 @@ from features.identity.vault import ContactVault, make_keys
 
 _SERVER = os.environ.get("NEXTCHANNEL_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 
+# Of the throw-away databases; processes that a program starts inherit it.
+CONTACT_KEYS = os.environ.setdefault("CONTACT_KEYS", make_keys())
+
+
+def open_database(url: str) -> Engine:
+    """A database of a test or program, with the keys of contact points; SQLite has its own beside the file."""
+    return connect(url, None if url.startswith("sqlite") else ContactVault(text=CONTACT_KEYS))
+
 
 @contextmanager
 def database(postgres: bool = False) -> Iterator[Engine]:
     """An empty, migrated database."""
     if not postgres:
         with tempfile.TemporaryDirectory() as folder:
-            engine = connect(f"sqlite:///{Path(folder) / 'history.db'}")
+            engine = open_database(f"sqlite:///{Path(folder) / 'history.db'}")
             migrate(engine)
             yield engine
             engine.dispose()
@@ -32,7 +40,7 @@ def database(postgres: bool = False) -> Iterator[Engine]:
     with admin.connect() as conn:
         conn.execute(text(f"CREATE DATABASE {name}"))
     url = make_url(_SERVER).set(database=name).render_as_string(hide_password=False)
-    engine = connect(url, ContactVault(text=make_keys()))
+    engine = open_database(url)
     migrate(engine)
     try:
         yield engine

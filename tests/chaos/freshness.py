@@ -37,6 +37,7 @@ from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWin
 from models.domain.channel import ContentKind
 from models.domain.experiment import Experiment
 from tests.chaos.parity import redis_store, throwaway_postgres
+from tests.fresh_database import CONTACT_KEYS
 
 BAR_SECONDS = 1.0
 _CUSTOMERS = 100
@@ -86,7 +87,11 @@ def replica(environment: Mapping[str, str]) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "--factory", "nextchannel.service:create"]
     command += ["--port", str(port), "--log-level", "warning"]
     started = subprocess.Popen(
-        command, cwd=_ROOT, env=os.environ | {"PYTHONPATH": str(_ROOT)} | dict(environment)
+        command,
+        cwd=_ROOT,
+        env=os.environ
+        | {"PYTHONPATH": str(_ROOT), "NEXTCHANNEL_CONTACT_KEYS": CONTACT_KEYS}
+        | dict(environment),
     )
     try:
         yield f"http://127.0.0.1:{port}"

@@ -33,10 +33,10 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 _ROOT = Path(__file__).parents[2]
 _CHILD = """
 import sys
-from features.history.engine import connect
 from serving.ingest import ingest
 from tests.chaos.ingest_kill import START, delivery
-engine = connect(sys.argv[1])
+from tests.fresh_database import open_database
+engine = open_database(sys.argv[1])
 number = int(sys.argv[2])
 print("ready", flush=True)
 while True:

@@ -40,6 +40,7 @@ from features.workspace import FeatureWorkspace
 from models.domain.channel import DEFAULT_CHANNELS, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity
 from models.domain.interaction import Interaction, InteractionKind
+from tests.fresh_database import open_database
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = START + timedelta(days=30)
@@ -199,7 +200,7 @@ def throwaway_postgres() -> Iterator[Engine]:
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as conn:
         conn.execute(text(f"CREATE DATABASE {name}"))
-    engine = connect(make_url(server).set(database=name).render_as_string(hide_password=False))
+    engine = open_database(make_url(server).set(database=name).render_as_string(hide_password=False))
     try:
         migrate(engine)
         yield engine

@@ -21,13 +21,14 @@ from uuid import uuid4
 
 from sqlalchemy import Engine, NullPool, create_engine, func, make_url, select, text
 
-from features.history.engine import connect, migrate, read_only
+from features.history.engine import migrate, read_only
 from features.history.tables import outbox
 from serving.backoff import Backoff
 from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
 from serving.store.outbox import OutboxStatus
 from serving.tracking import Signer, TrackedLinks
 from tests.chaos.sending_provider import ProviderAdapter
+from tests.fresh_database import open_database
 from tests.integration.sending.conftest import NOON, SIGNING_KEY, Shop
 
 SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
@@ -51,7 +52,7 @@ def shop_on(database: str) -> Iterator[Shop]:
     """A shop with one campaign in an empty database: `sqlite`, `postgresql`, or the address of a server."""
     os.environ.setdefault("CHAOS_STARTED_AT", str(_STARTED_AT))
     with _database(database) as url:
-        engine = connect(url)
+        engine = open_database(url)
         migrate(engine)
         shop = Shop(engine, TrackedLinks("https://news.example", Signer(SIGNING_KEY)))
         shop.add_campaign()
@@ -127,7 +128,7 @@ def _send(url: str, port: int, keyed: bool, policy: UnknownPolicy, lease_seconds
     links = TrackedLinks("https://news.example", Signer(SIGNING_KEY))
 
     async def work() -> None:
-        dispatcher = Dispatcher(connect(url), {"email": adapter}, links, settings, Random(os.getpid()))
+        dispatcher = Dispatcher(open_database(url), {"email": adapter}, links, settings, Random(os.getpid()))
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await dispatcher.run(stop, now)

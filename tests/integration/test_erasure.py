@@ -23,7 +23,7 @@ from features.history.append import (
     append_interactions,
 )
 from features.history.engine import connect
-from features.history.erase import ANSWERS, KEPT_NAMELESS, OF_NOBODY, REMOVED, load_unfinished, readmit
+from features.history.erase import ANSWERS, KEPT_NAMELESS, OF_NOBODY, REMOVED, SAID, load_unfinished, readmit
 from features.history.query import find_customer_id, load_channels, load_customers, seed_channels
 from features.history.report import arm_outcomes, funnel
 from features.history.rewards import settle_rewards
@@ -272,7 +272,7 @@ def held_in_tables(conn: Connection) -> set[tuple[str, str]]:
 
 
 def test_every_table_is_known_to_the_erasure() -> None:
-    named = {table.name for table in (*KEPT_NAMELESS, *REMOVED, *ANSWERS)} | set(OF_NOBODY)
+    named = {table.name for table in (*KEPT_NAMELESS, *REMOVED, *ANSWERS, *SAID)} | set(OF_NOBODY)
     assert named == set(metadata.tables), (
         "say in features.history.erase what becomes of the rows of a new table"
     )
