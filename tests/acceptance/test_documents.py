@@ -92,7 +92,7 @@ def test_the_readme_brings_your_own_data_in(service: ServiceProcess, tmp_path: P
     assert last.split("#")[0].strip() == "nextchannel serve"
     run("\n".join(before), tmp_path, service)
     choices = (tmp_path / "choices.csv").read_text().splitlines()
-    assert len(choices) == 1 + 1_000
+    assert len(choices) == 1 + 2_000
 
 
 def test_the_tutorial_runs_from_top_to_bottom(service: ServiceProcess, tmp_path: Path) -> None:
@@ -100,6 +100,6 @@ def test_the_tutorial_runs_from_top_to_bottom(service: ServiceProcess, tmp_path:
         if block.strip() == "nextchannel serve":
             service.start("serve")
         else:
-            said = run(block.replace("--customers 2000", "--customers 1000"), tmp_path, service)
+            said = run(block, tmp_path, service)
     # The model that was just promoted decides, on features that are there.
     assert json.loads(said)["degraded"] == []

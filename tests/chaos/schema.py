@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from tests.chaos._live import LiveService
 
 _TOLD = 12_000
+_HOOKS = "tests.chaos._schema_hooks"
 # Rules across fields (customer_id or identity, a window that ends after it starts) are no part of a schema, so a
 # document that fits it may still be refused.
 _LEFT_OUT = "positive_data_acceptance"
@@ -39,6 +41,7 @@ def run(address: str, key: str, phases: str, max_examples: int, seed: int, folde
             f"Authorization: Bearer {key}",
         ],
         cwd=folder,
+        env=os.environ | {"SCHEMATHESIS_HOOKS": _HOOKS, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,

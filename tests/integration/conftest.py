@@ -68,7 +68,7 @@ class FeatureTable:
         self.delay()
         if self.failure is not None:
             raise self.failure
-        missing = np.array([customer_id in self.without for customer_id in customer_ids])
+        missing = np.array([customer_id in self.without for customer_id in customer_ids], dtype=np.bool_)
         values = np.array([[40.0, np.nan] for _ in customer_ids]).reshape(-1, 2)
         values[missing] = np.nan
         stale = np.array([customer_id in self.stale for customer_id in customer_ids], dtype=np.bool_)
