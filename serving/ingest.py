@@ -18,7 +18,7 @@ from features.history.visitors import Point, find_or_make_visitors
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES, Interaction, InteractionKind, Place
-from serving.receipts import advance, moves
+from serving.receipts import advance, facts_that_move
 from serving.routes.fields import LongText, Moment, Name, ShortName
 
 # What a fact that leaves a field out says, in the order of the columns.
@@ -138,8 +138,7 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
         rows.append(cast(FactRow, row))
     appended = append_fact_rows(conn, rows)
     if appended.n_new:
-        moving = [_interaction(row) for row in rows if moves(row["kind"], row["decision_id"])]
-        advance(conn, moving, received_at)
+        advance(conn, [_interaction(row) for row in facts_that_move(conn, rows)], received_at)
     return Ingested(
         n_new=appended.n_new,
         n_repeated=appended.n_repeated,

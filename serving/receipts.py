@@ -23,7 +23,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.among import among
 from features.history.append import append_interactions
+from features.history.facts import FactRow
 from features.history.query import find_customer_id, load_channels
 from features.history.tables import channels, hard_bounces, outbox, receipts
 from models.domain.channel import IdentityKind
@@ -175,9 +177,25 @@ def advance(conn: Connection, facts: Sequence[Interaction], now: datetime) -> No
     note(conn, facts, now)
 
 
-def moves(kind: str, decision_id: str | None) -> bool:
-    """Whether `advance` has anything to do with facts of this kind: the others need not be handed to it."""
-    return kind in CONCERNING_PERSON or (decision_id is not None and kind in _CONCERNING_MESSAGE)
+def facts_that_move(conn: Connection, rows: Sequence[FactRow]) -> list[FactRow]:
+    """Those of the facts that `advance` has anything to do with: the others need not be handed to it.
+
+    A fact about a message counts where the message is in the outbox.
+    """
+    named = {
+        decision_id
+        for row in rows
+        if (decision_id := row["decision_id"]) is not None and row["kind"] in _CONCERNING_MESSAGE
+    }
+    ours: set[str] = set()
+    if named:
+        ours = set(conn.scalars(select(outbox.c.decision_id).where(among(conn, outbox.c.decision_id, named))))
+    return [
+        row
+        for row in rows
+        if row["kind"] in CONCERNING_PERSON
+        or (row["decision_id"] in ours and row["kind"] in _CONCERNING_MESSAGE)
+    ]
 
 
 def _move_forward(conn: Connection, facts: Sequence[Interaction]) -> None:

@@ -264,8 +264,7 @@ def find_customer_ids(
     asked = list(dict.fromkeys(points))
     if not asked:
         return {}
-    vault = vault_of(conn)
-    lookup_of = {point: vault.lookup(*point) for point in asked}
+    lookup_of = vault_of(conn).lookups(asked)
     # A lookup is of one kind alone: the kind is part of what is hashed.
     rows = conn.execute(
         select(identities.c.lookup, identities.c.customer_id).where(

@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,14 @@ class ContactVault:
         """The keyed hash by which a contact point is found."""
         return self._digest(f"{kind}\0{normalise(kind, value, self.region).compared}")
 
+    def lookups(self, points: Iterable[tuple[IdentityKind, str]]) -> dict[tuple[IdentityKind, str], str]:
+        """The same for many, with the key looked for once."""
+        key = self._keys().lookup
+        return {
+            (kind, value): _digest(key, f"{kind}\0{normalise(kind, value, self.region).compared}")
+            for kind, value in points
+        }
+
     def lookup_customer(self, customer_id: str) -> str:
         """The keyed hash that remembers an erased id."""
         return self._digest(f"customer_id\0{customer_id}")
@@ -241,8 +250,11 @@ class ContactVault:
         return cipher
 
     def _digest(self, text: str) -> str:
-        digest = hmac.digest(self._keys().lookup, text.encode(), "sha256")
-        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        return _digest(self._keys().lookup, text)
+
+
+def _digest(key: bytes, text: str) -> str:
+    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), "sha256")).decode().rstrip("=")
 
 
 def vault_option(vault: ContactVault) -> dict[str, Any]:
