@@ -17,12 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from features.history.engine import connect, migrate
 from features.history.tables import metadata
-from features.identity.vault import ContactVault, make_keys
+from tests.fresh_database import open_database
 
 _USUAL_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
-
-# In the environment, for the processes that tests start.
-CONTACT_KEYS = os.environ.setdefault("CONTACT_KEYS", make_keys())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -60,7 +57,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_engine(postgres_url: str) -> Iterator[Engine]:
     """A migrated PostgreSQL database of this worker."""
-    opened = connect(postgres_url, ContactVault(text=CONTACT_KEYS))
+    opened = open_database(postgres_url)
     migrate(opened)
     yield opened
     opened.dispose()

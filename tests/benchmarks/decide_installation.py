@@ -193,7 +193,8 @@ def service_of(home: Path, database_url: str, cache_seconds: float) -> Service:
     """
     from features.row_cache import RowCache
 
-    RowCache.__init__.__defaults__ = (100_000, cache_seconds)  # type: ignore[attr-defined]
+    # No setting says how long rows live: the benchmark needs them always, and never.
+    RowCache.__init__.__defaults__ = (100_000, cache_seconds, cache_seconds)  # type: ignore[attr-defined]
     return build(
         ServiceConfig(
             database_url=database_url,

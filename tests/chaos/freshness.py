@@ -36,8 +36,8 @@ from features.workspace import FeatureWorkspace
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
 from models.domain.experiment import Experiment
-from tests.chaos.parity import redis_store, throwaway_postgres
-from tests.fresh_database import CONTACT_KEYS
+from tests.chaos.parity import redis_store
+from tests.fresh_database import CONTACT_KEYS, database
 
 BAR_SECONDS = 1.0
 _CUSTOMERS = 100
@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> int:
     took = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        engine = stack.enter_context(throwaway_postgres())
+        engine = stack.enter_context(database(postgres=True))
         store = redis_store()
         environment = {
             "NEXTCHANNEL_DATABASE": engine.url.render_as_string(hide_password=False),

@@ -14,8 +14,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -23,7 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 import polars as pl
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine
 
 from features.compute import POINTS
 from features.history.append import (
@@ -40,7 +39,7 @@ from features.workspace import FeatureWorkspace
 from models.domain.channel import DEFAULT_CHANNELS, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity
 from models.domain.interaction import Interaction, InteractionKind
-from tests.fresh_database import open_database
+from tests.fresh_database import database
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = START + timedelta(days=30)
@@ -190,27 +189,6 @@ def _facts(people: Sequence[str], n: int, random: Random) -> list[Interaction]:
     ]
 
 
-@contextmanager
-def throwaway_postgres() -> Iterator[Engine]:
-    """A fresh, migrated database on the server that NEXTCHANNEL_TEST_POSTGRES names, or the usual one."""
-    server = os.environ.get(
-        "NEXTCHANNEL_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
-    )
-    name = f"nextchannel_chaos_{uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as conn:
-        conn.execute(text(f"CREATE DATABASE {name}"))
-    engine = open_database(make_url(server).set(database=name).render_as_string(hide_password=False))
-    try:
-        migrate(engine)
-        yield engine
-    finally:
-        engine.dispose()
-        with admin.connect() as conn:
-            conn.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
-
-
 def redis_store() -> dict[str, object]:
     """Feast's configuration of the Redis server of the tests."""
     return {
@@ -234,7 +212,7 @@ def main(arguments: list[str]) -> int:
         found["sqlite"] = compare(sqlite, Path(folder, "sqlite"), **size)
         sqlite.dispose()
         print("SQLite:", found["sqlite"])  # noqa: T201
-        with throwaway_postgres() as postgres:
+        with database(postgres=True) as postgres:
             found["postgresql_redis"] = compare(
                 postgres, Path(folder, "postgresql"), online_store=redis_store(), **size
             )
