@@ -26,9 +26,7 @@ def in_order(noun: object, document: Any) -> Any:
     if isinstance(noun, frozenset | set):
         return sorted(document)
     if is_dataclass(noun):
-        return {
-            each.name: in_order(getattr(noun, each.name), document[each.name]) for each in fields(noun)
-        }
+        return {each.name: in_order(getattr(noun, each.name), document[each.name]) for each in fields(noun)}
     if isinstance(noun, Mapping):
         parts = zip(noun.values(), document.items(), strict=True)
         return {name: in_order(value, part) for value, (name, part) in parts}
