@@ -184,10 +184,11 @@ def open_bundle(bundle: Bundle) -> Model:
     """Make the files of a bundle usable."""
     from models.policy.bandit import Bandit
     from models.response.model import FittedResponse
+    from models.response.remembered import RememberedResponse
 
     return Model(
         version=bundle.version,
-        response=FittedResponse.from_files(bundle.response),
+        response=RememberedResponse(FittedResponse.from_files(bundle.response)),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 
