@@ -31,9 +31,9 @@ import numpy as np
 from sqlalchemy import Connection, create_engine, make_url, text
 
 import models.choose
-import serving.decide
 from models.policy.bandit import Bandit
 from models.response.model import FittedResponse
+from serving import decide as deciding
 from serving.decide import DecisionRequest
 from serving.reading import PatientReader
 from serving.routes import replies
@@ -155,11 +155,11 @@ def stopwatches() -> Iterator[Counter[str]]:
             (PatientReader, "read", "features"),
             (record, "load_customers", "customers"),
             (record, "_used", "limits"),
-            (serving.decide, "choose", "choose, whole"),
+            (deciding, "choose", "choose, whole"),
             (models.choose, "eligible", "- eligibility"),
             (FittedResponse, "predict", "- response model"),
             (Bandit, "distribution", "- bandit"),
-            (serving.decide, "to_decision", "answer"),
+            (deciding, "to_decision", "answer"),
             (record, "_write", "write"),
             (Connection, "_commit_impl", "commit"),
         ):
