@@ -87,7 +87,7 @@ def in_order(features: FloatArray, names: Sequence[str], wanted: Sequence[str]) 
         return features
     column = {name: features[:, index] for index, name in enumerate(names)}
     blank = np.full(len(features), np.nan)
-    return np.column_stack([column.get(name, blank) for name in wanted])
+    return np.array([column.get(name, blank) for name in wanted]).reshape(len(wanted), len(features)).T
 
 
 def logged_rows(engine: Engine, workspace: FeatureWorkspace, campaign_id: str, as_of: datetime) -> LoggedRows:
