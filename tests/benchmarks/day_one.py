@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 
@@ -34,10 +35,9 @@ RULE, PRIOR = "cheapest_first", "prior, 0 rows"
 class Frozen:
     """A response model that is not fitted again, obeyed greedily."""
 
-    needs_features = True
-
     def __init__(self, response: ResponseModel) -> None:
         self._response = response
+        self.needs_features = bool(response.feature_names)
 
     def refit(self, rows: LoggedRows, recent: LoggedRows, world: World) -> None:
         """Nothing to learn."""
@@ -98,7 +98,10 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     started = time.process_time()
     worlds = [(preset, int(seed)) for preset in given.presets.split(",") for seed in given.seeds.split(",")]
-    found = {world: curve(*world, given.customers, unaided=given.unaided) for world in worlds}
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for world in worlds:
+        found[world] = curve(*world, given.customers, unaided=given.unaided)
+        sys.stderr.write(f"{world}: {found[world]}\n")
     names = list(found[worlds[0]])
     table = Table(title="Simulated markets, first week: net value, percent of the oracle's")
     table.add_column("who decides")
