@@ -30,15 +30,15 @@ from training.simulator.market import Market
 from training.simulator.randomised import randomised_log
 
 START = datetime(2024, 1, 8, 1, tzinfo=UTC)
-DAYS = 8
+DAYS = 4
 CAMPAIGN = "simulated_retail"
 SILENT = "direct_mail"
 
 
 @pytest.fixture
 def log(engine: Engine) -> Market:
-    """Eight days of a simulated market whose contacts were drawn at random."""
-    market = Market("retail", 300, seed=3, withheld=("web_push", "whatsapp", "call"))
+    """Four days of a simulated market whose contacts were drawn at random."""
+    market = Market("retail", 120, seed=3, withheld=("web_push", "whatsapp", "call"))
     campaign = market.campaign(START, days=365, experiment=Experiment(experiment_id="none"))
     with engine.begin() as conn:
         for channel in market.channels().values():
@@ -47,7 +47,7 @@ def log(engine: Engine) -> Market:
         append_customers(conn, market.customers(START))
         append_identities(conn, market.identities(START))
         append_consents(conn, market.consents(START))
-        log = randomised_log(market, campaign, START, DAYS, 60, 0.2, np.random.default_rng(3))
+        log = randomised_log(market, campaign, START, DAYS, 30, 0.2, np.random.default_rng(3))
         append_decisions(conn, log.decisions())
         append_interactions(conn, log.interactions, START + timedelta(days=DAYS + 8))
     return market
@@ -77,12 +77,12 @@ def test_each_contact_is_learned_from_once_whatever_the_steps(
 
     steps = [
         learn_step(engine, workspace, registry, CAMPAIGN, START + timedelta(days=days) + HEARD_AFTER)
-        for days in (0, 3, 3, DAYS)
+        for days in (0, 2, 2, DAYS)
     ]
     at_once = learn_step(engine, workspace, whole, CAMPAIGN, end)
 
     assert [step.version for step in steps] == [None, 2, None, 3]
-    assert steps[1].n_events > 30
+    assert steps[1].n_events > 10
     assert sum(step.n_events for step in steps) == at_once.n_events
     mine, theirs = (open_bundle(one.load()).bandit for one in (registry, whole))
     assert mine is not None
@@ -107,7 +107,7 @@ def test_a_champion_promoted_meanwhile_is_not_overwritten(
     registry.promote(other)
     with pytest.raises(ConflictError, match="version 1 is not champion"):
         registry.advance(1, 1)
-    step = learn_step(engine, workspace, registry, CAMPAIGN, START + timedelta(days=3) + HEARD_AFTER)
+    step = learn_step(engine, workspace, registry, CAMPAIGN, START + timedelta(days=2) + HEARD_AFTER)
     assert step.version == registry.champion_version() == other + 1
     assert registry.rollback() == 1
 

@@ -154,7 +154,7 @@ def test_half_is_learned_from_and_the_other_half_is_judged_by_the_same_path(
 def test_voters_are_halved_by_neighbourhood_and_errors_are_clustered_by_it(
     michigan: pl.DataFrame, sqlite_engine: Engine, tmp_path: Path
 ) -> None:
-    some = michigan.filter(pl.col("unit").cast(pl.Int64) <= 100)
+    some = michigan.filter(pl.col("unit").cast(pl.Int64) <= 60)
     put_history(sqlite_engine, MICHIGAN, some, MICHIGAN.ran_at)
     found = report(sqlite_engine, FeatureWorkspace(tmp_path, sqlite_engine), MICHIGAN, some, MICHIGAN.ran_at)
 
