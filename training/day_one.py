@@ -17,6 +17,7 @@ from features.registry import ModelRegistry
 from models.bundle import Bundle
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
+from models.domain.errors import NotFoundError
 from models.policy.bandit import Bandit
 from models.response.prior import EFFECT_OF_AN_OPEN, POOLED, PriorResponse, published_rate
 
@@ -46,10 +47,13 @@ def publish_prior(engine: Engine, registry: ModelRegistry, campaign_id: str, now
         now: Aware.
 
     Raises:
-        NotFoundError: there is no such campaign.
+        NotFoundError: there is no such campaign, or one of its channels is not stored.
     """
     with read_only(engine).connect() as conn:
         campaign, channels = load_campaign(conn, campaign_id), load_channels(conn)
+    for name in campaign.channels:
+        if name not in channels:
+            raise NotFoundError("channels", name)
     response = PriorResponse(attention_value_minor=max(campaign.conversion_value_minor, 0.0))
     bundle = Bundle(
         feature_names=response.feature_names,

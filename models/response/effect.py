@@ -175,19 +175,6 @@ class PairEffects:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BelievedEffect:
-    """What is believed of a contact's effect before the log is looked at.
-
-    Attributes:
-        of_an_open: Probability of a conversion that an open adds.
-        of_a_contact: The same of a contact of which nobody tells whether it was opened.
-    """
-
-    of_an_open: float
-    of_a_contact: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EffectFit:
     """A fitted `EffectModel` and the figures behind its shrinkage.
 
@@ -201,14 +188,7 @@ class EffectFit:
     posterior: Posterior
 
 
-def fit_effect(
-    rows: LoggedRows,
-    nuisance: Nuisance,
-    importance: FloatArray,
-    *,
-    mediated: bool,
-    believed: BelievedEffect | None = None,
-) -> EffectFit:
+def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, mediated: bool) -> EffectFit:
     """Fit the effects.
 
     All rows count. They are not weighted by inverse propensity: the residuals already make treated and untreated
@@ -220,7 +200,6 @@ def fit_effect(
         nuisance: Cross-fitted expectations.
         importance: Of every feature; where there are too many, the most important are used, shape (F,).
         mediated: Whether any channel tells of opens or clicks; without, only the direct path exists.
-        believed: Prior mean of the effect that all contacts share; None is 0.
     """
     n_offers, n_channels = len(rows.offers), len(rows.channels)
     standardiser = fit_standardiser(rows.features, _telling_columns(rows, importance))
@@ -234,21 +213,13 @@ def fit_effect(
     spread = np.sqrt([max(1, width - 1) if part.on_features else 1.0 for part in parts])
     path = np.array([_WITHOUT_OPEN if mediated and part.path == 1 else 1.0 for part in parts])
     widths = np.array([_WIDTHS[part.name] * rate for part in parts]) * path / spread
-    offsets = (0.0, 0.0)
-    if believed is not None:
-        offsets = (unit * believed.of_an_open, 0.0) if mediated else (0.0, believed.of_a_contact)
-        # As wide as it is high: the log has to say more than that before it is heeded more than the belief.
-        shared = [part.name == "all" and offsets[part.path] > 0 for part in parts]
-        widths = np.where(shared, np.minimum(widths, max(offsets)), widths)
-    moments = _moments(rows, nuisance, standardiser, parts, unit, rate, offsets)
-    posterior = fit_evidence(moments, group, widths**2)
+    posterior = fit_evidence(_moments(rows, nuisance, standardiser, parts, unit, rate), group, widths**2)
     shape = (n_offers + 1, n_channels + 1)
     mean = np.empty((*shape, 2 * width))
     covariance = np.empty((*shape, 2 * width, 2 * width))
     for o, c in np.ndindex(shape):
         mixing, unknown = _mixing(parts, posterior.variances, (o, c), width)
         mean[o, c] = mixing @ posterior.mean
-        mean[o, c, [0, width]] += offsets
         covariance[o, c] = mixing @ posterior.covariance @ mixing.T + np.diag(unknown)
     model = EffectModel(
         offers=rows.offers,
@@ -280,13 +251,8 @@ def _moments(
     parts: Sequence[Part],
     unit: float,
     rate: float,
-    offsets: tuple[float, float],
 ) -> Moments:
-    """X'X, X'y and y'y of the residuals, in chunks: the design itself is never held.
-
-    `offsets` are the effects of every contact, through the open and without it, that are believed beforehand: they are
-    taken out of the outcome.
-    """
+    """X'X, X'y and y'y of the residuals, in chunks: the design itself is never held."""
     n, n_offers, n_channels = nuisance.contact.shape
     seen = [part.levels[:n_offers, :n_channels].ravel() for part in parts]
     spread = [np.eye(part.n_levels)[levels] for part, levels in zip(parts, seen, strict=True)]
@@ -309,8 +275,7 @@ def _moments(
         root = 1.0 / np.sqrt(p * (1 - p))
         # Single precision doubles the speed of the one costly step; chunks are summed in double.
         x = (np.hstack(columns) * root[:, None]).astype(np.float32)
-        known = sum(offset * paths.sum(axis=1) for offset, paths in zip(offsets, residual, strict=True))
-        y = ((rows.converted[at] - nuisance.outcome[at] - known) * root).astype(np.float32)
+        y = ((rows.converted[at] - nuisance.outcome[at]) * root).astype(np.float32)
         gram += x.T @ x
         moment += x.T @ y
         total += float(y @ y)

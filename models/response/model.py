@@ -17,7 +17,7 @@ from models.response import files
 from models.response.attention import AttentionModel, fit_attention
 from models.response.contributions import break_down
 from models.response.convert import ConvertModel, fit_convert
-from models.response.effect import BelievedEffect, EffectFit, EffectModel, PairEffects, fit_effect
+from models.response.effect import EffectFit, EffectModel, PairEffects, fit_effect
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
 from models.response.nuisance import fit_nuisance
 from models.response.open import OpenGrid, OpenModel, fit_open
@@ -164,7 +164,6 @@ def fit_response(
     *,
     attention_value_minor: float,
     seed: int,
-    believed: BelievedEffect | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> FittedResponse:
     """Fit every part of the response model on a log.
@@ -177,7 +176,6 @@ def fit_response(
         channels: Every channel of the log, by name: says which outcomes a channel can report.
         attention_value_minor: What a customer who can be reached is worth, minor units, >= 0.
         seed: Same rows and seed, same model.
-        believed: What a contact is believed to do where the log is short; None is nothing.
         progress: Told in words what is being done.
 
     Raises:
@@ -206,7 +204,7 @@ def fit_response(
         if trees is not None:
             gains = trees.gains()[:n_features]
             importance += gains / max(float(gains.sum()), 1e-12)
-    effect = fit_effect(rows, nuisance, importance, mediated=opens.model.learned, believed=believed)
+    effect = fit_effect(rows, nuisance, importance, mediated=opens.model.learned)
     fitted = FittedResponse(
         feature_names=rows.feature_names,
         opens=opens.model,

@@ -6,8 +6,6 @@ A channel's open rate is a published one, or the pooled rate where none that des
 adds is the same on every channel, until a log says otherwise. With the costs of the channels and the margins of the
 offers that is enough to decide: dear channels have to be opened often enough to pay, and where no channel does,
 nobody is contacted. Every slot looks alike, so an exploring policy spreads its sends over the day.
-
-The same belief is the prior mean of the effects that `models.response.effect` learns from a short log.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from models.domain.action import ActionGrid
 from models.domain.channel import Channel
 from models.domain.errors import BundleError, require
 from models.response.attention import PRIOR_RATE
-from models.response.effect import BelievedEffect
 
 FILE = "prior.json"
 
@@ -64,8 +61,6 @@ EFFECT_OF_A_MAIL = (0.01253 + 0.00884) / 2 - 0.00573
 EFFECT_OF_AN_OPEN = 0.5 * EFFECT_OF_A_MAIL / POOLED.p_open
 # Purchases within two weeks without a contact, of the same experiment.
 P_CONVERT = 0.00573
-
-BELIEVED = BelievedEffect(of_an_open=EFFECT_OF_AN_OPEN, of_a_contact=POOLED.p_open * EFFECT_OF_AN_OPEN)
 
 
 def published_rate(channel: str) -> PublishedRate:

@@ -1,7 +1,7 @@
 """`make bench NAME=day_one`: what a campaign without history earns, and how fast a short log improves it.
 
 In every simulated market the same customers are decided on for a week by rules, by the prior of published rates, and by
-response models that learned from the prior and the first so many randomised decisions. Each chooses greedily in its own
+response models that learned from so many randomised decisions. Each chooses greedily in its own
 copy of the market; its value is the sum of true expected net values, in percent of what the oracle earns.
 """
 
@@ -20,9 +20,8 @@ from rich.table import Table
 from models.choice import ActionDistribution, FloatArray, ResponseModel
 from models.logged import LoggedRows
 from models.policy.baselines import CheapestFirst, Greedy
-from models.response.effect import BelievedEffect
 from models.response.model import fit_response
-from models.response.prior import BELIEVED, PriorResponse
+from models.response.prior import PriorResponse
 from tests.benchmarks.market import FRESH_SEEDS, PRESETS
 from tests.benchmarks.market_players import Blind, Rule, oracle, problem
 from tests.benchmarks.market_world import Player, Situation, World
@@ -50,8 +49,8 @@ class Frozen:
         return Greedy().distribution(problem(now, self._response))
 
 
-def learned(world: World, n: int, believed: BelievedEffect | None) -> Frozen:
-    """From the belief and n randomised decisions, drawn so that they are spread over the warm-up."""
+def learned(world: World, n: int) -> Frozen:
+    """From n randomised decisions, drawn so that they are spread over the warm-up."""
     rows = world.memory.rows(world.market, world.now)
     order = np.random.default_rng([world.seed, 37]).permutation(len(rows))
     value = world.campaign.conversion_value_minor
@@ -61,12 +60,11 @@ def learned(world: World, n: int, believed: BelievedEffect | None) -> Frozen:
             world.channels,
             attention_value_minor=value,
             seed=world.seed,
-            believed=believed,
         )
     )
 
 
-def curve(preset: str, seed: int, n_customers: int, *, unaided: bool) -> dict[str, float]:
+def curve(preset: str, seed: int, n_customers: int) -> dict[str, float]:
     """Percent of the oracle's value in one market, by who decides."""
     world = World(preset, seed, n_customers)
 
@@ -81,9 +79,7 @@ def curve(preset: str, seed: int, n_customers: int, *, unaided: bool) -> dict[st
     }
     for n in ROWS:
         if n <= n_customers:
-            players[f"prior and {n:,} rows"] = learned(world, n, BELIEVED)
-            if unaided:
-                players[f"{n:,} rows alone"] = learned(world, n, None)
+            players[f"{n:,} rows"] = learned(world, n)
     most = earn(Rule(oracle))
     return {name: 100 * earn(player) / most for name, player in players.items()}
 
@@ -94,13 +90,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--seeds", default=",".join(map(str, FRESH_SEEDS)))
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
-    parser.add_argument("--unaided", action="store_true", help="also learn from the rows without the prior")
     given = parser.parse_args(arguments)
     started = time.process_time()
     worlds = [(preset, int(seed)) for preset in given.presets.split(",") for seed in given.seeds.split(",")]
     found: dict[tuple[str, int], dict[str, float]] = {}
     for world in worlds:
-        found[world] = curve(*world, given.customers, unaided=given.unaided)
+        found[world] = curve(*world, given.customers)
         sys.stderr.write(f"{world}: {found[world]}\n")
     names = list(found[worlds[0]])
     table = Table(title="Simulated markets, first week: net value, percent of the oracle's")
@@ -110,7 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in names:
         table.add_row(name, *(f"{one[name]:.1f}" for one in found.values()))
     Console(width=160).print(table)
-    prior = f"prior and {ROWS[0]:,} rows"
+    first = f"{ROWS[0]:,} rows"
 
     def mean(name: str) -> float:
         values: FloatArray = np.array([one[name] for one in found.values()])
@@ -125,7 +120,7 @@ def main(arguments: Sequence[str]) -> None:
             for preset in given.presets.split(",")
         },
         "first_rows_better_than_prior": {
-            f"{p} {s}": one[prior] > one[PRIOR] for (p, s), one in found.items()
+            f"{p} {s}": one.get(first, np.nan) > one[PRIOR] for (p, s), one in found.items()
         },
         "worlds": [
             {"preset": p, "seed": s, **{name: round(value, 1) for name, value in one.items()}}

@@ -11,8 +11,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from features.history.engine import connect, migrate
+from features.history.query import save_channel
 from features.history.tables import decisions
 from features.registry import ModelRegistry
+from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
 from models.response.prior import EFFECT_OF_AN_OPEN, published_rate
 from serving.app import create_app
@@ -37,13 +39,19 @@ def test_the_prior_decides_for_customers_of_whom_nothing_is_known(config, market
     engine = connect(config.database_url)
     migrate(engine)
     market = market_on(engine, now)
+    market.campaign()
     market.customers(*(f"c-{i}" for i in range(30)))
     registry = ModelRegistry(config.tracking_uri, config.artifact_root)
     with pytest.raises(NotFoundError, match="nowhere"):
         publish_prior(engine, registry, "nowhere", now)
+    with pytest.raises(NotFoundError, match="channels"):
+        publish_prior(engine, registry, "spring", now)
+    with engine.begin() as conn:
+        for channel in DEFAULT_CHANNELS:
+            save_channel(conn, channel, now)
     first = publish_prior(engine, registry, "spring", now)
     assert first.promoted
-    assert "as e-mail" in first.report
+    assert "Mailchimp" in first.report
 
     with TestClient(create_app(build(replace(config, run_dispatcher=False)))) as api:
         answers = [
