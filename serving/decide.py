@@ -385,7 +385,9 @@ class Decider:
     ) -> list[_Chosen]:
         """Choose for cases that ask the same campaigns and whose features are all there, all stale or all missing."""
         reading, row = cases[0].reading, cases[0].row
-        missing = bool(reading.missing[row])
+        # A model that looks at nothing, as the prior of day one, does without features.
+        blind = snapshot.model is not None and not snapshot.model.response.feature_names
+        missing = bool(reading.missing[row]) and not blind
         model = None if missing else snapshot.model
         degraded = _degraded(reading.trouble, missing, bool(reading.stale[row]), snapshot.model)
         try:
