@@ -113,7 +113,9 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
     )
     if conn.dialect.name == "postgresql":
         # In one order, so that two deliveries about the same messages do not wait for each other in a circle.
-        in_order = select(interactions.c.interaction_id).where(too_soon).order_by(interactions.c.interaction_id)
+        in_order = (
+            select(interactions.c.interaction_id).where(too_soon).order_by(interactions.c.interaction_id)
+        )
         too_soon = interactions.c.interaction_id.in_(in_order.with_for_update(of=interactions))
     conn.execute(
         update(interactions)
