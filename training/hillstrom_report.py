@@ -117,7 +117,7 @@ def put_history(
     stored = []
     with engine.begin() as conn:
         save_channel(conn, hillstrom.email_channel(), mailed_at)
-        append_customer_rows(conn, list(hillstrom.customers(rows, mailed_at)))
+        append_customer_rows(conn, list(hillstrom.customers(rows, mailed_at)), mailed_at)
         for campaign_id, half in halves.items():
             campaign = save_campaign(conn, hillstrom.campaign(campaign_id, margin, mailed_at), mailed_at)
             append_decisions(conn, list(hillstrom.decisions(half, campaign, mailed_at)))

@@ -199,7 +199,7 @@ def test_many_refreshes_leave_few_files(workspace: FeatureWorkspace) -> None:
 
 
 def test_two_who_build_the_same_rows_at_once_build_each_once(workspace: FeatureWorkspace) -> None:
-    for minute in range(40):  # so many files that both would join them
+    for _ in range(40):  # so many files that both would join them
         workspace.write_rows(workspace.compute(points(("c-1", START))), "served", START)
     asked = points(*((name, START + number * DAY) for name in CUSTOMERS for number in range(2, 6)))
     together = Barrier(2)
