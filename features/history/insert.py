@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Dialect,
@@ -137,6 +138,9 @@ def _as_the_driver_wants(
         values = list(map(of_column, rows))
         if values.count(values[0]) == len(values):
             columns.append([convert(values[0])] * len(values))
+        elif isinstance(table.c[name].type, Boolean):
+            converted = {value: convert(value) for value in set(values)}
+            columns.append(map(converted.__getitem__, values))
         else:
             columns.append(map(convert, values))
     return zip(*columns, strict=True)
