@@ -128,7 +128,7 @@ def put_history(
     with engine.begin() as conn:
         save_channel(conn, experiment.channel, ran_at)
         for some in rows.iter_slices(_ROWS_AT_ONCE):
-            append_customer_rows(conn, list(experiment.customers(some, ran_at)))
+            append_customer_rows(conn, list(experiment.customers(some, ran_at)), ran_at)
         for campaign_id, half in halves.items():
             campaign = save_campaign(conn, experiment.campaign(campaign_id, margin, ran_at), ran_at)
             for some in half.iter_slices(_ROWS_AT_ONCE):
