@@ -24,6 +24,7 @@ from random import Random
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from features.history.engine import read_only
 from models.domain.campaign import Campaign
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
@@ -48,6 +49,7 @@ from serving.store.outbox import (
     ClaimedMessage,
     Ending,
     OutboxStatus,
+    any_due,
     claim,
     failed,
     later,
@@ -195,7 +197,7 @@ class Dispatcher:
             sqlalchemy.exc.SQLAlchemyError: the database is away.
         """
         self._enter_loop()
-        claimed, facts = await asyncio.to_thread(self._claim, now, self._settings.concurrency)
+        claimed, facts = await asyncio.to_thread(self._claim, lambda: now, self._settings.concurrency)
         tally = await asyncio.gather(*self._start(claimed, facts, lambda: now))
         return _report(Counter(tally))
 
@@ -213,18 +215,22 @@ class Dispatcher:
         in_flight: set[asyncio.Task[str]] = set()
         stopping = asyncio.create_task(stop.wait())
         least = max(1, self._settings.concurrency // 2)  # a claim for each single message would cost too much
+        idle = False
         while not stop.is_set():
             free = self._settings.concurrency - len(in_flight)
             claimed: Sequence[ClaimedMessage] = ()
             if free >= least and self._has_room(clock()):
                 try:
-                    claimed, facts = await asyncio.to_thread(self._claim, clock(), free)
+                    if not idle or await asyncio.to_thread(self._any_due, clock()):
+                        claimed, facts = await asyncio.to_thread(self._claim, clock, free)
                 except SQLAlchemyError as exc:
                     if not lost(exc):
                         raise
                     _log.warning("cannot claim messages, trying again: %s", exc)
                 else:
-                    in_flight |= set(self._start(claimed, facts, clock))
+                    idle = not claimed
+                    if claimed:
+                        in_flight |= set(self._start(claimed, facts, clock))
             if not claimed:
                 await asyncio.wait(
                     {stopping, *in_flight},
@@ -248,11 +254,16 @@ class Dispatcher:
         most = self._settings.concurrency_per_account
         return any(account.room(most, now) for account in self._accounts)
 
-    def _claim(self, now: datetime, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
+    def _any_due(self, now: datetime) -> bool:
+        with read_only(self._engine).connect() as conn:
+            return any_due(conn, now, self._account_of)
+
+    def _claim(self, clock: Clock, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
         """Claim, and read what judging takes, in one transaction: what cannot be judged is not claimed."""
         claimed: list[ClaimedMessage] = []
         self._accounts.rotate()  # whoever comes first may take all that is free
         with self._engine.begin() as conn:
+            now = clock()  # once the write lock is there: waiting for it must not use up the lease
             for account in self._accounts:
                 claimed += self._claim_for(conn, account, now, limit - len(claimed))
             if claimed:
@@ -367,6 +378,9 @@ class Dispatcher:
     ) -> Ending:
         """Hand the message to the provider, and read its answer."""
         settings = self._settings
+        if _left(claimed, clock()) < settings.send_timeout_seconds:
+            # This process was held up: by the time of the answer the message might be another sender's.
+            return later(claimed, clock(), clock(), "too little of the lease was left", attempted=False)
         if account.rested(clock()):  # since it was claimed
             wakes_at = max(filter(None, (account.breaker.open_until, account.paused_until)))
             return later(claimed, clock(), wakes_at, "provider_down", attempted=False)
@@ -424,7 +438,8 @@ class Dispatcher:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            await asyncio.sleep(_GATHER_SECONDS)
+            if any(account.in_flight for account in self._accounts):
+                await asyncio.sleep(_GATHER_SECONDS)
             group, self._waiting = self._waiting, []
             try:
                 stale = await asyncio.to_thread(self._settle, [settlement for settlement, _ in group])
@@ -453,6 +468,12 @@ class Dispatcher:
 
         with self._engine.begin() as conn:
             return settle(conn, [each.ending for each in settlements], begin_conversations)
+
+
+def _left(claimed: ClaimedMessage, now: datetime) -> float:
+    """Seconds until somebody else may claim it."""
+    assert claimed.lease_until is not None, "a claim has a lease"
+    return (claimed.lease_until - now).total_seconds()
 
 
 def _column(task: asyncio.Task[str]) -> str:
