@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from features.history.engine import read_only
 from models.domain.campaign import Campaign
+from models.domain.channel import Channel, CostUnit
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message
@@ -45,6 +46,7 @@ from serving.channels.contract import (
 from serving.followups.conversation import answered, begin
 from serving.send_check import SendFacts, judge, read_send_facts
 from serving.store.availability import lost
+from serving.store.charge import charge
 from serving.store.outbox import (
     ClaimedMessage,
     Ending,
@@ -152,11 +154,13 @@ class _Settlement:
     Attributes:
         campaign: In the version that was decided for; None where it is gone.
         reports_delivery: Whether the channel's silence about delivery means that there was none.
+        cost_minor: What it has cost, where the provider charges by the part; None where it costs what was expected.
     """
 
     ending: Ending
     campaign: Campaign | None
     reports_delivery: bool
+    cost_minor: float | None
 
 
 class Dispatcher:
@@ -320,6 +324,7 @@ class Dispatcher:
             ending=ending,
             campaign=facts.decided.get(claimed.decision_id),
             reports_delivery=channel is not None and channel.reports(InteractionKind.DELIVERED),
+            cost_minor=None if channel is None else self._charged(ending, channel),
         )
         while True:
             try:
@@ -336,6 +341,13 @@ class Dispatcher:
                 _log.warning("message %s: claimed by another sender", claimed.message_id)
                 return "unsettled"
             return "later" if ending.status is OutboxStatus.PENDING else ending.status
+
+    def _charged(self, ending: Ending, channel: Channel) -> float | None:
+        """What the message has cost, minor units, as far as its receipt says more than the channel's price."""
+        by_part = self._adapters[channel.name].capabilities.cost_unit is not CostUnit.MESSAGE
+        if ending.receipt is None or not by_part or channel.cost_unit is CostUnit.MESSAGE:
+            return None
+        return None if channel.cost_minor is None else channel.cost_minor * ending.receipt.n_units
 
     async def _attempt(self, claimed: ClaimedMessage, facts: SendFacts, clock: Clock) -> Ending:
         settings = self._settings
@@ -453,8 +465,9 @@ class Dispatcher:
     def _settle(self, settlements: Sequence[_Settlement]) -> list[Ending]:
         campaigns = {each.ending.claimed.decision_id: each.campaign for each in settlements}
         reporting = {each.ending.claimed.channel for each in settlements if each.reports_delivery}
+        costs = {each.ending.claimed.decision_id: each.cost_minor for each in settlements}
 
-        def begin_conversations(moved: Sequence[Ending]) -> None:
+        def follow(moved: Sequence[Ending]) -> None:
             begin(
                 conn,
                 [
@@ -465,9 +478,11 @@ class Dispatcher:
                 ],
                 reporting,
             )
+            ids = [ending.claimed.decision_id for ending in moved]
+            charge(conn, {one: cost for one in ids if (cost := costs[one]) is not None})
 
         with self._engine.begin() as conn:
-            return settle(conn, [each.ending for each in settlements], begin_conversations)
+            return settle(conn, [each.ending for each in settlements], follow)
 
 
 def _left(claimed: ClaimedMessage, now: datetime) -> float:
