@@ -482,13 +482,12 @@ class Decider:
         response = None if model is None else model.response
         policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
         decision_ids = [case.decision_id for case in cases]
-        limits = narrowed(ledger.limits(campaign, snapshot.channels, days), cases[0].request.step)
-        choices = choose(
-            campaign, snapshot.channels, people, features, response, policies, decision_ids, now, limits
-        )
+        channels = snapshot.priced(campaign)
+        limits = narrowed(ledger.limits(campaign, channels, days), cases[0].request.step)
+        choices = choose(campaign, channels, people, features, response, policies, decision_ids, now, limits)
         setting = Setting(
             campaign=campaign,
-            channels=snapshot.channels,
+            channels=channels,
             model_version=None if model is None else model.version,
             feature_names=names,
             currency=self._currency,
@@ -656,7 +655,7 @@ def _take(decided: Sequence[tuple[_Case, _Chosen]], ledger: Ledger, snapshot: Sn
         RecordDecision(
             decision=chosen.decision,
             campaign=snapshot.campaigns[chosen.decision.campaign_id],
-            channels=snapshot.channels,
+            channels=snapshot.priced(snapshot.campaigns[chosen.decision.campaign_id]),
             customer=ledger.people[chosen.decision.customer_id],
             key=case.request.key,
             hold=case.request.hold,
