@@ -185,10 +185,12 @@ def open_bundle(bundle: Bundle) -> Model:
     from models.policy.bandit import Bandit
     from models.response.model import FittedResponse
     from models.response.remembered import RememberedResponse
+    from models.response.stored import read_response
 
+    response = read_response(bundle.response)
     return Model(
         version=bundle.version,
-        response=RememberedResponse(FittedResponse.from_files(bundle.response)),
+        response=RememberedResponse(response) if isinstance(response, FittedResponse) else response,
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 
