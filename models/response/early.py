@@ -78,11 +78,14 @@ def _noise(sign: FloatArray, opened: np.ndarray, expected: FloatArray) -> FloatA
 def prevented(
     rows: LoggedRows, nuisance: Nuisance, effect: FloatArray, usual: FloatArray, rate: float
 ) -> tuple[float, float]:
-    """Conversions that a contact adds beyond the early ones (below 0: prevents), and the variance of that number.
+    """Conversions that every contact prevents, as a number <= 0, and its variance.
 
     Robinson's residual of what the early effects leave, on contact less expected contact:
 
         converted - E[converted | x] - (effect - E[effect | x]) = level * (contacted - E[contacted | x]) + noise
+
+    A level above 0 would say that contacts cause conversions that are not early; that is left-over confounding, not
+    prevention, and counts as 0.
 
     Args:
         rows: The log.
@@ -96,4 +99,4 @@ def prevented(
     contact = rows.contacted - nuisance.contact.sum(axis=(1, 2))
     left = rows.converted - nuisance.outcome - (effect - usual)
     information = float((precision * contact**2).sum()) + 1.0 / (_PREVENTED * rate) ** 2
-    return float((precision * contact * left).sum()) / information, 1.0 / information
+    return min(0.0, float((precision * contact * left).sum()) / information), 1.0 / information

@@ -138,7 +138,7 @@ class EffectFit:
         parts: Groups of coefficients.
         posterior: Of all coefficients, and the variance of every group.
         lag: How soon caused conversions came; None where that was not known or told nothing.
-        prevented: Conversions that every contact adds beyond the early ones, below 0: prevents; 0 without `lag`.
+        prevented: Conversions that every contact prevents, <= 0; 0 without `lag`.
     """
 
     model: EffectModel
