@@ -10,10 +10,14 @@ unexport PYTHONDONTWRITEBYTECODE
 NEXTCHANNEL_DATA_DIR ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 export NEXTCHANNEL_DATA_DIR
 
-.PHONY: demo test check format bench chaos openapi clean constraints wheel help
+# Prism serves the published descriptions of LINE, Twilio and WhatsApp to the tests of their adapters.
+PRISM := 5.14.2
+SPEC_SERVERS := .spec-servers
+
+.PHONY: demo test check format bench chaos openapi spec-servers clean constraints wheel help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed")'
@@ -33,6 +37,12 @@ bench: $(VENV)/installed ## run one benchmark (NAME=core; ARGS=--quick for a fir
 
 chaos: $(VENV)/installed ## break something on purpose and count what was lost (NAME=...)
 	$(BIN)/python -m tests.chaos $(NAME) $(ARGS)
+
+spec-servers: $(SPEC_SERVERS)/installed-$(PRISM) ## install what serves providers' API descriptions to the tests (needs npm; 20 s)
+
+$(SPEC_SERVERS)/installed-$(PRISM):
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(SPEC_SERVERS) @stoplight/prism-cli@$(PRISM)
+	touch $@
 
 check: $(VENV)/installed ## format, lint, types, imports
 	$(BIN)/ruff format --check .
@@ -56,4 +66,4 @@ constraints: $(VENV)/installed ## resolve the newest versions into constraints.t
 	echo 'uv=='$$($(UV) --version | cut -d' ' -f2) >> constraints.txt
 
 clean: ## remove the environment and everything the demo made
-	rm -rf $(VENV) .nextchannel dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SPEC_SERVERS) .nextchannel dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,7 +16,15 @@ from features.definitions import Feature
 from features.feature_list import FeatureList
 from features.history.export import MOMENT, frame
 from features.history.query import in_chunks
-from features.history.tables import consents, customers, decisions, identities, interactions, outbox
+from features.history.tables import (
+    consents,
+    customers,
+    decisions,
+    former_attributes,
+    identities,
+    interactions,
+    outbox,
+)
 from features.past import (
     ACCOUNT_LINKED,
     AMOUNTS_A_MINOR_UNIT,
@@ -28,6 +36,7 @@ from features.past import (
     FactArrays,
     Past,
 )
+from models.choice import FloatArray
 from models.domain.customer import ConsentStatus
 from models.domain.interaction import InteractionKind as Kind
 from models.logged import IntArray
@@ -51,12 +60,15 @@ class Known:
         customers: `customer_id`, `time_zone`, `created_at` and one column an attribute feature.
         identities: `customer_id`, `linked_at`.
         consents: `customer_id`, `channel`, `purpose`, `status`, `since`, `consent_id`.
+        former: Attributes that were others later: `customer_id`, `until`, `former_id` and one column an attribute
+            feature; no columns where no attribute ever changed.
     """
 
     interactions: pl.DataFrame
     customers: pl.DataFrame
     identities: pl.DataFrame
     consents: pl.DataFrame
+    former: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) -> Known:
@@ -96,11 +108,18 @@ def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) ->
         consents.c.since,
         consents.c.consent_id,
     ).where(consents.c.since < last)
+    changed = select(
+        former_attributes.c.customer_id,
+        former_attributes.c.until,
+        former_attributes.c.former_id,
+        former_attributes.c.attributes,
+    ).where(former_attributes.c.until >= first, former_attributes.c.recorded_as == "")
     return Known(
         interactions=_of(conn, facts, people),
         customers=_spread_attributes(_of(conn, register, people), features),
         identities=_of(conn, accounts, people),
         consents=_of(conn, said, people),
+        former=_spread_attributes(_of(conn, changed, people), features),
     )
 
 
@@ -135,7 +154,7 @@ def compute(features: FeatureList, points: pl.DataFrame, known: Known) -> pl.Dat
             _facts(known, some, lowest, start, int(moments[at].max())),
             of,
             moments[at],
-            {name: _numbers(some[name])[of] for name in features.columns},
+            _attributes(known, some, of, moments[at], features.columns),
             _numbers(some["created_at"].to_physical())[of],
         )
         for each in features.features:
@@ -207,6 +226,29 @@ def _facts(known: Known, people: pl.DataFrame, lowest: int, start_us: int, end_u
         words=words,
         **{name: each.cast(pl.Int32).fill_null(-1).to_numpy() for name, each in codes.items()},
     )
+
+
+def _attributes(
+    known: Known, people: pl.DataFrame, of: IntArray, at_us: IntArray, columns: Sequence[str]
+) -> dict[str, FloatArray]:
+    """The attributes of each point's customer as they were known just before its moment, shape (n,) each."""
+    found = {name: _numbers(people[name])[of] for name in columns}
+    if not columns or known.former.is_empty():
+        return found
+    changed = (
+        known.former.join(people.select("customer_id").with_row_index("of"), on="customer_id")
+        .with_columns(until_us=pl.col("until").to_physical(), of=pl.col("of").cast(pl.Int64))
+        .sort("until_us", "former_id")
+        .unique(["of", "until_us"], keep="first", maintain_order=True)
+    )
+    asked = pl.DataFrame({"of": of, "at_us": at_us}).with_row_index("point").sort("at_us")
+    # What changed at a moment is seen after it only, as with facts.
+    then = asked.join_asof(
+        changed, left_on="at_us", right_on="until_us", by="of", strategy="forward", check_sortedness=False
+    ).filter(pl.col("until").is_not_null())
+    for name in columns:
+        found[name][then["point"].to_numpy()] = _numbers(then[name])
+    return found
 
 
 def _local(facts: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +33,9 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
     Every other point gets a row of its very moment, for example decisions of an imported history. So there
     are as many rows as decisions; a row a customer and day would be ten times as many, and up to a day old.
 
+    One process at a time: whoever asks for the same points meanwhile waits, and finds them built. Rows of people who
+    were erased meanwhile are taken out again.
+
     Args:
         workspace: With a defined list.
         points: Columns `customer_id` and `event_timestamp` (aware UTC): the moments of decisions.
@@ -42,11 +45,13 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
         Number of rows computed.
     """
     workspace.flush_served()
-    _join_served_files(workspace, now)
     wanted = points.select(POINTS.names()).cast(POINTS).unique(maintain_order=True)
-    wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
-    for some in _by_customers(wanted):
-        workspace.write_rows(workspace.compute(some), "built", now)
+    with workspace.holding_rows():
+        rewritten = _join_served_files(workspace, now)
+        wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
+        for some in _by_customers(wanted):
+            workspace.write_rows(workspace.compute(some), "built", now)
+    forget_erased(workspace, list({*rewritten, *wanted["customer_id"]}))
     return len(wanted)
 
 
@@ -66,11 +71,12 @@ def training_frame(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.Data
     features = workspace.features
     workspace.flush_served()
     asked = points.select(POINTS.names()).cast(POINTS).with_row_index("point")
-    job = workspace.store.get_historical_features(
-        entity_df=asked.to_pandas(),
-        features=[f"{workspace.views.rows.name}:{name}" for name in features.names],
-    )
-    joined = pl.DataFrame(job.to_arrow())
+    with workspace.holding_rows(shared=True):
+        job = workspace.store.get_historical_features(
+            entity_df=asked.to_pandas(),
+            features=[f"{workspace.views.rows.name}:{name}" for name in features.names],
+        )
+        joined = pl.DataFrame(job.to_arrow())
     if not joined["point"].is_sorted():
         joined = joined.sort("point")
     # Some of Feast's stores silently drop points whose only rows lie in the future.
@@ -154,11 +160,13 @@ def _files(workspace: FeatureWorkspace, kind: str) -> list[Path]:
     return sorted(workspace.rows_dir.glob(f"{kind}-*.parquet"))
 
 
-def _join_served_files(workspace: FeatureWorkspace, now: datetime) -> None:
+def _join_served_files(workspace: FeatureWorkspace, now: datetime) -> Iterable[str]:
+    """Whose rows are in another file now."""
     files = _files(workspace, "served")
     if len(files) <= _MOST_SERVED_FILES:
-        return
+        return ()
     joined = pl.concat(pl.read_parquet(path) for path in files)
     workspace.write_rows(joined.drop("created_timestamp"), "served", now)
     for path in files:
         path.unlink()
+    return joined["customer_id"].unique()

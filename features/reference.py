@@ -18,6 +18,7 @@ This page is written from the list (`python -m features.reference`), and a test 
 - Opens and clicks that a machine made never count.
 - A rate or share is shrunk, so that it says little where little was seen: `(above + weight x prior) / (below + weight)`.
 - Hours and weekends are those of the customer's own time zone.
+- An attribute of the customer is the one that was known just before the moment; the first that was told counts as having been so always. The time zone is the present one.
 - `place` (`online`, `web` or `app`; `shop` or `store`; `phone`) and `price` (`full` or `discounted`) are attributes of a purchase; a conversion that names
   only its decision counts for the channel of that decision; the content kind is that of the message that an open or click answers.
 - The default is the value for a customer of whom nothing is known; none means missing.

@@ -78,6 +78,8 @@ class ModelRegistry:
         params: Mapping[str, str],
         metrics: Mapping[str, float],
         report: str,
+        *,
+        challenger: bool = True,
     ) -> int:
         """Log a run with the bundle and register it as the next version, alias `challenger`.
 
@@ -86,6 +88,7 @@ class ModelRegistry:
             params: How: short texts.
             metrics: How well: finite numbers.
             report: The training report, Markdown.
+            challenger: Whether it gets the alias.
 
         Returns:
             The version number.
@@ -116,7 +119,8 @@ class ModelRegistry:
             client.set_terminated(run_id, status="FAILED")
             raise
         client.set_terminated(run_id)
-        client.set_registered_model_alias(REGISTERED_NAME, CHALLENGER, made.version)
+        if challenger:
+            client.set_registered_model_alias(REGISTERED_NAME, CHALLENGER, made.version)
         return int(made.version)
 
     def promote(self, version: int) -> None:
@@ -134,6 +138,16 @@ class ModelRegistry:
         former = self._former_champions()
         if current is not None:
             self._remember([*former, current])
+        self._client().set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(version))
+
+    def advance(self, champion: int, version: int) -> None:
+        """Put a version in the place of the champion that it continues; `rollback` goes to what came before that one.
+
+        Raises:
+            ConflictError: that champion does not serve any more.
+        """
+        if self.champion_version() != champion:
+            raise ConflictError(f"version {champion} is not champion any more")
         self._client().set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(version))
 
     def rollback(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -185,6 +187,19 @@ class FeatureWorkspace:
         with read_only(self.engine).connect() as conn:
             known = load_known(conn, self.features, points)
         return compute(self.features, points, known)
+
+    @contextmanager
+    def holding_rows(self, *, shared: bool = False) -> Iterator[None]:
+        """Wait until no other process builds or joins rows for training, and keep it so until the block ends.
+
+        Whoever only adds a file need not wait.
+
+        Args:
+            shared: For readers: others may read too.
+        """
+        with (self.features_dir / "rows.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
 
     def write_rows(self, rows: pl.DataFrame, kind: str, now: datetime) -> Path:
         """Add a file of rows for training.

@@ -24,6 +24,7 @@ from nextchannel.commands.check import check
 from nextchannel.commands.decide import decide
 from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
+from nextchannel.commands.learn import learn
 from nextchannel.commands.materialize import materialize
 from nextchannel.commands.serve import serve
 from nextchannel.commands.simulate import simulate
@@ -51,6 +52,7 @@ cli.add_typer(segment.app, name="segment")
 cli.command()(check)
 cli.command()(materialize)
 cli.command()(train)
+cli.command()(learn)
 cli.add_typer(models.app, name="models")
 cli.command()(decide)
 cli.command()(evaluate)

@@ -17,6 +17,7 @@ from serving.dashboard.sign_in import sign_in_routes
 from serving.idempotency import IdempotencyMiddleware
 from serving.observability.requests import ObservedRequests
 from serving.routes.api_pages import mount_api_pages
+from serving.routes.audience import audience_routes
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
 from serving.routes.customers import customer_routes
@@ -78,6 +79,7 @@ def create_app(service: Service) -> FastAPI:
         campaign_routes(service),
         channel_routes(service),
         segment_routes(service),
+        audience_routes(service),
         report_routes(service),
         health_routes(service),
         metrics_routes(service),

@@ -183,11 +183,11 @@ def build(config: ServiceConfig) -> Service:
 def open_bundle(bundle: Bundle) -> Model:
     """Make the files of a bundle usable."""
     from models.policy.bandit import Bandit
-    from models.response.model import FittedResponse
+    from models.response.stored import read_response
 
     return Model(
         version=bundle.version,
-        response=FittedResponse.from_files(bundle.response),
+        response=read_response(bundle.response),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 

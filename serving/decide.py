@@ -385,7 +385,9 @@ class Decider:
     ) -> list[_Chosen]:
         """Choose for cases that ask the same campaigns and whose features are all there, all stale or all missing."""
         reading, row = cases[0].reading, cases[0].row
-        missing = bool(reading.missing[row])
+        # A model that looks at nothing, as the prior of day one, does without features.
+        blind = snapshot.model is not None and not snapshot.model.response.feature_names
+        missing = bool(reading.missing[row]) and not blind
         model = None if missing else snapshot.model
         degraded = _degraded(reading.trouble, missing, bool(reading.stale[row]), snapshot.model)
         try:
@@ -480,13 +482,12 @@ class Decider:
         response = None if model is None else model.response
         policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
         decision_ids = [case.decision_id for case in cases]
-        limits = narrowed(ledger.limits(campaign, snapshot.channels, days), cases[0].request.step)
-        choices = choose(
-            campaign, snapshot.channels, people, features, response, policies, decision_ids, now, limits
-        )
+        channels = snapshot.priced(campaign)
+        limits = narrowed(ledger.limits(campaign, channels, days), cases[0].request.step)
+        choices = choose(campaign, channels, people, features, response, policies, decision_ids, now, limits)
         setting = Setting(
             campaign=campaign,
-            channels=snapshot.channels,
+            channels=channels,
             model_version=None if model is None else model.version,
             feature_names=names,
             currency=self._currency,
@@ -654,7 +655,7 @@ def _take(decided: Sequence[tuple[_Case, _Chosen]], ledger: Ledger, snapshot: Sn
         RecordDecision(
             decision=chosen.decision,
             campaign=snapshot.campaigns[chosen.decision.campaign_id],
-            channels=snapshot.channels,
+            channels=snapshot.priced(snapshot.campaigns[chosen.decision.campaign_id]),
             customer=ledger.people[chosen.decision.customer_id],
             key=case.request.key,
             hold=case.request.hold,

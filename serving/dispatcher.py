@@ -24,7 +24,9 @@ from random import Random
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from features.history.engine import read_only
 from models.domain.campaign import Campaign
+from models.domain.channel import Channel, CostUnit
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message
@@ -44,10 +46,12 @@ from serving.channels.contract import (
 from serving.followups.conversation import answered, begin
 from serving.send_check import SendFacts, judge, read_send_facts
 from serving.store.availability import lost
+from serving.store.charge import charge
 from serving.store.outbox import (
     ClaimedMessage,
     Ending,
     OutboxStatus,
+    any_due,
     claim,
     failed,
     later,
@@ -150,11 +154,13 @@ class _Settlement:
     Attributes:
         campaign: In the version that was decided for; None where it is gone.
         reports_delivery: Whether the channel's silence about delivery means that there was none.
+        cost_minor: What it has cost, where the provider charges by the part; None where it costs what was expected.
     """
 
     ending: Ending
     campaign: Campaign | None
     reports_delivery: bool
+    cost_minor: float | None
 
 
 class Dispatcher:
@@ -195,7 +201,7 @@ class Dispatcher:
             sqlalchemy.exc.SQLAlchemyError: the database is away.
         """
         self._enter_loop()
-        claimed, facts = await asyncio.to_thread(self._claim, now, self._settings.concurrency)
+        claimed, facts = await asyncio.to_thread(self._claim, lambda: now, self._settings.concurrency)
         tally = await asyncio.gather(*self._start(claimed, facts, lambda: now))
         return _report(Counter(tally))
 
@@ -213,18 +219,22 @@ class Dispatcher:
         in_flight: set[asyncio.Task[str]] = set()
         stopping = asyncio.create_task(stop.wait())
         least = max(1, self._settings.concurrency // 2)  # a claim for each single message would cost too much
+        idle = False
         while not stop.is_set():
             free = self._settings.concurrency - len(in_flight)
             claimed: Sequence[ClaimedMessage] = ()
             if free >= least and self._has_room(clock()):
                 try:
-                    claimed, facts = await asyncio.to_thread(self._claim, clock(), free)
+                    if not idle or await asyncio.to_thread(self._any_due, clock()):
+                        claimed, facts = await asyncio.to_thread(self._claim, clock, free)
                 except SQLAlchemyError as exc:
                     if not lost(exc):
                         raise
                     _log.warning("cannot claim messages, trying again: %s", exc)
                 else:
-                    in_flight |= set(self._start(claimed, facts, clock))
+                    idle = not claimed
+                    if claimed:
+                        in_flight |= set(self._start(claimed, facts, clock))
             if not claimed:
                 await asyncio.wait(
                     {stopping, *in_flight},
@@ -248,11 +258,16 @@ class Dispatcher:
         most = self._settings.concurrency_per_account
         return any(account.room(most, now) for account in self._accounts)
 
-    def _claim(self, now: datetime, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
+    def _any_due(self, now: datetime) -> bool:
+        with read_only(self._engine).connect() as conn:
+            return any_due(conn, now, self._account_of)
+
+    def _claim(self, clock: Clock, limit: int) -> tuple[list[ClaimedMessage], SendFacts]:
         """Claim, and read what judging takes, in one transaction: what cannot be judged is not claimed."""
         claimed: list[ClaimedMessage] = []
         self._accounts.rotate()  # whoever comes first may take all that is free
         with self._engine.begin() as conn:
+            now = clock()  # once the write lock is there: waiting for it must not use up the lease
             for account in self._accounts:
                 claimed += self._claim_for(conn, account, now, limit - len(claimed))
             if claimed:
@@ -309,6 +324,7 @@ class Dispatcher:
             ending=ending,
             campaign=facts.decided.get(claimed.decision_id),
             reports_delivery=channel is not None and channel.reports(InteractionKind.DELIVERED),
+            cost_minor=None if channel is None else self._charged(ending, channel),
         )
         while True:
             try:
@@ -325,6 +341,13 @@ class Dispatcher:
                 _log.warning("message %s: claimed by another sender", claimed.message_id)
                 return "unsettled"
             return "later" if ending.status is OutboxStatus.PENDING else ending.status
+
+    def _charged(self, ending: Ending, channel: Channel) -> float | None:
+        """What the message has cost, minor units, as far as its receipt says more than the channel's price."""
+        by_part = self._adapters[channel.name].capabilities.cost_unit is not CostUnit.MESSAGE
+        if ending.receipt is None or not by_part or channel.cost_unit is CostUnit.MESSAGE:
+            return None
+        return None if channel.cost_minor is None else channel.cost_minor * ending.receipt.n_units
 
     async def _attempt(self, claimed: ClaimedMessage, facts: SendFacts, clock: Clock) -> Ending:
         settings = self._settings
@@ -367,6 +390,9 @@ class Dispatcher:
     ) -> Ending:
         """Hand the message to the provider, and read its answer."""
         settings = self._settings
+        if _left(claimed, clock()) < settings.send_timeout_seconds:
+            # This process was held up: by the time of the answer the message might be another sender's.
+            return later(claimed, clock(), clock(), "too little of the lease was left", attempted=False)
         if account.rested(clock()):  # since it was claimed
             wakes_at = max(filter(None, (account.breaker.open_until, account.paused_until)))
             return later(claimed, clock(), wakes_at, "provider_down", attempted=False)
@@ -424,7 +450,8 @@ class Dispatcher:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            await asyncio.sleep(_GATHER_SECONDS)
+            if any(account.in_flight for account in self._accounts):
+                await asyncio.sleep(_GATHER_SECONDS)
             group, self._waiting = self._waiting, []
             try:
                 stale = await asyncio.to_thread(self._settle, [settlement for settlement, _ in group])
@@ -438,8 +465,9 @@ class Dispatcher:
     def _settle(self, settlements: Sequence[_Settlement]) -> list[Ending]:
         campaigns = {each.ending.claimed.decision_id: each.campaign for each in settlements}
         reporting = {each.ending.claimed.channel for each in settlements if each.reports_delivery}
+        costs = {each.ending.claimed.decision_id: each.cost_minor for each in settlements}
 
-        def begin_conversations(moved: Sequence[Ending]) -> None:
+        def follow(moved: Sequence[Ending]) -> None:
             begin(
                 conn,
                 [
@@ -450,9 +478,17 @@ class Dispatcher:
                 ],
                 reporting,
             )
+            ids = [ending.claimed.decision_id for ending in moved]
+            charge(conn, {one: cost for one in ids if (cost := costs[one]) is not None})
 
         with self._engine.begin() as conn:
-            return settle(conn, [each.ending for each in settlements], begin_conversations)
+            return settle(conn, [each.ending for each in settlements], follow)
+
+
+def _left(claimed: ClaimedMessage, now: datetime) -> float:
+    """Seconds until somebody else may claim it."""
+    assert claimed.lease_until is not None, "a claim has a lease"
+    return (claimed.lease_until - now).total_seconds()
 
 
 def _column(task: asyncio.Task[str]) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -22,6 +23,7 @@ REPLAYED: Final = b"idempotency-replayed"
 SCOPE_EXECUTION: Final = "nextchannel.execution"
 # Routes that see to it themselves, or create nothing.
 _ON_THEIR_OWN = frozenset({"/v1/decisions", "/v1/decisions/simulate"})
+_AUDIENCE = re.compile(r"/v1/segments/[^/]+/decisions")
 _STREAMED = "application/x-ndjson"
 
 
@@ -47,7 +49,9 @@ class IdempotencyMiddleware:
             return
         headers = Headers(scope=scope)
         streamed = headers.get("content-type", "").partition(";")[0].strip().lower() == _STREAMED
-        if HEADER not in headers or scope["path"] in _ON_THEIR_OWN or streamed:
+        path = scope["path"]
+        alone = path in _ON_THEIR_OWN or streamed or _AUDIENCE.fullmatch(path)
+        if HEADER not in headers or alone:
             await self._app(scope, receive, send)
             return
         try:

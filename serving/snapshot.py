@@ -22,6 +22,7 @@ from models.choice import Policy, ResponseModel
 from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.errors import NotFoundError
+from models.domain.price import priced
 from models.policy.registry import build_policies
 
 if TYPE_CHECKING:
@@ -82,6 +83,16 @@ class Snapshot:
     channels: Mapping[str, Channel] = field(default_factory=dict)
     model: Model | None = None
     policies: Mapping[str, Mapping[PolicyName, Policy]] = field(default_factory=dict)
+    _priced: dict[tuple[str, int], Mapping[str, Channel]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def priced(self, campaign: Campaign) -> Mapping[str, Channel]:
+        """The channels at what one message of the campaign costs on each."""
+        key = campaign.campaign_id, campaign.version
+        if key not in self._priced:
+            self._priced[key] = {name: priced(campaign, channel) for name, channel in self.channels.items()}
+        return self._priced[key]
 
     def campaign(self, campaign_id: str) -> Campaign:
         """The latest version of a campaign.

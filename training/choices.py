@@ -28,6 +28,7 @@ from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.errors import require
 from models.domain.experiment import Arm
+from models.domain.price import priced
 from models.policy.registry import build_policies
 from training.datasets import in_order
 from training.import_files import RowFile, open_rows
@@ -137,7 +138,8 @@ class Chooser:
             NotFoundError: there is no such campaign.
         """
         with read_only(engine).connect() as conn:
-            campaign, channels = load_campaign(conn, campaign_id), load_channels(conn)
+            campaign, configured = load_campaign(conn, campaign_id), load_channels(conn)
+        channels = {name: priced(campaign, channel) for name, channel in configured.items()}
         if bundle is None:
             control = campaign.control_policy
             usual = PolicyName.CHEAPEST_FIRST if control in _NEED_PREDICTIONS else control

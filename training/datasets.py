@@ -87,7 +87,7 @@ def in_order(features: FloatArray, names: Sequence[str], wanted: Sequence[str]) 
         return features
     column = {name: features[:, index] for index, name in enumerate(names)}
     blank = np.full(len(features), np.nan)
-    return np.column_stack([column.get(name, blank) for name in wanted])
+    return np.array([column.get(name, blank) for name in wanted]).reshape(len(wanted), len(features)).T
 
 
 def logged_rows(engine: Engine, workspace: FeatureWorkspace, campaign_id: str, as_of: datetime) -> LoggedRows:
@@ -96,7 +96,13 @@ def logged_rows(engine: Engine, workspace: FeatureWorkspace, campaign_id: str, a
 
 
 def logged_decisions(
-    engine: Engine, workspace: FeatureWorkspace, campaign_id: str, as_of: datetime
+    engine: Engine,
+    workspace: FeatureWorkspace,
+    campaign_id: str,
+    as_of: datetime,
+    *,
+    since: datetime | None = None,
+    only_final: bool = True,
 ) -> LoggedDecisions:
     """Every decision of a campaign whose reward is final.
 
@@ -105,13 +111,15 @@ def logged_decisions(
         workspace: Its features, defined; rows that are not there yet are built.
         campaign_id: The campaign.
         as_of: Decisions made later are left out.
+        since: So are those made by then; None leaves out none.
+        only_final: False takes rewards that may still change too: of opens and clicks they tell most.
 
     Raises:
         NotFoundError: there is no such campaign, or none of its decisions has a final reward.
     """
     with read_only(engine).connect() as conn:
         campaign = load_campaign(conn, campaign_id)
-        log = frame(conn, _query(campaign_id, as_of))
+        log = frame(conn, _query(campaign_id, as_of, since, only_final=only_final))
         if log.is_empty():
             raise NotFoundError("decisions with a final reward", campaign_id)
         versions = {
@@ -133,8 +141,8 @@ def logged_decisions(
     )
 
 
-def _query(campaign_id: str, as_of: datetime) -> Select[Any]:
-    return (
+def _query(campaign_id: str, as_of: datetime, since: datetime | None, *, only_final: bool) -> Select[Any]:
+    query = (
         select(
             decisions.c.decision_id,
             decisions.c.customer_id,
@@ -158,9 +166,12 @@ def _query(campaign_id: str, as_of: datetime) -> Select[Any]:
         )
         .join(rewards, rewards.c.decision_id == decisions.c.decision_id)
         .join(customers, customers.c.customer_id == decisions.c.customer_id)
-        .where(decisions.c.campaign_id == campaign_id, decisions.c.decided_at <= as_of, rewards.c.final)
+        .where(decisions.c.campaign_id == campaign_id, decisions.c.decided_at <= as_of)
         .order_by(decisions.c.decided_at, decisions.c.decision_id)
     )
+    if only_final:
+        query = query.where(rewards.c.final)
+    return query if since is None else query.where(decisions.c.decided_at > since)
 
 
 def _refused(conn: Connection, log: pl.DataFrame, campaign: Campaign, as_of: datetime) -> set[str]:

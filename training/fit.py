@@ -16,6 +16,7 @@ from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
+from models.domain.price import priced
 from models.policy.bandit import Bandit
 from models.policy.events import response_events
 from models.response.model import FittedResponse, fit_response
@@ -73,7 +74,8 @@ def train(
     workspace.define()
     logged = logged_decisions(engine, workspace, campaign_id, as_of)
     with read_only(engine).connect() as conn:
-        campaign, channels = load_campaign(conn, campaign_id), load_channels(conn)
+        campaign, configured = load_campaign(conn, campaign_id), load_channels(conn)
+    channels = {name: priced(campaign, channel) for name, channel in configured.items()}
     learned, replayed, held_out = (logged.take(part) for part in split_by_time(logged.rows.decided_at, seed))
     value = campaign.conversion_value_minor if attention_value_minor is None else attention_value_minor
     response = fit_response(

@@ -206,10 +206,15 @@ def _reject(line: int, error: Exception) -> Reject:
     return Reject(line, "", "", redact(str(error).splitlines()[0]))
 
 
-def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow]) -> Appended:
+def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow], now: datetime) -> Appended:
     """Add people with their contact points and permissions.
 
     A row with the id or a contact point of somebody who was erased is passed over as a whole.
+
+    Args:
+        conn: In the caller's transaction.
+        rows: The people.
+        now: Since when their attributes are known, where others were known before.
 
     Raises:
         InvalidInputError: a contact point belongs to somebody else; the transaction must be rolled back.
@@ -222,7 +227,7 @@ def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow]) -> Appen
         if row.customer.customer_id not in erased
         and not any((link.kind, link.value) in points for link in row.identities)
     ]
-    appended = append_customers(conn, [row.customer for row in kept])
+    appended = append_customers(conn, [replace(row.customer, told_at=now) for row in kept])
     links = [link for row in kept for link in row.identities]
     append_identities(conn, links)
     _refuse_contact_points_of_others(conn, links)
@@ -287,7 +292,5 @@ def _decisions_of(engine: Engine) -> _Importer[Decision, Decision]:
     )
 
 
-_CUSTOMERS = _Importer(
-    CUSTOMER_COLUMNS, customer, _as_they_are, lambda conn, rows, _now: append_customer_rows(conn, rows)
-)
+_CUSTOMERS = _Importer(CUSTOMER_COLUMNS, customer, _as_they_are, append_customer_rows)
 _INTERACTIONS = _Importer(INTERACTION_COLUMNS, interaction, _whose, append_interactions)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.bundle import Bundle
+from models.choice import ResponseModel
 from models.policy.bandit import Bandit
-from models.response.model import FittedResponse
+from models.response.stored import read_response
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedBundle:
     """The models of a bundle; `bandit` is None where it has none."""
 
-    response: FittedResponse
+    response: ResponseModel
     bandit: Bandit | None
 
 
@@ -24,6 +25,6 @@ def open_bundle(bundle: Bundle) -> OpenedBundle:
         BundleError: they are damaged.
     """
     return OpenedBundle(
-        response=FittedResponse.from_files(bundle.response),
+        response=read_response(bundle.response),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )

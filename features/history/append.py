@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from features.history.attributes import Told, keep_former
 from features.history.decisions import decision_row
 from features.history.facts import DEFAULT_MACHINE_RULES, FactRow, flag_machine_made, mark_agents
 from features.history.insert import insert_into, insert_new
@@ -42,6 +43,8 @@ class CustomerRecord:
         time_zone: IANA name.
         created_at: When they became a customer, aware.
         attributes: Number or text by name; each becomes a feature `attr_<name>`.
+        told_at: When these attributes were told, aware: decisions before it are learned from with those that were
+            known before. None where that was when they became a customer.
         anonymous: Whether only a device is known of them.
     """
 
@@ -50,6 +53,7 @@ class CustomerRecord:
     created_at: datetime
     attributes: Mapping[str, float | str] = field(default_factory=dict)
     anonymous: bool = False
+    told_at: datetime | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.customer_id), "customer_id", self.customer_id, "must not be empty")
@@ -76,13 +80,14 @@ class Appended:
 
 
 def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> Appended:
-    """Add people; one who is known already takes the values of the new record.
+    """Add people; one who is known already takes the values of the new record, and keeps former attributes.
 
     Of several records of one person the last counts; the others are repeats. Who was erased is passed over.
     """
     erased = erased_customers(conn, (record.customer_id for record in records))
     n_given, records = len(records), [one for one in records if one.customer_id not in erased]
-    merged = update_members(conn, {record.customer_id: record_values(record) for record in records})
+    told_at = {record.customer_id: record.told_at or record.created_at for record in records}
+    merged = update_members(conn, {record.customer_id: record_values(record) for record in records}, told_at)
     rows = {
         record.customer_id: {"customer_id": record.customer_id, **record_values(record)}
         for record in records
@@ -92,6 +97,7 @@ def append_customers(conn: Connection, records: Sequence[CustomerRecord]) -> App
     if n_new < len(rows):
         statement = insert_into(conn, customers)
         given = statement.excluded
+        keep_former(conn, {one: Told(row["attributes"], told_at[one]) for one, row in rows.items()})
         conn.execute(
             statement.on_conflict_do_update(
                 index_elements=["customer_id"],

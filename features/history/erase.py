@@ -32,6 +32,7 @@ from features.history.tables import (
     erasures,
     feature_changes,
     follow_ups,
+    former_attributes,
     hard_bounces,
     idempotency_keys,
     identities,
@@ -62,6 +63,7 @@ REMOVED = (
     conversations,
     agent_tasks,
     feature_changes,
+    former_attributes,
     customers,
 )
 ANSWERS = (idempotency_keys,)
@@ -178,6 +180,7 @@ def forget_subject(conn: Connection, erasure: Erasure) -> None:
         conversations,
         agent_tasks,
         feature_changes,
+        former_attributes,
         customers,
     ):
         conn.execute(delete(table).where(table.c.customer_id.in_(erasure.customer_ids)))

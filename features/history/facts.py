@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    and_,
     bindparam,
     exists,
     or_,
@@ -101,17 +102,24 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
             sent.c.occurred_at, BigInteger
         )
         follows = microseconds.between(0, soon // timedelta(microseconds=1) - 1)
+    too_soon = and_(
+        among(conn, interactions.c.decision_id, decision_ids),
+        interactions.c.kind.in_(sorted(_FETCHES)),
+        or_(
+            interactions.c.machine_rule.is_(None),
+            interactions.c.machine_rule == MachineRule.CLICK_STORM.value,
+        ),
+        exists().where(sent.c.decision_id == interactions.c.decision_id, sent.c.kind == _SENT, follows),
+    )
+    if conn.dialect.name == "postgresql":
+        # In one order, so that two deliveries about the same messages do not wait for each other in a circle.
+        in_order = (
+            select(interactions.c.interaction_id).where(too_soon).order_by(interactions.c.interaction_id)
+        )
+        too_soon = interactions.c.interaction_id.in_(in_order.with_for_update(of=interactions))
     conn.execute(
         update(interactions)
-        .where(
-            among(conn, interactions.c.decision_id, decision_ids),
-            interactions.c.kind.in_(sorted(_FETCHES)),
-            or_(
-                interactions.c.machine_rule.is_(None),
-                interactions.c.machine_rule == MachineRule.CLICK_STORM.value,
-            ),
-            exists().where(sent.c.decision_id == interactions.c.decision_id, sent.c.kind == _SENT, follows),
-        )
+        .where(too_soon)
         .values(machine_made=True, machine_rule=MachineRule.TOO_SOON.value)
     )
 
@@ -141,5 +149,5 @@ def _flag_storms(conn: Connection, decision_ids: Iterable[str], rules: MachineRu
             update(interactions)
             .where(interactions.c.interaction_id == bindparam("flagged_id"))
             .values(machine_made=True, machine_rule=MachineRule.CLICK_STORM.value),
-            [{"flagged_id": number} for number in flagged],
+            [{"flagged_id": number} for number in sorted(flagged)],
         )

@@ -9,7 +9,21 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Connection, Dialect, Table, Text, bindparam, cast, column, func, select, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import JSON
 
@@ -21,6 +35,9 @@ _FEW_ROWS = 500
 def insert_new(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows that break no unique constraint, in bulk; the number inserted.
 
+    On PostgreSQL they go in the order of their key, whatever the order given: two transactions that insert the same
+    rows at the same time then wait for each other and never in a circle.
+
     Args:
         conn: In the caller's transaction.
         table: Any.
@@ -30,6 +47,7 @@ def insert_new(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
         return 0
     if conn.dialect.name != "postgresql":
         return _insert_sqlite(conn, table, rows)
+    rows = sorted(rows, key=itemgetter(*_key(table, tuple(rows[0]))))
     if len(rows) <= _FEW_ROWS:
         return _insert_few(conn, table, rows)
     n_new = _insert_by_copy(conn, table, rows)
@@ -50,6 +68,15 @@ def _insert_sqlite(conn: Connection, table: Table, rows: Sequence[Mapping[str, A
         list(_as_the_driver_wants(conn.dialect, table, names, rows)),
         execution_options={"preserve_rowcount": True},
     ).rowcount
+
+
+@lru_cache(maxsize=64)
+def _key(table: Table, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that make a row unique, as far as they are given and never null."""
+    uniques = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+    constraint = min(uniques, key=lambda each: str(each.name)) if uniques else table.primary_key
+    names = tuple(each.name for each in constraint.columns if each.name in given and not each.nullable)
+    return names or given[:1]
 
 
 @lru_cache(maxsize=32)
@@ -111,6 +138,9 @@ def _as_the_driver_wants(
         values = list(map(of_column, rows))
         if values.count(values[0]) == len(values):
             columns.append([convert(values[0])] * len(values))
+        elif isinstance(table.c[name].type, Boolean):
+            converted = {value: convert(value) for value in set(values)}
+            columns.append(map(converted.__getitem__, values))
         else:
             columns.append(map(convert, values))
     return zip(*columns, strict=True)

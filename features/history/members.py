@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, case, delete, insert, select, text, update
 
+from features.history.attributes import Told, keep, keep_former
 from features.history.engine import read_only
 from features.history.tables import (
     agent_tasks,
@@ -26,6 +27,7 @@ from features.history.tables import (
     customers,
     decisions,
     follow_ups,
+    former_attributes,
     hard_bounces,
     identities,
     interactions,
@@ -46,6 +48,7 @@ FOLLOWING = (
     conversations,
     follow_ups,
     agent_tasks,
+    former_attributes,
 )
 
 _PEOPLE_LOCK = 7_301_956_103  # any number, the same in every process
@@ -106,8 +109,14 @@ def members_of(conn: Connection, person_id: str) -> tuple[str, ...]:
     return (person_id, *found)
 
 
-def merge(conn: Connection, first_id: str, second_id: str) -> Merged | None:
+def merge(conn: Connection, first_id: str, second_id: str, now: datetime) -> Merged | None:
     """Make two people one. The known one of longer standing keeps the id, so the order does not matter.
+
+    Args:
+        conn: In the caller's transaction.
+        first_id: Any id of one of them.
+        second_id: Any id of the other.
+        now: Since when they share their attributes.
 
     Returns:
         None where they are one person already.
@@ -131,12 +140,17 @@ def merge(conn: Connection, first_id: str, second_id: str) -> Merged | None:
         update(customer_members).where(customer_members.c.customer_id == goes).values(parent_id=keeps)
     )
     conn.execute(delete(customers).where(customers.c.customer_id == goes))
-    _show(conn, keeps)
+    _show(conn, keeps, now)
     return Merged(keeps, goes)
 
 
-def split(conn: Connection, customer_id: str) -> str:
+def split(conn: Connection, customer_id: str, now: datetime) -> str:
     """Take a customer, with those who were merged into them, out of the person that they were merged into.
+
+    Args:
+        conn: In the caller's transaction.
+        customer_id: Who leaves.
+        now: Until when they share their attributes.
 
     Returns:
         The id of the person that they left.
@@ -171,18 +185,21 @@ def split(conn: Connection, customer_id: str) -> str:
         update(customer_members).where(customer_members.c.customer_id == customer_id).values(parent_id=None)
     )
     for person in (customer_id, left):
-        _show(conn, person)
+        _show(conn, person, now)
         if members_of(conn, person) == (person,):
             conn.execute(delete(customer_members).where(customer_members.c.customer_id == person))
     return left
 
 
-def update_members(conn: Connection, records: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def update_members(
+    conn: Connection, records: Mapping[str, Mapping[str, Any]], told_at: Mapping[str, datetime]
+) -> set[str]:
     """Take over new records of customers who are part of a merged person.
 
     Args:
         conn: In the caller's transaction.
         records: By customer: `time_zone`, `created_at`, `attributes`, `anonymous`.
+        told_at: Since when that holds, by customer.
 
     Returns:
         The customers that this was done for; the others are not merged.
@@ -198,14 +215,20 @@ def update_members(conn: Connection, records: Mapping[str, Mapping[str, Any]]) -
             )
         )
         found |= {row.customer_id: row.person_id for row in rows}
-    for customer_id in found:
+    latest: dict[str, datetime] = {}
+    for customer_id, person in found.items():
+        since = told_at[customer_id]
+        latest[person] = max(since, latest.get(person, since))
+        if customer_id != person:
+            told = Told(records[customer_id]["attributes"], since)
+            keep(conn, person, _own(conn, customer_id)["attributes"], told, recorded_as=customer_id)
         conn.execute(
             update(customer_members)
             .where(customer_members.c.customer_id == customer_id)
             .values(**records[customer_id])
         )
-    for person in sorted(set(found.values())):
-        _show(conn, person)
+    for person in sorted(latest):
+        _show(conn, person, latest[person])
     return set(found)
 
 
@@ -294,7 +317,7 @@ def _below(conn: Connection, person_id: str, customer_id: str) -> Collection[str
     return below
 
 
-def _show(conn: Connection, person_id: str) -> None:
+def _show(conn: Connection, person_id: str, now: datetime) -> None:
     """Write the person's row in `customers`: their own values, gaps in attributes filled by the others'."""
     members = conn.execute(select(customer_members).where(customer_members.c.person_id == person_id)).all()
     ranked: list[Row[Any]] = sorted(
@@ -304,6 +327,7 @@ def _show(conn: Connection, person_id: str) -> None:
     attributes: dict[str, Any] = {}
     for one in reversed(ranked):
         attributes |= one.attributes
+    keep_former(conn, {person_id: Told(attributes, now)})
     conn.execute(
         update(customers)
         .where(customers.c.customer_id == person_id)

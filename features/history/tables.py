@@ -201,6 +201,16 @@ segments = Table(
     Column("created_at", UtcMoment, nullable=False),
 )
 
+former_attributes = Table(
+    "former_attributes",
+    metadata,
+    Column("former_id", RowId, primary_key=True, autoincrement=True),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("attributes", Document, nullable=False, comment="of customers, as they were"),
+    Column("until", UtcMoment, nullable=False, comment="when others were told"),
+)
+
 channels = Table(
     "channels",
     metadata,

@@ -159,7 +159,7 @@ def link(conn: Connection, asked: Link, actor: str) -> Linked:
             if reason is not None:
                 conflicts.append(_list(conn, point, person, holder, reason, asked))
                 continue
-            done = merge_rows(conn, person, holder)
+            done = merge_rows(conn, person, holder, asked.linked_at)
             assert done is not None, "they were two"
             why = f"both have this {point[0]}, told by {asked.source}"
             _note_merge(conn, asked.linked_at, done.absorbed_id, done.person_id, point[0], actor, why)
@@ -188,7 +188,7 @@ def merge(conn: Connection, first_id: str, second_id: str, now: datetime, actor:
     """
     _require_reason(actor, reason)
     lock_people(conn)
-    done = merge_rows(conn, first_id, second_id)
+    done = merge_rows(conn, first_id, second_id, now)
     if done is None:
         raise ConflictError(f"{first_id} and {second_id} are one person already")
     _note_merge(conn, now, done.absorbed_id, done.person_id, None, actor, reason)
@@ -207,7 +207,7 @@ def split(conn: Connection, customer_id: str, now: datetime, actor: str, reason:
     """
     _require_reason(actor, reason)
     lock_people(conn)
-    left = split_rows(conn, customer_id)
+    left = split_rows(conn, customer_id, now)
     _note(conn, now, "split", customer_id, left, None, actor, reason)
     return left
 

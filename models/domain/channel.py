@@ -67,6 +67,14 @@ class LengthUnit(StrEnum):
         return len(text.encode())
 
 
+class CostUnit(StrEnum):
+    """What a provider charges for."""
+
+    MESSAGE = "message"
+    SEGMENT = "segment"
+    """Each part of an SMS: `models.domain.sms.sms_length`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLimit:
     """The longest body of one content kind that a provider takes."""
@@ -90,8 +98,8 @@ class Channel:
         content_kinds: Content the channel can carry.
         receipts: Outcomes the channel can report. An outcome that is not listed is
             unknown, never "did not happen".
-        cost_minor: Cost of one message, minor currency units, >= 0; None where nobody
-            has said yet: such a channel cannot be used until the operator sets it.
+        cost_minor: Cost of one message, or of one unit, minor currency units, >= 0; None where
+            nobody has said yet: such a channel cannot be used until the operator sets it.
         cost_source: Where the cost comes from, with its date.
         capacity_per_day: Most messages a day; None for no limit.
         needs_consent: Whether marketing needs an opt-in (otherwise opt-out suffices).
@@ -100,6 +108,7 @@ class Channel:
         kinds_outside_window: Content kinds that it takes at any time all the same.
         text_limits: Longest body by content kind; none for a kind without a limit.
         enabled: Whether the operator has it switched on; decisions leave out one that is off.
+        cost_unit: What `cost_minor` is the cost of; `models.domain.price.priced` makes it a message's.
     """
 
     name: str
@@ -115,6 +124,7 @@ class Channel:
     kinds_outside_window: frozenset[ContentKind] = frozenset()
     text_limits: tuple[TextLimit, ...] = ()
     enabled: bool = True
+    cost_unit: CostUnit = CostUnit.MESSAGE
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier")
@@ -222,8 +232,9 @@ DEFAULT_CHANNELS: tuple[Channel, ...] = (
         receipts=frozenset({Kind.DELIVERED, Kind.FAILED, Kind.CLICKED}),
         cost_minor=1.45,
         cost_source="Twilio US list price 0.0083 USD a segment + up to 0.0062 USD carrier fee, 2026-11",
-        # https://www.twilio.com/docs/api/errors/21617; more than one segment costs more than one message.
+        # https://www.twilio.com/docs/api/errors/21617
         text_limits=(TextLimit(kind=ContentKind.TEXT, longest=1_600),),
+        cost_unit=CostUnit.SEGMENT,
     ),
     Channel(
         name="whatsapp",

@@ -92,14 +92,20 @@ def overlap(propensity: FloatArray, target: FloatArray) -> Overlap:
     )
 
 
-def screened(estimate: Estimate) -> Estimate | Withheld:
-    """The estimate, or why it is withheld: its effective sample size is below a fifth of its rows."""
-    if estimate.ess_share >= MIN_ESS_SHARE:
+def screened(estimate: Estimate, min_ess_share: float = MIN_ESS_SHARE) -> Estimate | Withheld:
+    """The estimate, or why it is withheld: its effective sample size is too small a share of its rows.
+
+    Args:
+        estimate: By weighting.
+        min_ess_share: The bar. Only a designed experiment may lower it: there the propensities are known and none is
+            small, so that the share is a property of the design and says nothing against the weights.
+    """
+    if estimate.ess_share >= min_ess_share:
         return estimate
     return Withheld(
         reason=(
             f"the log covers too little of what the policy does (effective sample size {estimate.ess:.0f} "
-            f"of {estimate.n} rows, must be >= {MIN_ESS_SHARE:.0%})"
+            f"of {estimate.n} rows, must be >= {min_ess_share:.0%})"
         ),
         ess=estimate.ess,
         n=estimate.n,

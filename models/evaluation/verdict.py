@@ -12,7 +12,7 @@ from models.choice import FloatArray
 from models.domain.errors import require
 from models.evaluation.estimate import Estimate
 from models.evaluation.off_policy import dr, dr_difference, snips
-from models.evaluation.overlap import Withheld, screened
+from models.evaluation.overlap import MIN_ESS_SHARE, Withheld, screened
 from models.logged import IntArray
 
 
@@ -81,6 +81,7 @@ def compare_with_constants(
     *,
     clusters: IntArray | None = None,
     confidence: float = 0.95,
+    min_ess_share: float = MIN_ESS_SHARE,
 ) -> PolicyComparison | Withheld:
     """Judge a policy against doing the same for everybody.
 
@@ -95,6 +96,7 @@ def compare_with_constants(
             thin is left out.
         clusters: Number of each row's customer, shape (n,).
         confidence: Of the intervals.
+        min_ess_share: As in `screened`.
 
     Returns:
         The comparison, or why it is withheld: too little overlap with the policy, or with every constant.
@@ -112,7 +114,8 @@ def compare_with_constants(
     same = target[rows, action]
     expected = np.einsum("na,na->n", target, q)
     value = screened(
-        dr(reward, propensity, same, q_logged, expected, clusters=clusters, confidence=confidence)
+        dr(reward, propensity, same, q_logged, expected, clusters=clusters, confidence=confidence),
+        min_ess_share,
     )
     if isinstance(value, Withheld):
         return value
@@ -120,7 +123,8 @@ def compare_with_constants(
     for name, index in constants.items():
         always = (action == index).astype(np.float64)
         constant = screened(
-            dr(reward, propensity, always, q_logged, q[:, index], clusters=clusters, confidence=confidence)
+            dr(reward, propensity, always, q_logged, q[:, index], clusters=clusters, confidence=confidence),
+            min_ess_share,
         )
         if isinstance(constant, Estimate):
             values[name] = constant

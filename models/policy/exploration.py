@@ -66,7 +66,8 @@ def inverse_gap_weights(
 ) -> FloatArray:
     """Probability `1 / (K + gamma * loss)` for the K - 1 others, the rest for the best.
 
-    The expected loss is below `(K - 1) / gamma`, whatever the values.
+    Candidates whose loss is exactly 0 share alike what they have together: nothing is believed that tells them apart, as
+    the slots of a channel of which nothing is known. The expected loss is below `(K - 1) / gamma`, whatever the values.
 
     Args:
         loss: Value of the best candidate minus value of each, shape (n, A), >= 0 inside the mask.
@@ -86,7 +87,9 @@ def inverse_gap_weights(
     rows = np.arange(len(best))
     weights[rows, best] = 0.0
     weights[rows, best] = 1.0 - weights.sum(axis=1)
-    return weights
+    tied = mask & (loss == 0.0)
+    shared = (weights * tied).sum(axis=1, keepdims=True) / tied.sum(axis=1, keepdims=True)
+    return np.where(tied, shared, weights)
 
 
 def floor_slots(probabilities: FloatArray, grid: ActionGrid, mask: BoolArray, floor: float) -> FloatArray:

@@ -12,7 +12,7 @@ from models.logged import LoggedRows
 from models.response.boosting import shrunk_rate
 
 # One in a thousand messages, worth 500 messages of evidence, until the operator's own log says more.
-_PRIOR_RATE = 0.001
+PRIOR_RATE = 0.001
 _PRIOR_MESSAGES = 500.0
 
 
@@ -49,7 +49,7 @@ def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:
     contacted = rows.contacted
     channel = rows.channel[contacted]
     lost = rows.unsubscribed[contacted]
-    mean = float(shrunk_rate(lost.sum(), len(lost), _PRIOR_RATE, _PRIOR_MESSAGES))
+    mean = float(shrunk_rate(lost.sum(), len(lost), PRIOR_RATE, _PRIOR_MESSAGES))
     n = np.bincount(channel, minlength=len(rows.channels))
     events = np.bincount(channel, weights=lost, minlength=len(rows.channels))
     return AttentionModel(

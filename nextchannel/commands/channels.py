@@ -26,7 +26,9 @@ def list_() -> None:
         for channel in load_channels(conn).values():
             cost = "unknown" if channel.cost_minor is None else f"{channel.cost_minor:g}"
             adapter = configuration.adapter_of(channel.name)
-            typer.echo(f"{channel.name:<12} {adapter:<12} {cost:>8}  {channel.cost_source}")
+            typer.echo(
+                f"{channel.name:<12} {adapter:<12} {cost:>8} a {channel.cost_unit:<8} {channel.cost_source}"
+            )
 
 
 @app.command()
@@ -144,10 +146,13 @@ def send_one(
 @app.command()
 def cost(
     name: Channel,
-    minor: Annotated[float, typer.Argument(help="Cost of one message, minor units.")],
+    minor: Annotated[float, typer.Argument(help="Cost of one message or segment, minor units.")],
     source: Annotated[str, typer.Option(help="Where the figure comes from, with its date.")],
     capacity_per_day: Annotated[
         int | None, typer.Option(help="Most messages a day; default: unchanged.")
+    ] = None,
+    per: Annotated[
+        str | None, typer.Option(help="message, or segment of an SMS; default: unchanged.")
     ] = None,
 ) -> None:
     """Say what a message on a channel costs; a channel without a cost is never chosen."""
@@ -155,10 +160,12 @@ def cost(
     from datetime import UTC, datetime
 
     from features.history.query import load_channels, save_channel
-    from models.domain.errors import NotFoundError
+    from models.domain.channel import CostUnit
+    from models.domain.errors import NotFoundError, require
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
 
+    require(per is None or per in list(CostUnit), "--per", per, f"must be one of {', '.join(CostUnit)}")
     with open_history(Settings()).begin() as conn:
         known = load_channels(conn)
         if name not in known:
@@ -166,5 +173,7 @@ def cost(
         channel = replace(known[name], cost_minor=minor, cost_source=source)
         if capacity_per_day is not None:
             channel = replace(channel, capacity_per_day=capacity_per_day)
+        if per is not None:
+            channel = replace(channel, cost_unit=CostUnit(per))
         save_channel(conn, channel, datetime.now(UTC))
-    typer.echo(f"{name}: {minor:g} a message ({source})")
+    typer.echo(f"{name}: {minor:g} a {channel.cost_unit} ({source})")

@@ -13,6 +13,7 @@ class PublicData(StrEnum):
     """Experiments that can be had."""
 
     HILLSTROM = "hillstrom"
+    MICHIGAN = "michigan"
 
 
 def evaluate(
@@ -28,21 +29,26 @@ def evaluate(
     from features.history.engine import connect, migrate
     from features.workspace import FeatureWorkspace
     from nextchannel.settings import Settings
-    from training import hillstrom, hillstrom_report
+    from training.experiment_report import put_history, report
+    from training.hillstrom import HILLSTROM
+    from training.michigan import MICHIGAN
 
+    experiment = {PublicData.HILLSTROM: HILLSTROM, PublicData.MICHIGAN: MICHIGAN}[data]
     settings = Settings()
-    rows = hillstrom.load(file, settings.data_dir or settings.home / "data")
+    rows = experiment.load(file, settings.data_dir or settings.home / "data")
     typer.echo(f"{data}: {len(rows):,} customers", err=True)
     with tempfile.TemporaryDirectory() as folder:  # the installation's own history is left alone
         engine = connect(f"sqlite:///{Path(folder) / 'history.db'}")
         migrate(engine)
-        hillstrom_report.put_history(engine, rows, hillstrom.MAILED_AT, seed)
-        report = hillstrom_report.report(
+        put_history(engine, experiment, rows, experiment.ran_at, seed)
+        outcome = report(
             engine,
             FeatureWorkspace(Path(folder), engine),
-            hillstrom.MAILED_AT,
+            experiment,
+            rows,
+            experiment.ran_at,
             seed,
             lambda words: typer.echo(words, err=True),
         )
         engine.dispose()
-    typer.echo(report.to_markdown())
+    typer.echo(outcome.to_markdown())

@@ -51,3 +51,18 @@ def report(version: Annotated[int, typer.Argument(help="Number of the version.")
     from nextchannel.settings import Settings
 
     typer.echo(open_registry(Settings()).report(version))
+
+
+@app.command()
+def prior(campaign: Annotated[str, typer.Option(help="For which campaign.")]) -> None:
+    """Publish a first model from published rates; champion where none serves, so that decisions explore from day one."""
+    from datetime import UTC, datetime
+
+    from nextchannel.commands.installation import open_history, open_registry
+    from nextchannel.settings import Settings
+    from training.day_one import publish_prior
+
+    settings = Settings()
+    done = publish_prior(open_history(settings), open_registry(settings), campaign, datetime.now(UTC))
+    typer.echo(done.report)
+    typer.echo(f"published as version {done.version}, {'champion now' if done.promoted else 'challenger'}")

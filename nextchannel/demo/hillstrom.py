@@ -11,8 +11,8 @@ from nextchannel.commands.installation import open_features, open_history, open_
 from nextchannel.demo.stages import Stages, address_of, conclude, installation_for, require_free_port
 from nextchannel.service import serve
 from nextchannel.settings import Settings
-from training import hillstrom
-from training.hillstrom_report import HillstromReport, put_history, report
+from training.experiment_report import ExperimentOutcome, put_history, report
+from training.hillstrom import HILLSTROM
 
 # The outcomes span two weeks: mailed this long ago, all of them are known today.
 _DAYS_AGO = 16
@@ -34,12 +34,12 @@ def run(settings: Settings, seed: int, *, leave_running: bool) -> None:
         days=_DAYS_AGO
     )
     with stages.stage("the experiment into the history"):
-        rows = hillstrom.load(None, data_dir or settings.home / "data")
+        rows = HILLSTROM.load(None, data_dir or settings.home / "data")
         engine = open_history(settings)
-        put_history(engine, rows, mailed_at, seed)
+        put_history(engine, HILLSTROM, rows, mailed_at, seed)
     workspace, registry = open_features(settings, engine), open_registry(settings)
     with stages.stage("features, models, and what the other half would have earned") as step:
-        result = report(engine, workspace, mailed_at, seed, step)
+        result = report(engine, workspace, HILLSTROM, rows, mailed_at, seed, step)
     with stages.stage("the model into the registry, features into the online store"):
         trained = result.trained
         version = registry.publish(
@@ -55,7 +55,7 @@ def run(settings: Settings, seed: int, *, leave_running: bool) -> None:
         serve(settings)
 
 
-def _lines(result: HillstromReport, address: str) -> tuple[str, ...]:
+def _lines(result: ExperimentOutcome, address: str) -> tuple[str, ...]:
     """The five-line result, in dollars a customer."""
     constants = ", ".join(f"{name} {_dollars(value)}" for name, value in result.comparison.constants.items())
     return (

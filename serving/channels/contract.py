@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
-from models.domain.channel import ContentKind, LengthUnit
+from models.domain.channel import ContentKind, CostUnit, LengthUnit
 from models.domain.errors import NextchannelError
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message, Receipt
@@ -90,14 +90,6 @@ class Idempotency(StrEnum):
     """It takes our key and sends once."""
     NONE = "none"
     """It sends again."""
-
-
-class CostUnit(StrEnum):
-    """What a provider charges for."""
-
-    MESSAGE = "message"
-    SEGMENT = "segment"
-    """Each part of an SMS: `models.domain.sms.sms_length`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

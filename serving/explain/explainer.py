@@ -17,6 +17,7 @@ from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Decision
 from models.domain.errors import NotFoundError
+from models.domain.price import priced
 from models.domain.slots import next_send_times
 from models.explanation.contributions import Breakdown, Explains, largest
 from models.explanation.flips import Flip, FlipKind, Ranking, find_flips, opened_flip
@@ -135,7 +136,7 @@ class Explainer:
         if not evidence.price_minor or evidence.time_zone is None:
             return Absence.NOT_RECORDED
         with reaching_the_store(), self._engine.connect() as conn:
-            channels = load_channels(conn)
+            channels = {name: priced(campaign, one) for name, one in load_channels(conn).items()}
             people = load_customers(conn, [decision.customer_id], decision.decided_at - _MOMENT)
         grid = campaign.grid
         mask = np.zeros(grid.n_actions, dtype=np.bool_)

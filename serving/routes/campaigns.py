@@ -37,6 +37,8 @@ from models.domain.errors import (
     collecting,
     require,
 )
+from models.domain.price import message_cost
+from serving.channels.rendering import text_with_link
 from serving.content import ContentTooLongError, Person, personal
 from serving.problems import shown
 from serving.routes.examples import CAMPAIGNS, PROBLEMS
@@ -131,6 +133,9 @@ class PreviewOut(BaseModel):
     link_url: str | None
     media_url: str | None
     length: int = Field(description="Characters of the body, tracked links included.")
+    cost_minor: float | None = Field(
+        description="What it costs, minor units: of all its segments, where the channel charges by the segment."
+    )
     fits: bool = Field(description="Whether the channel takes a body of that length.")
 
 
@@ -294,6 +299,7 @@ def _preview(campaign: Campaign, channel: Channel, offer: Offer, person: Person)
         link_url=made.link_url,
         media_url=made.media_url,
         length=len(made.body),
+        cost_minor=message_cost(channel, text_with_link(made)),
         fits=fits,
     )
 

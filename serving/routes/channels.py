@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from sqlalchemy import Connection
 
 from features.history.query import list_campaigns, load_channels, lock_channel, save_channel
-from models.domain.channel import DEFAULT_CHANNELS, Channel
+from models.domain.channel import DEFAULT_CHANNELS, Channel, CostUnit
 from models.domain.checks import Severity, check_channel
 from models.domain.errors import InvalidInputError, InvalidInputsError, NotFoundError, require
 from serving.routes.campaigns import FindingOut
@@ -48,6 +48,10 @@ class ChannelChange(BaseModel):
         default=None, description="Cost of a message, minor units; null: unknown, so that nobody uses it."
     )
     cost_source: LongText = Field(default="", description="Where the cost comes from, with its date.")
+    cost_unit: CostUnit = Field(
+        default=CostUnit.MESSAGE,
+        description="What that is the cost of: a message, or each segment of an SMS.",
+    )
     capacity_per_day: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Most messages a day; null for no limit."
     )

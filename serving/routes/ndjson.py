@@ -1,4 +1,6 @@
-"""Batches as streams: one request a line in, one outcome a line out, in memory that does not grow with them.
+"""Many decisions as a stream: one outcome a line out, in memory that does not grow with them.
+
+A batch comes as a stream itself, one request a line.
 
 Outcomes wait in a temporary file for a caller that sends everything before it reads: a caller that reads late
 holds up neither its own requests nor anybody else.
@@ -57,19 +59,16 @@ def streaming_route(service: Service) -> type[APIRoute]:
     return StreamingRoute
 
 
-class _Stream(Response):
-    """Reads requests and answers them at the same time.
+class OutcomeStream(Response):
+    """Decides and answers at the same time; `_decide_all` of a subclass says for whom."""
 
-    With an idempotency key every line has the decision id that key and line number give, so that a stream that is
-    sent again finds what was decided.
-    """
+    media_type = NDJSON
 
-    def __init__(self, service: Service, request: Request, key: IdempotencyKey | None) -> None:
-        super().__init__(media_type=NDJSON)
+    def __init__(self, service: Service, path: str) -> None:
+        super().__init__()
         del self.headers["content-length"]
         self._service = service
-        self._request = request
-        self._key = key
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Serve it."""
@@ -77,7 +76,7 @@ class _Stream(Response):
             await self._serve(send)
 
     async def _serve(self, send: Send) -> None:
-        spool = _Spool()
+        spool = Spool()
         deciding = asyncio.create_task(self._decide_all(spool))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -89,7 +88,33 @@ class _Stream(Response):
             deciding.cancel()
             spool.close()
 
-    async def _decide_all(self, spool: _Spool) -> None:
+    async def _decide_all(self, spool: Spool) -> None:
+        """Write every outcome, then end the spool."""
+        raise NotImplementedError
+
+    def _answers(self, asked: Sequence[DecisionRequest]) -> Sequence[Decision | NextchannelError]:
+        """The answers of a part; blocks."""
+        if not asked:
+            return []
+        try:
+            return self._service.decider.decide_many(asked, self._service.clock())
+        except StoreUnavailableError as exc:
+            return [exc] * len(asked)
+
+
+class _Stream(OutcomeStream):
+    """Reads requests a line each.
+
+    With an idempotency key every line has the decision id that key and line number give, so that a stream that is
+    sent again finds what was decided.
+    """
+
+    def __init__(self, service: Service, request: Request, key: IdempotencyKey | None) -> None:
+        super().__init__(service, request.url.path)
+        self._request = request
+        self._key = key
+
+    async def _decide_all(self, spool: Spool) -> None:
         try:
             waiting: list[bytes] = []
             n_decided = 0
@@ -107,8 +132,7 @@ class _Stream(Response):
         finally:
             spool.end()
 
-    async def _decide(self, lines: Sequence[bytes], first: int, spool: _Spool) -> None:
-        path = self._request.url.path
+    async def _decide(self, lines: Sequence[bytes], first: int, spool: Spool) -> None:
         outcomes: list[dict[str, object] | None] = []
         asked: list[DecisionRequest] = []
         for number, line in enumerate(lines, start=first):
@@ -117,21 +141,13 @@ class _Stream(Response):
                 outcomes.append(None)
             except ValidationError as exc:
                 located = [{**one, "loc": ("line", *one["loc"])} for one in exc.errors()]
-                problem = invalid_request(located, path).model_dump(mode="json")
+                problem = invalid_request(located, self._path).model_dump(mode="json")
                 outcomes.append({"decision": None, "problem": problem})
             except NextchannelError as exc:
-                outcomes.append(outcome_document(exc, path))
+                outcomes.append(outcome_document(exc, self._path))
         answers = iter(await self._service.in_thread(lambda: self._answers(asked)))
         for outcome in outcomes:
-            spool.write(outcome_line(outcome or outcome_document(next(answers), path)))
-
-    def _answers(self, asked: Sequence[DecisionRequest]) -> Sequence[Decision | NextchannelError]:
-        if not asked:
-            return []
-        try:
-            return self._service.decider.decide_many(asked, self._service.clock())
-        except StoreUnavailableError as exc:
-            return [exc] * len(asked)
+            spool.write(outcome_line(outcome or outcome_document(next(answers), self._path)))
 
     def _parsed(self, line: bytes, number: int) -> DecisionRequest:
         if number >= MOST_LINES:
@@ -161,7 +177,7 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
         yield rest
 
 
-class _Spool:
+class Spool:
     """Bytes on their way from one task to another: written whenever they are there, read whenever they are wanted."""
 
     def __init__(self) -> None:

@@ -29,7 +29,9 @@ class ChannelOverrideIn(BaseModel):
 
     model_config = _STRICT
 
-    cost_minor: NotNegative | None = None
+    cost_minor: NotNegative | None = Field(
+        default=None, description="Of a message, or of a segment where the channel charges by the segment."
+    )
     capacity_per_day: Cap | None = None
     enabled: bool = True
 

@@ -64,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/v1/segments/{name}/size", Scope.READ),
     Rule("GET", "/v1/segments/{name}/members", Scope.READ),
     Rule("GET", "/v1/segments/{name}/members/{customer_id}", Scope.READ),
+    Rule("POST", "/v1/segments/{name}/decisions", Scope.DECIDE),
     Rule("POST", "/v1/tags", Scope.INGEST),
     Rule("POST", "/v1/receipts/{channel}", None, ANY),
     Rule("GET", "/v1/receipts/{channel}", None),

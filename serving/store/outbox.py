@@ -85,6 +85,7 @@ class ClaimedMessage:
     Attributes:
         attempts: Attempts to send, this one included.
         fencing_token: Of this claim; grows with every claim.
+        lease_until: From then on anybody may claim it.
         abandoned: Whether an earlier claimant let its lease expire: it may have sent the message.
     """
 
@@ -99,6 +100,7 @@ class ClaimedMessage:
     expires_at: datetime
     attempts: int
     fencing_token: int
+    lease_until: datetime | None
     abandoned: bool
 
 
@@ -189,13 +191,30 @@ def claim(
         channels: Only these; None for all.
     """
     lease_until = now + timedelta(seconds=lease_seconds)
-    of_channels = [] if channels is None else [outbox.c.channel.in_(sorted(channels))]
-    expired = and_(outbox.c.status == OutboxStatus.CLAIMED, outbox.c.lease_until <= now, *of_channels)
-    due = and_(outbox.c.status == OutboxStatus.PENDING, outbox.c.due_at <= now, *of_channels)
+    expired, due = _claimable(now, channels)
     taken = _take(conn, expired, lease_until, limit, abandoned=True)
     if len(taken) < limit:
         taken += _take(conn, due, lease_until, limit - len(taken), abandoned=False)
     return taken
+
+
+def any_due(conn: Connection, now: datetime, channels: Iterable[str]) -> bool:
+    """Whether `claim` would find anything; a read, so that who has nothing to send holds up no writer."""
+    return any(
+        conn.execute(select(outbox.c.message_id).where(condition).limit(1)).first() is not None
+        for condition in _claimable(now, channels)
+    )
+
+
+def _claimable(
+    now: datetime, channels: Iterable[str] | None
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """What an earlier claimant let expire, and what is due."""
+    of_channels = [] if channels is None else [outbox.c.channel.in_(sorted(channels))]
+    return (
+        and_(outbox.c.status == OutboxStatus.CLAIMED, outbox.c.lease_until <= now, *of_channels),
+        and_(outbox.c.status == OutboxStatus.PENDING, outbox.c.due_at <= now, *of_channels),
+    )
 
 
 def _take(
@@ -239,6 +258,7 @@ def _claimed_message(row: Row[Any], *, abandoned: bool) -> ClaimedMessage:
         expires_at=row.expires_at,
         attempts=row.attempts,
         fencing_token=row.fencing_token,
+        lease_until=row.lease_until,
         abandoned=abandoned,
     )
 

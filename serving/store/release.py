@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
@@ -33,6 +33,12 @@ def reserve_again(conn: Connection, decision_ids: Collection[str]) -> None:
     _move(conn, decision_ids, reservations.c.released_at.is_not(None), 1.0, None)
 
 
+def use_more(conn: Connection, amounts: Mapping[str, float]) -> None:
+    """Count so much more of each resource as used; less, where it is negative."""
+    # In the order in which `record` locks them, so that the two never wait for each other.
+    conn.execute(_MORE, [{"of_resource": name, "amount": amounts[name]} for name in sorted(amounts)])
+
+
 def _move(
     conn: Connection,
     decision_ids: Collection[str],
@@ -52,5 +58,4 @@ def _move(
     if not amounts:
         return
     conn.execute(update(reservations).where(*of_those).values(released_at=released_at))
-    # In the order in which `record` locks them, so that the two never wait for each other.
-    conn.execute(_MORE, [{"of_resource": name, "amount": amounts[name]} for name in sorted(amounts)])
+    use_more(conn, amounts)

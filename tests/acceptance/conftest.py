@@ -30,11 +30,12 @@ def free_port() -> int:
 
 @dataclass
 class ServiceProcess:
-    """`nextchannel serve`, started and killed as often as a test wants."""
+    """`nextchannel serve`, started and killed as often as a test wants; `settings` are `NEXTCHANNEL_*` of its own."""
 
     home: Path
     sink: SmtpSink
     send: bool = True
+    settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -51,6 +52,7 @@ class ServiceProcess:
             "NEXTCHANNEL_PORT": str(self.port),
             "NEXTCHANNEL_PUBLIC_URL": self.address,
             "NEXTCHANNEL_SEND": str(self.send).lower(),
+            **self.settings,
         }
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:

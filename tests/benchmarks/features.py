@@ -52,6 +52,7 @@ class Took:
     """One step in a process of its own."""
 
     seconds: float
+    cpu_seconds: float  # of every thread: what neighbours on the machine disturb less
     peak_mb: float
     n: int
 
@@ -147,11 +148,11 @@ def _timed(step: Callable[[Path, Size], int], folder: Path, size: Size) -> Took:
     provider = workspace_of(folder).store.provider
     assert provider.online_store, provider.offline_store
     ibis.memtable({"loaded": [1]}).execute()
-    before = time.perf_counter()
+    before, cpu_before = time.perf_counter(), time.process_time()
     n = step(folder, size)
-    seconds = time.perf_counter() - before
+    seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - cpu_before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Took(seconds=seconds, peak_mb=peak, n=n)
+    return Took(seconds=seconds, cpu_seconds=cpu_seconds, peak_mb=peak, n=n)
 
 
 def measure(folder: Path, size: Size, say: Callable[[str], None]) -> dict[str, object]:
@@ -174,7 +175,8 @@ def measure(folder: Path, size: Size, say: Callable[[str], None]) -> dict[str, o
     ):
         took[name] = in_process(step, folder, size)
         say(
-            f"{name:>18}: {took[name].n:,} rows, {took[name].seconds:.1f} s, peak {took[name].peak_mb:.0f} MB"
+            f"{name:>18}: {took[name].n:,} rows, {took[name].seconds:.1f} s"
+            f" ({took[name].cpu_seconds:.1f} s of CPU), peak {took[name].peak_mb:.0f} MB"
         )
     if not took["build"].n == took["frame"].n == took["feast_frame"].n == size.points:
         raise AssertionError(f"{size.points} points gave other numbers of rows: {took}")
@@ -184,6 +186,7 @@ def measure(folder: Path, size: Size, say: Callable[[str], None]) -> dict[str, o
     return {
         "bench": "features",
         "frame_time_over_feast": round(took["frame"].seconds / took["feast_frame"].seconds, 3),
+        "frame_cpu_over_feast": round(took["frame"].cpu_seconds / took["feast_frame"].cpu_seconds, 3),
         "peak_rss_mb": round(max(took[name].peak_mb for name in ("build", "frame", "materialize"))),
         "materialize_time_over_feast": round(took["online_write"].seconds / feast_seconds, 4),
         "materialize_with_computing_over_feast": round(took["materialize"].seconds / feast_seconds, 4),

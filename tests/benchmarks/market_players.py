@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.choice import ActionDistribution, ChoiceProblem, Policy
+from models.choice import ActionDistribution, ChoiceProblem, Policy, ResponseModel
 from models.logged import IntArray, LoggedRows
 from models.policy.bandit import Bandit
 from models.policy.baselines import CheapestFirst, Greedy, Uniform
@@ -68,7 +68,7 @@ class Blind:
         return self._policy.distribution(problem(now, None))
 
 
-def problem(now: Situation, response: FittedResponse | None) -> ChoiceProblem:
+def problem(now: Situation, response: ResponseModel | None) -> ChoiceProblem:
     """The situation as the product's policies see it."""
     predictions = values = None
     if response is not None:

@@ -2,7 +2,7 @@
 
     make chaos NAME=parity [ARGS=--quick]
 
-Time goes by from moment to moment. At each, facts of the time since arrive out of order, some customers are refreshed
+Time goes by from moment to moment. At each, facts of the time since arrive out of order, attributes change, some customers are refreshed
 and read back from the online store; afterwards a second installation builds the offline frame of the same pairs from
 the history and Feast joins it. Both run on SQLite alone, and on PostgreSQL with Redis.
 """
@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 import polars as pl
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from features.compute import POINTS
 from features.history.append import (
@@ -33,6 +33,7 @@ from features.history.append import (
     append_interactions,
 )
 from features.history.engine import connect, migrate
+from features.history.tables import customers
 from features.offline import build_snapshots, training_frame
 from features.online import FeatureReader, FeatureWriter
 from features.workspace import FeatureWorkspace
@@ -88,6 +89,7 @@ def compare(
         with engine.begin() as conn:
             append_interactions(conn, arrived, moment)
         told = upto
+        _change_attributes(engine, people, moment, random)
         some = random.sample(people, 50)
         writer.refresh(some, moment)
         serving.cache.clear()  # what the store holds, not what was just computed
@@ -117,6 +119,33 @@ def compare(
     }
 
 
+def _change_attributes(engine: Engine, people: Sequence[str], now: datetime, random: Random) -> None:
+    """Some customers are said to be others than before."""
+    some = random.sample(people, 10)
+    with engine.begin() as conn:
+        register = {
+            row.customer_id: row
+            for row in conn.execute(select(customers).where(customers.c.customer_id.in_(some)))
+        }
+        append_customers(
+            conn,
+            [
+                CustomerRecord(
+                    customer_id=name,
+                    time_zone=register[name].time_zone,
+                    created_at=register[name].created_at,
+                    attributes=_attributes(random),
+                    told_at=now,
+                )
+                for name in some
+            ],
+        )
+
+
+def _attributes(random: Random) -> dict[str, float | str]:
+    return {"age": random.randint(18, 90), "segment": random.choice(["gold", "silver"])}
+
+
 def _register(engine: Engine, people: Sequence[str], random: Random) -> None:
     def at(earliest: float, latest: float) -> datetime:
         return START + timedelta(days=random.uniform(earliest, latest))
@@ -129,7 +158,7 @@ def _register(engine: Engine, people: Sequence[str], random: Random) -> None:
                     customer_id=name,
                     time_zone=random.choice(ZONES),
                     created_at=at(-400, 10),
-                    attributes={"age": random.randint(18, 90), "segment": random.choice(["gold", "silver"])},
+                    attributes=_attributes(random),
                 )
                 for name in people
             ],

@@ -2,9 +2,9 @@
 
     make chaos NAME=race ARGS="--interleavings 10000"
 
-On SQLite one interleaving after the other, drawn at random: the read falls before the timer, between the timer's look
-and its decision, before the claim, while the provider takes the message, or after it, with up to three turns of timer
-and sender in any order. On PostgreSQL the readers, two timers and two senders run in threads at the same time; each
+On SQLite an interleaving a customer, drawn at random: the read falls before the timer, between the timer's look and its
+decision, before the claim, while the provider takes the message, or after it, with up to three turns of timer and
+sender in any order, which ten customers share. On PostgreSQL the readers, two timers and two senders run in threads at the same time; each
 read looks, in its own transaction, whether the fallback was under way.
 """
 
@@ -16,7 +16,7 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from random import Random
 
@@ -41,6 +41,8 @@ from tests.integration.conftest import NOW, Market
 _SENT_AT = NOW + timedelta(hours=1)  # 15:00 in Taipei
 _DUE_AT = _SENT_AT + timedelta(hours=3)  # 18:00, a slot
 _BATCH = 500
+# Customers whose fallbacks are due at the same time, and share the turns of timer and sender.
+_TOGETHER = 10
 _PLACES = ("never", "before", "in the decision", "before the claim", "in the send", "after")
 
 
@@ -71,10 +73,10 @@ class CountingProvider(ConsoleAdapter):
     def __init__(self) -> None:
         super().__init__(io.StringIO())
         self.taken: Counter[str] = Counter()
-        self.during = lambda: None
+        self.during: Callable[[Message], None] = lambda _: None
 
     async def send(self, message: Message) -> Receipt:
-        self.during()
+        self.during(message)
         self.taken[message.customer_id] += 1
         return await super().send(message)
 
@@ -155,19 +157,26 @@ def interleave(n: int, seed: int) -> Mapping[str, object]:
     """One randomised interleaving a customer, on SQLite."""
     rng = Random(seed)
     begun = time.monotonic()
-    with shop_on("sqlite") as shop:
+    with shop_on("sqlite") as shop, asyncio.Runner() as loop:
         stage = _Stage(shop.engine, n)
         sender = stage.sender()
         runner = FollowUpRunner(shop.engine, stage.service.decider, lambda: stage.market.now)
         with shop.engine.begin() as conn:
             conn.execute(update(follow_ups).values(due_at=_DUE_AT + timedelta(days=100)))
+
+        def turn_sender() -> None:
+            loop.run(sender.run_once(_DUE_AT))
+
         outcomes: Counter[str] = Counter()
         wrong = 0
-        for customer_id in stage.customers:
-            place = rng.choice(_PLACES)
-            right, sent = _play_one(stage, sender, runner, customer_id, place, rng)
-            outcomes[f"{place}: {'sent' if sent else 'not sent'}"] += 1
-            wrong += not right
+        for first in range(0, n, _TOGETHER):
+            places = {name: rng.choice(_PLACES) for name in stage.customers[first : first + _TOGETHER]}
+            under_way = _play(stage, turn_sender, runner.run_due, places, rng)
+            for customer_id, place in places.items():
+                n_sent = stage.provider.taken[customer_id]
+                read_first = not under_way.get(customer_id, True)
+                wrong += n_sent != (0 if read_first else 1)
+                outcomes[f"{place}: {'sent' if n_sent else 'not sent'}"] += 1
         stage.service.stop()
     return {
         "passed": wrong == 0,
@@ -178,42 +187,47 @@ def interleave(n: int, seed: int) -> Mapping[str, object]:
     }
 
 
-def _play_one(
-    stage: _Stage, sender: Dispatcher, runner: FollowUpRunner, customer_id: str, place: str, rng: Random
-) -> tuple[bool, bool]:
-    """Whether the outcome is the one that the order demands, and whether the fallback was sent."""
-    parent = stage.first[customer_id].decision_id
+def _play(
+    stage: _Stage,
+    turn_sender: Callable[[], None],
+    turn_timer: Callable[[], object],
+    places: Mapping[str, str],
+    rng: Random,
+) -> dict[str, bool]:
+    """Whether the fallback was under way when the customer's read was committed; those who read, by id.
+
+    Args:
+        stage: Where nothing else is due.
+        turn_sender: One round of the sender.
+        turn_timer: One round of the timer.
+        places: Where each customer's read falls.
+        rng: Draws the turns.
+    """
+    parents = [stage.first[customer_id].decision_id for customer_id in places]
     with stage.market.engine.begin() as conn:
-        conn.execute(update(follow_ups).where(follow_ups.c.parent_id == parent).values(due_at=_DUE_AT))
+        conn.execute(update(follow_ups).where(follow_ups.c.parent_id.in_(parents)).values(due_at=_DUE_AT))
     stage.market.now = _DUE_AT
-    under_way: list[bool] = []
+    under_way: dict[str, bool] = {}
 
-    def read() -> None:
-        if not under_way:
-            under_way.append(stage.read(customer_id, _DUE_AT))
+    def read(place: str, customer_ids: Iterable[str] = places) -> None:
+        for customer_id in customer_ids:
+            if places[customer_id] == place and customer_id not in under_way:
+                under_way[customer_id] = stage.read(customer_id, _DUE_AT)
 
-    def turn_sender() -> None:
-        asyncio.run(sender.run_once(_DUE_AT))
-
-    stage.market.features.delay = read if place == "in the decision" else lambda: None
-    stage.provider.during = read if place == "in the send" else lambda: None
-    if place == "before":
-        read()
-    turns = [runner.run_due] * rng.randint(1, 3) + [turn_sender] * rng.randint(0, 2)
+    stage.market.features.delay = lambda: read("in the decision")
+    stage.provider.during = lambda message: read("in the send", [message.customer_id])
+    read("before")
+    turns = [turn_timer] * rng.randint(1, 3) + [turn_sender] * rng.randint(0, 2)
     rng.shuffle(turns)
     for turn in turns:
         turn()
-    if place == "before the claim":
-        read()
-    for turn in [turn_sender, runner.run_due, turn_sender]:
+    read("before the claim")
+    for turn in [turn_sender, turn_timer, turn_sender]:
         turn()
-    if place == "after":
-        read()
-    for turn in [runner.run_due, turn_sender]:
+    read("after")
+    for turn in [turn_timer, turn_sender]:
         turn()
-    n_sent = stage.provider.taken[customer_id]
-    first = bool(under_way) and not under_way[0]
-    return n_sent == (0 if first else 1), n_sent > 0
+    return under_way
 
 
 def collide(n: int, seed: int) -> Mapping[str, object]:

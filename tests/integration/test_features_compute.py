@@ -151,9 +151,41 @@ def test_no_feature_sees_what_happens_at_the_moment_or_after_it(history: Engine)
         append_identities(
             conn, [Identity(customer_id="c-1", kind=IdentityKind.LINE, value="z", linked_at=NOW, source="t")]
         )
+    told(history, NOW, {"age": 42, "segment": "silver"})
     assert known_at(history, *points).equals(before)
     seen = known_at(history, ("c-1", NOW + timedelta(microseconds=1)))
     assert seen["purchases_365d"].item() == 4  # the test can fail: a moment later the first one counts
+    assert seen["attr_age"].item() == 42.0
+
+
+def told(engine: Engine, at: datetime, attributes: dict[str, float | str], customer_id: str = "c-1") -> None:
+    with engine.begin() as conn:
+        append_customers(
+            conn,
+            [
+                CustomerRecord(
+                    customer_id=customer_id,
+                    time_zone="Asia/Taipei",
+                    created_at=NOW - 200 * DAY,
+                    attributes=attributes,
+                    told_at=at,
+                )
+            ],
+        )
+
+
+def test_a_moment_has_the_attributes_that_were_known_just_before_it(history: Engine) -> None:
+    told(history, NOW - 5 * DAY, {"age": 41, "segment": "silver"})
+    told(history, NOW - 5 * DAY, {"age": 41, "segment": "silver"})  # the same again is no change
+    told(history, NOW - 3 * DAY, {"age": 42, "segment": "silver"})
+    told(history, NOW - DAY, {"segment": "gold"})
+    # Of c-2 nothing was known: what is learned first counts as having been so always.
+    told(history, NOW - DAY, {"age": 20}, "c-2")
+    days = (100, 5, 4, 3, 2, 1, 0)
+    rows = known_at(history, *(("c-1", NOW - number * DAY) for number in days), ("c-2", NOW - 9 * DAY))
+    assert rows["attr_age"].to_list() == [41, 41, 41, 41, 42, 42, None, 20]
+    assert rows["attr_segment_is_gold"].to_list() == [1, 1, 0, 0, 0, 0, 1, 0]
+    assert rows["attr_segment_is_silver"].to_list() == [0, 0, 1, 1, 1, 1, 0, 0]
 
 
 def test_a_row_does_not_depend_on_the_rows_computed_with_it(history: Engine) -> None:

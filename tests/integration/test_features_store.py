@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from threading import Barrier
 from uuid import uuid4
 
 import numpy as np
@@ -16,6 +18,7 @@ from sqlalchemy import Engine, text
 import features
 from features.compute import POINTS
 from features.history.append import CustomerRecord, append_customers, append_interactions
+from features.history.erase import erase_rows
 from features.history.tables import metadata
 from features.offline import build_snapshots, materialize, training_frame
 from features.online import STALE_AFTER, FeatureReader, FeatureWriter
@@ -193,6 +196,44 @@ def test_many_refreshes_leave_few_files(workspace: FeatureWorkspace) -> None:
     assert build_snapshots(workspace, asked, START + DAY) == 0
     assert len(list(workspace.rows_dir.iterdir())) == 1
     assert training_frame(workspace, asked).shape == (40, 2 + len(workspace.features.names))
+
+
+def test_two_who_build_the_same_rows_at_once_build_each_once(workspace: FeatureWorkspace) -> None:
+    for _ in range(40):  # so many files that both would join them
+        workspace.write_rows(workspace.compute(points(("c-1", START))), "served", START)
+    asked = points(*((name, START + number * DAY) for name in CUSTOMERS for number in range(2, 6)))
+    together = Barrier(2)
+
+    def train(opened: FeatureWorkspace) -> tuple[int, pl.DataFrame]:
+        together.wait(30)
+        return build_snapshots(opened, asked, START + 5 * DAY), training_frame(opened, asked)
+
+    other = FeatureWorkspace(workspace.features_dir.parent, workspace.engine)
+    assert workspace.store is not other.store
+    with ThreadPoolExecutor(2) as both:
+        (first, frame), (second, same) = both.map(train, (workspace, other))
+    assert sorted((first, second)) == [0, len(asked)]
+    assert frame.equals(same)
+    rows = pl.concat(pl.read_parquet(path) for path in workspace.rows_dir.glob("built-*.parquet"))
+    assert len(rows) == rows.select("customer_id", "event_timestamp").n_unique() == len(asked)
+
+
+def test_rows_of_a_person_erased_while_they_were_built_are_taken_out_again(
+    workspace: FeatureWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = workspace.compute
+
+    def compute_and_erase(asked: pl.DataFrame) -> pl.DataFrame:
+        rows = computed(asked)
+        with workspace.engine.begin() as conn:
+            erase_rows(conn, ["c-1"], START)
+        return rows
+
+    monkeypatch.setattr(workspace, "compute", compute_and_erase)
+    asked = points(("c-1", START), ("c-2", START))
+    assert build_snapshots(workspace, asked, START) == 2
+    rows = pl.concat(pl.read_parquet(path) for path in workspace.rows_dir.glob("built-*.parquet"))
+    assert rows["customer_id"].to_list() == ["c-2"]
 
 
 def test_the_list_follows_the_history(workspace: FeatureWorkspace) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -82,6 +84,24 @@ def test_delivering_again_changes_nothing_in_any_order(engine: Engine) -> None:
         again = ingest(conn, facts[::-1], NOW + timedelta(days=1))
     assert (again.n_new, again.n_repeated) == (0, 1_200)
     assert stored(engine) == before
+
+
+@pytest.mark.parametrize("n_facts", [400, 2_000])  # as one parameter, and by COPY
+def test_the_same_facts_delivered_at_once_in_opposite_order_are_both_taken_in(
+    n_facts: int, postgres_engine: Engine
+) -> None:
+    facts = posted(*({"customer_id": f"c-{number}"} for number in range(n_facts)))
+    for round_ in range(4):
+        delivery = [fact | {"source": f"shop-{n_facts}-{round_}"} for fact in facts]
+        together = Barrier(2)
+
+        def deliver(facts: list[Any], together: Barrier = together) -> int:
+            with postgres_engine.begin() as conn:
+                together.wait(30)
+                return ingest(conn, facts, NOW).n_new
+
+        with ThreadPoolExecutor(2) as both:
+            assert sum(both.map(deliver, (delivery, delivery[::-1]))) == n_facts
 
 
 def test_a_customer_is_found_by_a_contact_point(engine: Engine) -> None:

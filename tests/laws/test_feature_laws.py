@@ -80,10 +80,16 @@ statements = st.lists(
     max_size=6,
 )
 links = st.lists(st.tuples(st.sampled_from(["a", "b"]), moments), max_size=4)
+changes = st.lists(st.tuples(st.sampled_from(["a", "b"]), moments, st.integers(18, 90)), max_size=4)
 points = st.lists(st.tuples(st.sampled_from(["a", "b", "stranger"]), moments), min_size=1, max_size=5)
 
 
-def known(found: Sequence[Fact], said: Sequence[tuple[Any, ...]], linked: Sequence[tuple[Any, ...]]) -> Known:
+def known(
+    found: Sequence[Fact],
+    said: Sequence[tuple[Any, ...]],
+    linked: Sequence[tuple[Any, ...]],
+    changed: Sequence[tuple[Any, ...]] = (),
+) -> Known:
     names = tuple(Fact.__dataclass_fields__)
     texts = {name: pl.String() for name in names}
     return Known(
@@ -115,6 +121,17 @@ def known(found: Sequence[Fact], said: Sequence[tuple[Any, ...]], linked: Sequen
             },
             orient="row",
         ),
+        former=pl.DataFrame(
+            [(*each, each[-1] % 2, number) for number, each in enumerate(changed)],
+            schema={
+                "customer_id": pl.String,
+                "until": MOMENT,
+                "attr_age": pl.Float64,
+                "attr_tier_is_gold": pl.Int64,
+                "former_id": pl.Int64,
+            },
+            orient="row",
+        ),
     )
 
 
@@ -125,6 +142,8 @@ class PlainPast(Past):
         self.at = at
         self.zone = ZONES.get(customer_id, "UTC")
         self.person = of.customers.filter(customer_id=customer_id).to_dicts()
+        former = of.former.filter(customer_id=customer_id).sort("until", "former_id").to_dicts()
+        self.former = [each for each in former if each["until"] >= at]
         mine = of.interactions.filter(customer_id=customer_id).to_dicts()
         steps = [
             {"kind": ACCOUNT_LINKED, "occurred_at": linked_at}
@@ -184,14 +203,14 @@ class PlainPast(Past):
         return np.array([age if age >= 0 else np.nan])
 
     def register(self, column: str) -> np.ndarray:
-        value = self.person[0][column] if self.person else None
+        value = (self.former or self.person)[0][column] if self.person else None
         return np.array([np.nan if value is None else float(value)])
 
 
 @settings(deadline=None, max_examples=40)
-@given(found=st.lists(facts, max_size=30), said=statements, linked=links, asked=points)
-def test_running_totals_give_what_counting_fact_by_fact_gives(found, said, linked, asked) -> None:
-    of = known(found, said, linked)
+@given(found=st.lists(facts, max_size=30), said=statements, linked=links, changed=changes, asked=points)
+def test_running_totals_give_what_counting_fact_by_fact_gives(found, said, linked, changed, asked) -> None:
+    of = known(found, said, linked, changed)
     table = compute(FEATURES, pl.DataFrame(asked, schema=POINTS, orient="row"), of)
     for row, (customer_id, at) in zip(table.to_dicts(), asked, strict=True):
         plain = PlainPast(customer_id, at, of)

@@ -28,6 +28,7 @@ from features.history.tables import (
     consents,
     customer_members,
     customers,
+    former_attributes,
     identities,
     identity_conflicts,
     interactions,
@@ -218,6 +219,34 @@ def test_what_arrives_between_merge_and_split_goes_with_its_customer(engine: Eng
         assert owners == {"late": "c-1", "own": "c-0"}
         assert find_customer_id(conn, IdentityKind.EMAIL, "B@Example.com") == "c-1"
         assert conn.execute(select(customer_members)).all() == []
+
+
+def test_what_attributes_were_is_kept_over_merge_and_split(engine: Engine) -> None:
+    def former(customer_id: str) -> list[tuple[Any, ...]]:
+        kept = former_attributes.c
+        return [
+            tuple(row)
+            for row in conn.execute(
+                select(kept.recorded_as, kept.attributes, kept.until)
+                .where(kept.customer_id == customer_id)
+                .order_by(kept.former_id)
+            )
+        ]
+
+    first, second = {"age": 30, "only_0": "x"}, {"age": 31, "only_1": "x"}
+    with engine.begin() as conn:
+        enter(conn)
+        merge(conn, "c-0", "c-1", NOW, "ada", "same phone")
+        both = first | {"only_1": "x"}
+        assert former("c-0") == [("", first, NOW)]
+        record = CustomerRecord(
+            customer_id="c-1", time_zone="UTC", created_at=NOW, attributes={"age": 32}, told_at=NOW + DAY
+        )
+        append_customers(conn, [record])
+        assert former("c-0")[1:] == [("c-1", second, NOW + DAY), ("", both, NOW + DAY)]
+        split(conn, "c-1", NOW + 2 * DAY, "ada", "two sisters")
+        assert former("c-1") == [("", second, NOW + DAY)]
+        assert [attributes for _, attributes, _ in former("c-0")] == [first, both]
 
 
 def test_a_person_shows_their_own_attributes_and_fills_gaps_from_the_other(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from features.history.append import CustomerRecord
 from models.choice import BoolArray, FloatArray
 from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign, Content, Offer, SendWindow
-from models.domain.channel import DEFAULT_CHANNELS, Channel, ContentKind
+from models.domain.channel import DEFAULT_CHANNELS, Channel, ContentKind, CostUnit
 from models.domain.customer import Consent, Customer, Identity
 from models.domain.errors import require
 from models.domain.experiment import Experiment
@@ -55,7 +55,12 @@ class Market:
             require(name in names, "withheld", name, f"must be one of {', '.join(names)}")
         defaults = {channel.name: channel for channel in DEFAULT_CHANNELS}
         self._channels = {
-            name: replace(defaults[name], cost_minor=truth.cost_minor, cost_source=_COST_SOURCE)
+            name: replace(
+                defaults[name],
+                cost_minor=truth.cost_minor,
+                cost_source=_COST_SOURCE,
+                cost_unit=CostUnit.MESSAGE,
+            )
             for name, truth in self.preset.channels.items()
         }
         kinds = tuple(channel.identity_kind for channel in self._channels.values())

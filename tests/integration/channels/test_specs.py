@@ -1,7 +1,7 @@
 """LINE, Twilio and WhatsApp as their published descriptions say, served by Prism.
 
-Skipped where the program `prism` (`npm install --global @stoplight/prism-cli@5.14.2`, or its path in NEXTCHANNEL_PRISM)
-or the descriptions are missing: they are looked for in NEXTCHANNEL_SPECS_DIR, or in `shared/specs` beside the checkout.
+Skipped where the program `prism` (`make spec-servers`, or its path in NEXTCHANNEL_PRISM) or the descriptions are missing:
+they are looked for in NEXTCHANNEL_SPECS_DIR, or in `shared/specs` beside the checkout.
 """
 
 from __future__ import annotations
@@ -32,17 +32,27 @@ SPECS = {
     "twilio": "twilio/twilio_api_v2010.yaml",
     "whatsapp": "meta/business-messaging-api_v23.0.yaml",
 }
+_ROOT = Path(__file__).parents[3]
 _START_SECONDS = 90
 _LISTENING = re.compile(r"Prism is listening on (http://\S+)")
 LINKED = Content(subject="Tulips", body="Ten for eight", link_url="https://t.example/c/1")
 
 
+def _prism() -> str:
+    installed = _ROOT / ".spec-servers/node_modules/.bin/prism"
+    found = os.environ.get("NEXTCHANNEL_PRISM") or shutil.which("prism")
+    if not found and shutil.which("node") and installed.exists():
+        found = str(installed)
+    if not found:
+        pytest.skip("prism is missing: make spec-servers, or set NEXTCHANNEL_PRISM")
+    return found
+
+
 def _specs() -> Path:
-    root = Path(__file__).parents[3]
     for folder in (
         os.environ.get("NEXTCHANNEL_SPECS_DIR"),
-        root.parent / "shared/specs",
-        root.parents[1] / "shared/specs",
+        _ROOT.parent / "shared/specs",
+        _ROOT.parents[1] / "shared/specs",
     ):
         if folder and all((Path(folder) / file).is_file() for file in SPECS.values()):
             return Path(folder)
@@ -52,10 +62,7 @@ def _specs() -> Path:
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Where each provider's mock listens; they start at the same time."""
-    prism = os.environ.get("NEXTCHANNEL_PRISM") or shutil.which("prism")
-    if not prism:
-        pytest.skip("prism is missing: npm install --global @stoplight/prism-cli, or set NEXTCHANNEL_PRISM")
-    specs, logs = _specs(), tmp_path_factory.mktemp("prism")
+    prism, specs, logs = _prism(), _specs(), tmp_path_factory.mktemp("prism")
     with contextlib.ExitStack() as stack:
         for name, file in SPECS.items():
             log = stack.enter_context((logs / name).open("wb"))
