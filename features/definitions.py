@@ -24,6 +24,7 @@ from features.formulas import (
 )
 from features.past import ACCOUNT_LINKED, CONSENT_GIVEN, CONSENT_LOST, HOUR_US, These
 from models.domain.interaction import InteractionKind as Kind
+from models.domain.visits import PRIOR_VISITS, VISIT_PARTS, VISITS_COUNTED, VISITS_WINDOW_DAYS, visit_share
 
 # A rate from n sends is shrunk as if there had been 10 more at the prior rate: with few sends it says little.
 PRIOR_SENDS = 10
@@ -32,9 +33,6 @@ PRIOR_CLICK_RATE = 0.03
 PRIOR_CONVERSION_RATE = 0.02
 # A share of opens by part of the day, as if there had been 4 more opens, one in each part.
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
-# Visits tell when people are awake to us, whenever we wrote: finer parts, from six in the morning on.
-VISIT_HOURS = 3
-_PRIOR_VISITS = 8
 _PRIOR_DAYS = 7
 _WEEKEND = 2 / 7
 # A discounted purchase is about one in four until we know better.
@@ -258,11 +256,13 @@ FEATURES: tuple[Feature, ...] = (
     ),
     *(
         share(
-            f"visit_share_{first:02d}_{first + VISIT_HOURS:02d}",
-            _of_hours(_VISITS, first, first + VISIT_HOURS), _VISITS, 1 / _PRIOR_VISITS, _PRIOR_VISITS,
+            visit_share(part), _of_hours(_VISITS, *part), _VISITS, (part[1] - part[0]) / 24, PRIOR_VISITS,
             "When the customer comes by unasked, local time: the hours to send at.",
         )
-        for first in range(6, 24, VISIT_HOURS)
+        for part in VISIT_PARTS
+    ),
+    count(
+        VISITS_COUNTED, _VISITS, VISITS_WINDOW_DAYS, "How many visits the shares by part of the day rest on."
     ),
     share(
         "visit_share_weekend", These(_VISITS.kinds, weekend=True), _VISITS, _WEEKEND, _PRIOR_DAYS,

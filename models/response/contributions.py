@@ -1,7 +1,7 @@
 """The breakdown of a fitted response model's prediction.
 
 Trees are broken down by LightGBM's `pred_contrib` (exact Shapley values of the trees), linear parts by coefficient
-times standardised value. What the columns for channel and hour add belongs to the base: it is the same for
+times standardised value, habits by integrating along the visits. What the columns for channel and hour add belongs to the base: it is the same for
 everybody on this channel at this time.
 
 References:
@@ -71,6 +71,10 @@ def _open(opens: OpenModel, features: FloatArray, grid: ActionGrid, channel: int
     logits = np.zeros(n_features)
     weights = shares @ opens.linear.by_channel + opens._slot_weights(grid.slots[slot : slot + 1])[0]
     logits[opens.linear.standardiser.columns] = weights * opens.linear.inputs(single[None])[0]
+    lift = opens.linear.habit * opens.days.habits(grid.slots[slot : slot + 1])[:, 0]
+    usual, amounts = opens.days.contributions(single[None], lift)
+    base += usual
+    logits[opens.days.columns] += amounts
     if opens.by_channel is not None:
         codes = np.arange(len(opens.channels), dtype=np.float32)[:, None]
         added = tree_contributions(opens.by_channel, _beside(single, codes))

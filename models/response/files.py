@@ -15,6 +15,7 @@ from models.response.attention import AttentionModel
 from models.response.boosting import Trees
 from models.response.calibration import Calibration
 from models.response.convert import ConvertModel
+from models.response.day_kinds import DayKinds
 from models.response.effect import EffectModel
 from models.response.open import OpenModel
 from models.response.open_linear import OpenLinear
@@ -50,7 +51,14 @@ def write(
                 "standardiser": _standardiser_document(opens.linear.standardiser),
                 "by_channel": opens.linear.by_channel.tolist(),
                 "by_slot": opens.linear.by_slot.tolist(),
+                "habit": opens.linear.habit,
                 "variances": opens.linear.variances.tolist(),
+            },
+            "days": {
+                "columns": opens.days.columns.tolist(),
+                "share": opens.days.share.tolist(),
+                "hours": opens.days.hours.tolist(),
+                "centre": opens.days.centre.tolist(),
             },
             "calibration": _calibration_document(opens.calibration),
         },
@@ -105,6 +113,7 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         typical=tuple(of_open["typical"]),
         opens_per_reply=tuple(of_open["opens_per_reply"]),
         linear=_linear(of_open["linear"]),
+        days=_days(of_open["days"]),
         by_channel=_trees(named, _OPEN_BY_CHANNEL),
         by_slot=_trees(named, _OPEN_BY_SLOT),
         calibration=_calibration(of_open["calibration"]),
@@ -152,8 +161,21 @@ def _linear(document: Mapping[str, Any]) -> OpenLinear:
         np.array(document[name], dtype=np.float64).reshape(len(document[name]), len(standardiser.columns))
         for name in ("by_channel", "by_slot")
     )
-    variances = np.array(document["variances"], dtype=np.float64)
-    return OpenLinear(standardiser=standardiser, by_channel=by_channel, by_slot=by_slot, variances=variances)
+    return OpenLinear(
+        standardiser=standardiser,
+        by_channel=by_channel,
+        by_slot=by_slot,
+        habit=float(document["habit"]),
+        variances=np.array(document["variances"], dtype=np.float64),
+    )
+
+
+def _days(document: Mapping[str, Any]) -> DayKinds:
+    share, hours, centre = (
+        np.array(document[name], dtype=np.float64) for name in ("share", "hours", "centre")
+    )
+    columns = np.array(document["columns"], dtype=np.intp)
+    return DayKinds(columns=columns, share=share, hours=hours, centre=centre)
 
 
 def _calibration_document(calibration: Calibration) -> dict[str, object]:

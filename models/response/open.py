@@ -2,7 +2,8 @@
 
     p_open(x, c, s) = calibrate(sigmoid(table[c, s] + f(x, c) + g(x, s)))
 
-`f` and `g` are linear in the features, shrunk by the evidence, plus LightGBM trees where those help later data;
+`f` and `g` are linear in the features, shrunk by the evidence, plus LightGBM trees where those help later data; `g` leans
+on the hours at which the customer comes by unasked (`models.response.day_kinds`);
 `table` holds shrunk constants and a small correction for every channel and slot. Written as a sum it needs C + S rows a customer instead of C * S.
 
 A channel that cannot report opens is learned from clicks, the next thing it can report; its `p_open` is then
@@ -33,6 +34,7 @@ from models.response.boosting import (
     sigmoid,
 )
 from models.response.calibration import Calibration, fit_calibration
+from models.response.day_kinds import DayKinds, fit_day_kinds
 from models.response.open_linear import OpenLinear, Replies, fit_linear
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
@@ -55,6 +57,7 @@ class OpenGrid:
         cells: Logits, shape (K, S).
         by_channel: Linear weights, shape (Z, K).
         by_slot: Linear weights, shape (Z, S).
+        habits: Logits by kind of day, shape (D, S).
         hours: What the trees know of a slot, shape (S, H).
     """
 
@@ -64,6 +67,7 @@ class OpenGrid:
     cells: FloatArray
     by_channel: FloatArray
     by_slot: FloatArray
+    habits: FloatArray
     hours: np.ndarray
 
 
@@ -79,6 +83,7 @@ class OpenModel:
         opens_per_reply: How many opens stand behind one reply that the channel reports: 1 where that is
             the open itself, shape (C,).
         linear: The linear parts of `f` and `g`.
+        days: Kinds of day, for the habits that `g` leans on.
         by_channel: Trees of `f`, or None.
         by_slot: Trees of `g`, or None.
         calibration: From the raw probability.
@@ -90,6 +95,7 @@ class OpenModel:
     typical: tuple[bool, ...]
     opens_per_reply: tuple[float, ...]
     linear: OpenLinear
+    days: DayKinds
     by_channel: Trees | None
     by_slot: Trees | None
     calibration: Calibration
@@ -127,6 +133,7 @@ class OpenModel:
             cells=self._cells(slots)[wanted] if self.learned else np.zeros((0, len(slots))),
             by_channel=np.ascontiguousarray(self.linear.by_channel[wanted].T),
             by_slot=np.ascontiguousarray(self._slot_weights(slots).T) if self.learned else np.zeros((0, 0)),
+            habits=self.linear.habit * self.days.habits(slots),
             hours=_hours(slots),
         )
 
@@ -143,6 +150,8 @@ class OpenModel:
             mean = raw[:, self.typical].mean(axis=1)
             raw = np.stack([mean if c is None else raw[:, c] for c in grid.source], axis=1)
         by_slot = inputs @ grid.by_slot
+        if self.days.known:
+            by_slot += self.days.kinds(features) @ grid.habits
         if self.by_slot is not None:
             by_slot += _logits_beside(self.by_slot, features, grid.hours)
         raw += by_slot[:, None, :]
@@ -218,11 +227,16 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
     usable = rows.contacted & np.where(by_open[rows.channel], opened, clicked)
     index = np.flatnonzero(usable)
     channel = rows.channel[index]
+    days = fit_day_kinds(rows.features, rows.feature_names, seed).centred_on(rows.slots)
     replies = Replies(
         features=rows.features[index].astype(np.float32),
         channel=np.searchsorted(learned, channel),
         slot=rows.slot[index],
         replied=np.where(by_open[channel], rows.opened[index], rows.clicked[index]),
+        habit=np.einsum(
+            "nd,nd->n", days.kinds(rows.features[index]), days.habits(rows.slots).T[rows.slot[index]]
+        ),
+        about=_about([rows.channels[c] for c in learned], rows.feature_names),
     )
     both = opened & clicked
     clicks = rows.clicked[both].sum()
@@ -234,6 +248,7 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
         typical=tuple((by_open if by_open.any() else by_click)[learned].tolist()),
         opens_per_reply=tuple(np.where(by_open, 1.0, max(1.0, ratio))[learned].tolist()),
         linear=OpenLinear.nothing(len(learned), len(rows.slots)),
+        days=days,
         by_channel=None,
         by_slot=None,
         calibration=Calibration(),
@@ -258,6 +273,19 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
         later_label=later.replied,
         later_probability=calibration.apply(raw),
     )
+
+
+def _about(channels: Sequence[str], feature_names: Sequence[str]) -> IntArray:
+    """Features that say the same of every channel (`opens_30d_email`, `opens_30d_push`), -1 for none, shape (C, K)."""
+    place = {name: i for i, name in enumerate(feature_names)}
+    stems = dict.fromkeys(
+        name.removesuffix(f"_{channel}")
+        for name in feature_names
+        for channel in channels
+        if name.endswith(f"_{channel}")
+    )
+    found = [[place.get(f"{stem}_{channel}", -1) for stem in stems] for channel in channels]
+    return np.array(found, dtype=np.int64).reshape(len(channels), len(stems))
 
 
 def _known(rows: LoggedRows, channels: Mapping[str, Channel]) -> tuple[np.ndarray, np.ndarray]:
@@ -335,6 +363,7 @@ def _fit(
         typical=like.typical,
         opens_per_reply=like.opens_per_reply,
         linear=linear,
+        days=like.days,
         by_channel=by_channel,
         by_slot=by_slot,
         calibration=calibration or Calibration(),
