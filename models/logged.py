@@ -41,6 +41,9 @@ class LoggedRows:
         unsubscribed: 1 where the contact was followed by an unsubscription or complaint, else 0, shape (n,).
         randomised: Whether the action was drawn by a policy that did not look at the customer's
             features (a warm-up or holdout), shape (n,).
+        opened_after: Moment of the first open after the start, as a share of the attribution window; NaN where there
+            was none or it is unknown, shape (n,). None where the log tells no moments.
+        converted_after: The same of the first conversion.
     """
 
     offers: tuple[str, ...]
@@ -61,10 +64,12 @@ class LoggedRows:
     cost_minor: FloatArray
     unsubscribed: FloatArray
     randomised: BoolArray
+    opened_after: FloatArray | None = None
+    converted_after: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.features)
-        for field in _ARRAYS:
+        for field in (*_ARRAYS, *self._moments):
             shape = getattr(self, field).shape
             require(shape == (n,), field, shape, f"must have shape ({n},)")
         require(
@@ -80,6 +85,11 @@ class LoggedRows:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        """Moments that this log tells."""
+        return tuple(name for name in ("opened_after", "converted_after") if getattr(self, name) is not None)
 
     @property
     def grid(self) -> ActionGrid:
@@ -106,7 +116,7 @@ class LoggedRows:
     def take(self, rows: IntArray | BoolArray) -> LoggedRows:
         """The same, of some rows."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in (*_ARRAYS, "features"):
+        for name in (*_ARRAYS, *self._moments, "features"):
             chosen[name] = chosen[name][rows]
         return LoggedRows(**chosen)
 

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.domain.errors import NextchannelError
+from serving.body import again
 from serving.problems import problem_of, respond
 from serving.service import Service
 from serving.store.availability import reaching_the_store
@@ -75,7 +76,7 @@ class IdempotencyMiddleware:
             heard.append(message)
 
         try:
-            await self._app({**scope, SCOPE_EXECUTION: right}, _again(body, receive), hear)
+            await self._app({**scope, SCOPE_EXECUTION: right}, again(body, receive), hear)
         except BaseException:
             await self._service.in_thread(lambda: self._give_up(key, right, forget=False))
             raise
@@ -116,16 +117,6 @@ async def _read(receive: Receive) -> bytes | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Give the body that was read already, then whatever comes."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def give() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return give
 
 
 async def _answer(send: Send, kept: KeptAnswer, *, replayed: bool) -> None:

@@ -159,6 +159,8 @@ def _query(campaign_id: str, as_of: datetime, since: datetime | None, *, only_fi
             contested().label("contested"),
             customers.c.time_zone,
             rewards.c.opened,
+            rewards.c.opened_at,
+            rewards.c.converted_at,
             rewards.c.clicked,
             rewards.c.converted,
             rewards.c.value_minor,
@@ -251,7 +253,20 @@ def _assemble(
         cost_minor=log["cost_minor"].to_numpy(),
         unsubscribed=log["decision_id"].is_in(list(refused)).cast(pl.Float64).to_numpy(),
         randomised=log.select(randomised).to_series().to_numpy(),
+        opened_after=_share_of_window(log, "opened_at", versions),
+        converted_after=_share_of_window(log, "converted_at", versions),
     )
+
+
+def _share_of_window(log: pl.DataFrame, moment: str, versions: Mapping[int, Campaign]) -> FloatArray:
+    """Moments after the start of each decision, as shares of its attribution window; NaN for none, shape (n,)."""
+    window = np.array(
+        [versions[version].attribution_window_seconds for version in log["campaign_version"]],
+        dtype=np.float64,
+    )
+    starts = pl.coalesce("send_at", "decided_at").dt.timestamp("us")
+    after = log.select((pl.col(moment).dt.timestamp("us") - starts) / 1e6).to_series()
+    return np.asarray(after.cast(pl.Float64).fill_null(float("nan")).to_numpy() / window)
 
 
 def _common_grid(campaigns: Sequence[Campaign]) -> ActionGrid:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, WrapSerializer
 
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
@@ -13,13 +15,42 @@ from models.domain.decision import Decision
 
 T = TypeVar("T", Campaign, Channel, Decision)
 
+
+def in_order(noun: object, document: Any) -> Any:
+    """The noun's JSON document with its sets in the order of their members, which is the same in every process.
+
+    Args:
+        noun: A dataclass, collection or plain value of the domain.
+        document: What pydantic made of it, sets as lists in the order of their hashes.
+    """
+    if isinstance(noun, frozenset | set):
+        return sorted(document)
+    if is_dataclass(noun):
+        return {each.name: in_order(getattr(noun, each.name), document[each.name]) for each in fields(noun)}
+    if isinstance(noun, Mapping):
+        parts = zip(noun.values(), document.items(), strict=True)
+        return {name: in_order(value, part) for value, (name, part) in parts}
+    if isinstance(noun, tuple | list):
+        return [in_order(value, part) for value, part in zip(noun, document, strict=True)]
+    return document
+
+
+# A lambda has no declared return type, so that the description of the API stays that of the noun.
+_IN_ORDER = WrapSerializer(lambda noun, plain: in_order(noun, plain(noun)), when_used="json")
+CampaignDocument = Annotated[Campaign, _IN_ORDER]
+"""A campaign that replies and the database write the same way every time."""
+ChannelDocument = Annotated[Channel, _IN_ORDER]
+"""A channel that replies and the database write the same way every time."""
+
 _ADAPTERS: dict[type[object], TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Campaign, Channel, Decision)
+    Campaign: TypeAdapter(CampaignDocument),
+    Channel: TypeAdapter(ChannelDocument),
+    Decision: TypeAdapter(Decision),
 }
 
 
 def to_document(noun: Campaign | Channel | Decision) -> dict[str, Any]:
-    """What JSON can hold of it: moments as ISO 8601, sets as lists."""
+    """What JSON can hold of it: moments as ISO 8601, sets as sorted lists."""
     document: dict[str, Any] = _ADAPTERS[type(noun)].dump_python(noun, mode="json")
     return document
 

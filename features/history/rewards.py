@@ -145,6 +145,8 @@ def _load_decisions(
             rewards.c.cost_minor.label("settled_cost_minor"),
             rewards.c.final,
             rewards.c.as_of,
+            rewards.c.opened_at,
+            rewards.c.converted_at,
         )
         .outerjoin_from(decisions, rewards, rewards.c.decision_id == decisions.c.decision_id)
         .where(
@@ -165,6 +167,8 @@ def _load_decisions(
             cost_minor=row.settled_cost_minor,
             final=row.final,
             as_of=row.as_of,
+            opened_at=row.opened_at,
+            converted_at=row.converted_at,
         )
         attributable = Attributable(
             decision_id=row.decision_id,

@@ -402,6 +402,8 @@ rewards = Table(
     Column("cost_minor", Float(53), nullable=False),
     Column("final", Boolean, nullable=False),
     Column("as_of", UtcMoment, nullable=False),
+    Column("opened_at", UtcMoment, comment="first open, or click where no open was told"),
+    Column("converted_at", UtcMoment, comment="first conversion"),
 )
 
 customer_members = Table(

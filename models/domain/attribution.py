@@ -52,8 +52,9 @@ def attribute(decision: Attributable, interactions: Iterable[Interaction], as_of
         The reward, or None where the message reached nobody: it teaches nothing.
     """
     ends_at = decision.starts_at + timedelta(seconds=decision.window_seconds)
-    opened = clicked = False
-    n_converted = 0
+    opened_at: datetime | None = None
+    converted_at: datetime | None = None
+    clicked = False
     value = 0.0
     for fact in interactions:
         if fact.occurred_at > as_of or not _belongs(fact, decision):
@@ -63,22 +64,29 @@ def attribute(decision: Attributable, interactions: Iterable[Interaction], as_of
         if fact.machine_made or not decision.starts_at <= fact.occurred_at < ends_at:
             continue
         if fact.kind is decision.conversion_kind:
-            n_converted += 1
+            converted_at = _first(converted_at, fact)
             value += decision.default_value_minor if fact.value_minor is None else fact.value_minor
         elif decision.channel and fact.channel in (None, decision.channel.name):
-            opened |= fact.kind is InteractionKind.OPENED
+            if fact.kind in (InteractionKind.OPENED, InteractionKind.CLICKED):
+                opened_at = _first(opened_at, fact)
             clicked |= fact.kind is InteractionKind.CLICKED
     channel = decision.channel
     return Reward(
         decision_id=decision.decision_id,
-        opened=_known(channel, InteractionKind.OPENED, opened or clicked),
+        opened=_known(channel, InteractionKind.OPENED, opened_at is not None),
         clicked=_known(channel, InteractionKind.CLICKED, clicked),
-        converted=n_converted > 0,
+        converted=converted_at is not None,
         value_minor=value,
         cost_minor=decision.cost_minor,
         final=as_of >= ends_at,
         as_of=as_of,
+        opened_at=opened_at,
+        converted_at=converted_at,
     )
+
+
+def _first(known: datetime | None, fact: Interaction) -> datetime:
+    return fact.occurred_at if known is None else min(known, fact.occurred_at)
 
 
 def _belongs(fact: Interaction, decision: Attributable) -> bool:

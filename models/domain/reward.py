@@ -17,6 +17,8 @@ class Reward:
         value_minor: Value of the conversions, minor units.
         cost_minor: Cost of the contact, minor units.
         final: Whether the attribution window has closed.
+        opened_at: Moment of the first open, or click where no open was told; None where there was none.
+        converted_at: Moment of the first conversion.
     """
 
     decision_id: str
@@ -27,6 +29,8 @@ class Reward:
     cost_minor: float
     final: bool
     as_of: datetime
+    opened_at: datetime | None = None
+    converted_at: datetime | None = None
 
     @property
     def net_value_minor(self) -> float:

@@ -8,7 +8,9 @@
 
     a = all + channel + offer + pair + x' (all + channel + offer)
 
-Robinson's residuals take out who converts anyway and who is contacted:
+Where the log tells *when* conversions came, and caused ones come sooner than others, the effects are learned from that
+alone (`models.response.early`), but for one number for what contacts prevent. Else Robinson's residuals take out who
+converts anyway and who is contacted:
 
     converted - E[converted | x] = sum over (o, c) of (contact - E[contact | x]) * effect + noise
 
@@ -28,7 +30,11 @@ import numpy as np
 
 from models.choice import FloatArray
 from models.logged import LoggedRows
-from models.response.evidence import Moments, Posterior, fit_evidence
+from models.response.contrast import CHUNK, contrast_moments
+from models.response.design import Part, design_parts, n_columns
+from models.response.early import early_moments, prevented
+from models.response.evidence import UNLIMITED, Posterior, fit_evidence
+from models.response.lag import Lag, fit_lag
 from models.response.nuisance import Nuisance
 from models.response.standardiser import Standardiser, calendar_share, fit_standardiser, varying_columns
 
@@ -36,7 +42,6 @@ from models.response.standardiser import Standardiser, calendar_share, fit_stand
 MAX_FEATURES = 40
 # A short log says nothing of many slopes, and their number is what the fit costs.
 _ROWS_PER_FEATURE = 500
-_CHUNK = 8_192
 # A feature whose level moves with the calendar (contacts of the last week) by more than this share of its variance
 # cannot be told from the calendar, and the next decision lies beyond what the log has seen of it.
 _MOST_DRIFT = 0.05
@@ -53,55 +58,6 @@ _WIDTHS = {
 }
 # Most of what a message does it does by being read: the path without an open is believed to be this much narrower.
 _WITHOUT_OPEN = 0.15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One group of coefficients of the design.
-
-    Attributes:
-        name: For people, and for `_WIDTHS`.
-        path: 0 through the open, 1 without it.
-        levels: Which level each pair (offer, channel) has, with one more row and column for an unseen offer or
-            channel; -1 where the part does not know it, shape (O + 1, C + 1).
-        on_features: Whether it multiplies the features, or the intercept.
-    """
-
-    name: str
-    path: int
-    levels: np.ndarray
-    on_features: bool
-
-    @property
-    def n_levels(self) -> int:
-        """Number of levels."""
-        return int(self.levels.max()) + 1
-
-
-def design_parts(n_offers: int, n_channels: int, paths: Sequence[int]) -> tuple[Part, ...]:
-    """The groups of coefficients, in the order of the design's columns.
-
-    A factor of one level has no part of its own: nothing could tell it from `all`.
-    """
-    everything = np.zeros((n_offers + 1, n_channels + 1), dtype=np.intp)
-    channel = np.broadcast_to(np.r_[np.arange(n_channels), -1], everything.shape)
-    offer = np.broadcast_to(np.r_[np.arange(n_offers), -1][:, None], everything.shape)
-    pair = np.where((channel >= 0) & (offer >= 0), offer * n_channels + channel, -1)
-    parts = []
-    for path in paths:
-        parts += [
-            Part(name="all", path=path, levels=everything, on_features=False),
-            Part(name="features", path=path, levels=everything, on_features=True),
-        ]
-        for name, levels, several in (("channel", channel, n_channels > 1), ("offer", offer, n_offers > 1)):
-            if several:
-                parts += [
-                    Part(name=name, path=path, levels=levels, on_features=False),
-                    Part(name=f"{name} features", path=path, levels=levels, on_features=True),
-                ]
-        if n_channels > 1 and n_offers > 1:
-            parts.append(Part(name="pair", path=path, levels=pair, on_features=False))
-    return tuple(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +137,15 @@ class EffectFit:
     Attributes:
         parts: Groups of coefficients.
         posterior: Of all coefficients, and the variance of every group.
+        lag: How soon caused conversions came; None where that was not known or told nothing.
+        prevented: Conversions that every contact prevents, <= 0; 0 without `lag`.
     """
 
     model: EffectModel
     parts: tuple[Part, ...]
     posterior: Posterior
+    lag: Lag | None = None
+    prevented: float = 0.0
 
 
 def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, mediated: bool) -> EffectFit:
@@ -208,12 +168,19 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
     contacted = rows.contacted
     unit = float(nuisance.mediator[contacted].mean()) if mediated and contacted.any() else 1.0
     rate = float((rows.converted.sum() + 0.5) / (len(rows) + 1.0))
-    group = np.concatenate([np.full(_n_columns(part, width), g) for g, part in enumerate(parts)])
+    group = np.concatenate([np.full(n_columns(part, width), g) for g, part in enumerate(parts)])
     # Spread over the features, so that a longer list of them does not promise more.
     spread = np.sqrt([max(1, width - 1) if part.on_features else 1.0 for part in parts])
     path = np.array([_WITHOUT_OPEN if mediated and part.path == 1 else 1.0 for part in parts])
     widths = np.array([_WIDTHS[part.name] * rate for part in parts]) * path / spread
-    posterior = fit_evidence(_moments(rows, nuisance, standardiser, parts, unit, rate), group, widths**2)
+    lag = fit_lag(rows)
+    moments = (
+        contrast_moments(rows, nuisance, standardiser, parts, unit, rate)
+        if lag is None
+        else early_moments(rows, nuisance, lag, standardiser, parts, unit, rate)
+    )
+    growth = UNLIMITED if lag is None else 0.0
+    posterior = fit_evidence(moments, group, widths**2, growth)
     shape = (n_offers + 1, n_channels + 1)
     mean = np.empty((*shape, 2 * width))
     covariance = np.empty((*shape, 2 * width, 2 * width))
@@ -229,7 +196,30 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
         mean=mean,
         covariance=covariance,
     )
-    return EffectFit(model=model, parts=parts, posterior=posterior)
+    level = 0.0
+    if lag is not None:
+        level, variance = prevented(rows, nuisance, *_made_and_usual(rows, nuisance, model), rate)
+        mean[..., width] += level
+        covariance[..., width, width] += variance
+    return EffectFit(model=model, parts=parts, posterior=posterior, lag=lag, prevented=level)
+
+
+def _made_and_usual(
+    rows: LoggedRows, nuisance: Nuisance, model: EffectModel
+) -> tuple[FloatArray, FloatArray]:
+    """Effect of the contact of every row, and the same expected under the log's choices, each of shape (n,)."""
+    pairs = model.pairs(rows.offers, rows.channels)
+    made, usual = np.zeros(len(rows)), np.empty(len(rows))
+    for start in range(0, len(rows), CHUNK):
+        at = slice(start, start + CHUNK)
+        inputs = model.standardiser.apply(rows.features[at])
+        through, direct = np.moveaxis(np.tensordot(inputs, pairs.mean, axes=1), -1, 0)
+        q = nuisance.expected_mediator[at] / model.mediator_unit
+        usual[at] = (nuisance.contact[at] * (q[:, None, :] * through + direct)).sum(axis=(1, 2))
+        sent = np.flatnonzero(rows.contacted[at])
+        pair = (sent, rows.offer[at][sent], rows.channel[at][sent])
+        made[at][sent] = nuisance.mediator[at][sent] / model.mediator_unit * through[pair] + direct[pair]
+    return made, usual
 
 
 def _telling_columns(rows: LoggedRows, importance: FloatArray) -> np.ndarray:
@@ -240,69 +230,12 @@ def _telling_columns(rows: LoggedRows, importance: FloatArray) -> np.ndarray:
     return np.sort(sorted(columns, key=lambda c: -importance[c])[:n_most]).astype(np.intp)
 
 
-def _n_columns(part: Part, width: int) -> int:
-    return part.n_levels * (width - 1 if part.on_features else 1)
-
-
-def _moments(
-    rows: LoggedRows,
-    nuisance: Nuisance,
-    standardiser: Standardiser,
-    parts: Sequence[Part],
-    unit: float,
-    rate: float,
-) -> Moments:
-    """X'X, X'y and y'y of the residuals, in chunks: the design itself is never held."""
-    n, n_offers, n_channels = nuisance.contact.shape
-    seen = [part.levels[:n_offers, :n_channels].ravel() for part in parts]
-    spread = [np.eye(part.n_levels)[levels] for part, levels in zip(parts, seen, strict=True)]
-    width = 1 + len(standardiser.columns)
-    n_columns = sum(_n_columns(part, width) for part in parts)
-    gram, moment, total = np.zeros((n_columns, n_columns)), np.zeros(n_columns), 0.0
-    for start in range(0, n, _CHUNK):
-        at = slice(start, min(start + _CHUNK, n))
-        inputs = standardiser.apply(rows.features[at])
-        residual = _contact_residuals(rows, nuisance, at, unit)
-        columns = []
-        for part, levels in zip(parts, spread, strict=True):
-            level = residual[part.path] @ levels
-            columns.append(
-                (level[:, :, None] * inputs[:, None, 1:]).reshape(len(level), -1)
-                if part.on_features
-                else level
-            )
-        p = np.clip(nuisance.outcome[at], 0.2 * rate, 1 - 0.2 * rate)
-        root = 1.0 / np.sqrt(p * (1 - p))
-        # Single precision doubles the speed of the one costly step; chunks are summed in double.
-        x = (np.hstack(columns) * root[:, None]).astype(np.float32)
-        y = ((rows.converted[at] - nuisance.outcome[at]) * root).astype(np.float32)
-        gram += x.T @ x
-        moment += x.T @ y
-        total += float(y @ y)
-    return Moments(gram=gram, moment=moment, total=total, n=n)
-
-
-def _contact_residuals(
-    rows: LoggedRows, nuisance: Nuisance, at: slice, unit: float
-) -> tuple[FloatArray, FloatArray]:
-    """Contact minus expected contact, times q and plain, each of shape (n, O * C)."""
-    expected = nuisance.contact[at]
-    n, _, n_channels = expected.shape
-    made = np.flatnonzero(rows.contacted[at])
-    flat = rows.offer[at][made] * n_channels + rows.channel[at][made]
-    direct = -expected.reshape(n, -1)
-    direct[made, flat] += 1.0
-    through = -(expected * nuisance.expected_mediator[at][:, None, :]).reshape(n, -1) / unit
-    through[made, flat] += nuisance.mediator[at][made] / unit
-    return through, direct
-
-
 def _mixing(
     parts: Sequence[Part], variances: FloatArray, pair: tuple[int, int], width: int
 ) -> tuple[FloatArray, FloatArray]:
     """From all coefficients to those of one pair, and the prior variance of what the pair has no level for."""
-    n_columns = sum(_n_columns(part, width) for part in parts)
-    mixing, unknown = np.zeros((2 * width, n_columns)), np.zeros(2 * width)
+    n_all = sum(n_columns(part, width) for part in parts)
+    mixing, unknown = np.zeros((2 * width, n_all)), np.zeros(2 * width)
     first = 0
     for part, variance in zip(parts, variances, strict=True):
         size = width - 1 if part.on_features else 1
@@ -312,5 +245,5 @@ def _mixing(
             unknown[target] += variance
         else:
             mixing[target, first + level * size + np.arange(size)] = 1.0
-        first += _n_columns(part, width)
+        first += n_columns(part, width)
     return mixing, unknown

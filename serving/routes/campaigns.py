@@ -19,6 +19,7 @@ from pydantic import (
 from sqlalchemy.exc import IntegrityError
 
 from features.history.campaigns import campaign_versions, page_of_campaigns
+from features.history.documents import CampaignDocument
 from features.history.engine import read_only
 from features.history.query import (
     customer_attributes,
@@ -148,21 +149,21 @@ class PreviewsOut(BaseModel):
 class CampaignOut(BaseModel):
     """A campaign as it is stored."""
 
-    campaign: Campaign
+    campaign: CampaignDocument
     warnings: list[FindingOut] = Field(default_factory=list, description="What works but may surprise.")
 
 
 class CampaignsOut(BaseModel):
     """The latest version of campaigns, in order of id."""
 
-    campaigns: list[Campaign]
+    campaigns: list[CampaignDocument]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
 class CampaignVersionOut(BaseModel):
     """One version of a campaign."""
 
-    campaign: Campaign
+    campaign: CampaignDocument
     created_at: datetime
 
 

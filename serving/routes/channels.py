@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from sqlalchemy import Connection
 
+from features.history.documents import ChannelDocument
 from features.history.query import list_campaigns, load_channels, lock_channel, save_channel
 from models.domain.channel import DEFAULT_CHANNELS, Channel, CostUnit
 from models.domain.checks import Severity, check_channel
@@ -69,14 +70,14 @@ class ChannelChange(BaseModel):
 class ChannelOut(BaseModel):
     """A channel as it is stored."""
 
-    channel: Channel
+    channel: ChannelDocument
     warnings: list[FindingOut] = Field(default_factory=list, description="What works but may surprise.")
 
 
 class ChannelsOut(BaseModel):
     """Configured channels, in order of name."""
 
-    channels: list[Channel]
+    channels: list[ChannelDocument]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 

@@ -16,6 +16,7 @@ from serving.explain.told import Teller
 from serving.idempotency import SCOPE_EXECUTION
 from serving.observability.context import note_decision
 from serving.replay import replay
+from serving.routes.direct import direct_route
 from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.ndjson import streaming_route
@@ -35,7 +36,6 @@ def decision_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
     explainer = Explainer(service.engine, service.snapshots)
 
-    @router.post("", openapi_extra=REQUESTS, response_model=DecisionOut)
     async def decide(
         http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
     ) -> Response:
@@ -47,6 +47,15 @@ def decision_routes(service: Service) -> APIRouter:
         decision = await service.decide(request.to_request(key))
         note_decision(decision.decision_id)
         return Response(decision_reply(decision), media_type="application/json")
+
+    router.add_api_route(
+        "",
+        decide,
+        methods=["POST"],
+        response_model=DecisionOut,
+        openapi_extra=REQUESTS,
+        route_class_override=direct_route(DecisionIn),
+    )
 
     async def decide_batch(request: Request, batch: BatchIn) -> Response:
         """The same for up to 1,000 customers; each has its own decision or problem.

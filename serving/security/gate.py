@@ -15,6 +15,7 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.body import again
 from serving.problems import PROBLEM, FieldError, Problem
 from serving.security.buckets import Allowance, Buckets
 from serving.security.json_depth import DEEPEST, within_depth
@@ -257,7 +258,7 @@ class Gate:
                 f"body: {bound}",
                 errors=[FieldError(field="body", value="", bound=bound)],
             )
-        return _again(body, receive)
+        return again(body, receive)
 
 
 def _check_head(scope: Scope, headers: Headers) -> None:
@@ -333,20 +334,6 @@ async def _read(receive: Receive, most: int) -> bytes | None:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read once more."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 def _counted(receive: Receive, most: int) -> Receive:

@@ -132,7 +132,7 @@ def serving(
         started.wait(60)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+def _wait_for(address: str, process: subprocess.Popen[bytes], seconds: float = 600.0) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.poll() is not None:

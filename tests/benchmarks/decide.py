@@ -5,7 +5,9 @@
 A service as `bootstrap` builds it decides for 100,000 customers on 8 channels x 12 slots: fitted LightGBM response,
 bandit, budget and caps, durable log. One uvicorn worker; the load comes from another process, with another customer
 in each request. Bare and real endpoint are measured in turn, round by round, and the median round counts, so that
-whatever else the machine does meets both. Rows of features come from the warm cache; `cold` is with an empty one.
+whatever else the machine does meets both. Rows of features come from the warm cache; `cold` is with an empty one. Every
+measured decision is the first that is predicted for its customer; `again` asks for the same customers once more, whose
+predictions are remembered.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ import numpy as np
 from sqlalchemy import Connection, create_engine, make_url, text
 
 import models.choose
-import serving.decide
 from models.policy.bandit import Bandit
 from models.response.model import FittedResponse
+from serving import decide as deciding
 from serving.decide import DecisionRequest
 from serving.reading import PatientReader
 from serving.routes import replies
+from serving.routes.schemas import LARGEST_BATCH
 from serving.store import record
 from tests.benchmarks.bare import Load, Server, bare_requests, load, request, serving
 from tests.benchmarks.decide_installation import CACHE, Installation, install, service_of
@@ -52,6 +55,7 @@ class Round:
 
     bare_one: Load
     one: Load
+    again: Load
     bare_many: Load
     many: Load
 
@@ -87,6 +91,17 @@ def decisions(first: int, n: int, n_customers: int) -> list[bytes]:
     ]
 
 
+def in_batches(n: int, n_customers: int) -> list[bytes]:
+    """Requests for the same, as few as there can be."""
+    asked = [{"campaign_id": "spring", "customer_id": f"c-{i % n_customers}"} for i in range(n)]
+    return [
+        request(
+            "/v1/decisions/batch", json.dumps({"requests": asked[start : start + LARGEST_BATCH]}).encode()
+        )
+        for start in range(0, n, LARGEST_BATCH)
+    ]
+
+
 def cpu_seconds(server: Server) -> float:
     """What the process has used so far."""
     fields = Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -97,8 +112,8 @@ def rounds(bare_server: Server, server: Server, wanted: argparse.Namespace) -> l
     """The measured rounds; the first requests of each server are thrown away."""
     n_each = wanted.one + wanted.many
     load(bare_server.port, bare_requests(500))
-    # Every customer's row is read once.
-    load(server.port, decisions(0, wanted.rounds * n_each, wanted.customers), 8)
+    # Every customer's row is read once; predictions of so many together are not remembered.
+    load(server.port, in_batches(wanted.rounds * n_each + wanted.many, wanted.customers))
     measured = []
     for number in range(wanted.rounds):
         first = number * n_each
@@ -106,6 +121,7 @@ def rounds(bare_server: Server, server: Server, wanted: argparse.Namespace) -> l
             Round(
                 bare_one=load(bare_server.port, bare_requests(wanted.one)),
                 one=load(server.port, decisions(first, wanted.one, wanted.customers)),
+                again=load(server.port, decisions(first, wanted.one, wanted.customers)),
                 bare_many=load(bare_server.port, bare_requests(wanted.many), CONNECTIONS),
                 many=load(
                     server.port, decisions(first + wanted.one, wanted.many, wanted.customers), CONNECTIONS
@@ -139,11 +155,11 @@ def stopwatches() -> Iterator[Counter[str]]:
             (PatientReader, "read", "features"),
             (record, "load_customers", "customers"),
             (record, "_used", "limits"),
-            (serving.decide, "choose", "choose, whole"),
+            (deciding, "choose", "choose, whole"),
             (models.choose, "eligible", "- eligibility"),
             (FittedResponse, "predict", "- response model"),
             (Bandit, "distribution", "- bandit"),
-            (serving.decide, "to_decision", "answer"),
+            (deciding, "to_decision", "answer"),
             (record, "_write", "write"),
             (Connection, "_commit_impl", "commit"),
         ):
@@ -165,7 +181,7 @@ def stages(made: Installation, n: int, first: int) -> dict[str, float]:
             for one in asked:
                 service.decider.decide(one, datetime.now(UTC))
 
-        decide_all()
+        service.decider.decide_many(asked, datetime.now(UTC))
         with stopwatches() as spent:
             before = clock.perf_counter()
             decide_all()
@@ -186,7 +202,8 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
         with serving(FACTORY, made.environment | {CACHE: WARM_SECONDS}, "/healthz") as server:
             measured = rounds(bare_server, server, wanted)
             used = cpu_seconds(server)
-            load(server.port, decisions(wanted.one, wanted.many, wanted.customers), 1)
+            unasked = wanted.rounds * (wanted.one + wanted.many)
+            load(server.port, decisions(unasked, wanted.many, wanted.customers), 1)
             cpu_ms = (cpu_seconds(server) - used) * 1_000 / wanted.many
             used = cpu_seconds(bare_server)
             load(bare_server.port, bare_requests(wanted.many), 1)
@@ -206,6 +223,9 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
         "rps_over_bare": median([r.many.per_second / r.bare_many.per_second for r in measured]),
         "p99_over_p50": median([r.one.quantile_ms(0.99) / r.one.quantile_ms(0.5) for r in measured]),
         "rss_mb": round(rss_mb, 1),
+        "again_p50_over_bare": median(
+            [r.again.quantile_ms(0.5) / r.bare_one.quantile_ms(0.5) for r in measured]
+        ),
         "p50_ms": median([r.one.quantile_ms(0.5) for r in measured]),
         "bare_p50_ms": median([r.bare_one.quantile_ms(0.5) for r in measured]),
         "rps": median([r.many.per_second for r in measured]),

@@ -26,8 +26,10 @@ from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.domain.campaign import Campaign, Mode, SendWindow
+from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.customer import Consent, ConsentStatus, Identity
 from serving.bootstrap import ServiceConfig, build
+from serving.channels.registry import FALLBACK_ADAPTER
 from serving.service import Service
 from tests.benchmarks import core
 
@@ -202,6 +204,7 @@ def service_of(home: Path, database_url: str, cache_seconds: float) -> Service:
             tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
             artifact_root=home / "mlartifacts",
             run_dispatcher=False,
+            adapters=dict.fromkeys((channel.name for channel in DEFAULT_CHANNELS), FALLBACK_ADAPTER),
         )
     )
 

@@ -218,7 +218,7 @@ class Memory:
         start = np.concatenate([day.outcomes.start_at for day in days])
         failed = np.concatenate([day.outcomes.failed for day in days])
         decided = np.concatenate([day.decided_at for day in days])
-        converted, value = self._conversions(row, start, failed, now)
+        converted, value, converted_after = self._conversions(row, start, failed, now)
         kept = ~failed & (decided >= since)
         if final:
             kept &= start + COVERED_DAYS * DAY <= now
@@ -235,6 +235,8 @@ class Memory:
             return np.where(known, happened, np.nan)
 
         left = np.concatenate([day.outcomes.unsubscribed_at for day in days])
+        opened_at = np.concatenate([day.outcomes.opened_at for day in days])
+        opened = seen(Kind.OPENED, opened_at)
         everything = {
             "customer": row,
             "offer": np.where(contact, action // (n_slots * n_channels), -1),
@@ -242,7 +244,9 @@ class Memory:
             "slot": np.where(contact, action % n_slots, -1),
             "propensity": np.concatenate([day.propensity for day in days]),
             "decided_at": decided,
-            "opened": seen(Kind.OPENED, np.concatenate([day.outcomes.opened_at for day in days])),
+            "opened": opened,
+            "opened_after": np.where(opened == 1, (opened_at - start) / (COVERED_DAYS * DAY), np.nan),
+            "converted_after": converted_after,
             "clicked": seen(Kind.CLICKED, np.concatenate([day.outcomes.clicked_at for day in days])),
             "converted": converted,
             "value_minor": value,
@@ -261,8 +265,8 @@ class Memory:
 
     def _conversions(
         self, row: IntArray, start: FloatArray, failed: np.ndarray, now: float
-    ) -> tuple[FloatArray, FloatArray]:
-        """Whether each decision was followed by a conversion of its own, and their value."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Whether each decision was followed by a conversion of its own, their value, and how soon the first came."""
         facts = pl.concat(self.bought)
         who, at, value, named = (facts.to_series(i).to_numpy() for i in range(4))
         # A fact that names no decision belongs to the customer's latest one that had started and reached them.
@@ -279,7 +283,10 @@ class Memory:
         inside = (at >= start[decision]) & (at < start[decision] + COVERED_DAYS * DAY)
         n = np.bincount(decision[inside], minlength=len(row))
         total = np.bincount(decision[inside], weights=value[inside], minlength=len(row))
-        return (n > 0).astype(np.float64), total
+        first = np.full(len(row), np.inf)
+        np.minimum.at(first, decision[inside], at[inside])
+        after = np.where(n > 0, (first - start) / (COVERED_DAYS * DAY), np.nan)
+        return (n > 0).astype(np.float64), total, after
 
 
 def _row(customer_id: str) -> int:

@@ -126,6 +126,8 @@ class World:
         self.campaign = self.market.campaign(self.now, days=400)
         self.channels = self.market.channels()
         self.n_decided = 0
+        # What people do by themselves and what was decided is written down only for those who look at it.
+        self.remembers = True
         rng = np.random.default_rng([seed, 17])
         for day in range(GROUPS):
             self._warm_up(day, rng)
@@ -158,6 +160,8 @@ class World:
         action = sample(p, rng.random(len(p))).astype(np.int64)
         start_at = self.market.start_at(rows, action, self.campaign, self.now)
         outcomes = self.market.respond(rows, action, start_at, rng)
+        if not self.remembers:
+            return action
         ids = [str(self.n_decided + i) for i in range(len(rows))]
         self.n_decided += len(rows)
         self.memory.add(self.market.interactions(outcomes, ids, self.campaign.campaign_id), self.group)
@@ -175,7 +179,8 @@ class World:
         return action
 
     def _end_day(self) -> None:
-        self.memory.add(self.market.everyday(self.now, 1), self.group)
+        if self.remembers:
+            self.memory.add(self.market.everyday(self.now, 1), self.group)
         self.market.advance()
         self.now += timedelta(days=1)
 
@@ -192,6 +197,7 @@ class World:
         """
         rng = np.random.default_rng([self.seed, 23])
         found = Played(*(np.zeros(weeks) for _ in range(5)))
+        self.remembers = player.needs_features
         for week in range(weeks):
             if player.needs_features and week in refit_weeks:
                 recent_from = (self.now - timedelta(days=8)).timestamp()

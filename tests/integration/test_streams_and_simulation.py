@@ -150,7 +150,7 @@ def test_a_caller_that_reads_nothing_before_it_has_sent_everything_is_served(ser
 
 def test_outcomes_that_nobody_reads_wait_on_disk():
     async def fill_and_read() -> tuple[int, int, bytes]:
-        spool = ndjson._Spool()
+        spool = ndjson.Spool()
         tracemalloc.start()
         for number in range(4_000):
             spool.write(f"{number:04d}".encode() * 512)  # 8 MB in all

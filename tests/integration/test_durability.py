@@ -1,0 +1,20 @@
+"""What was acknowledged outlives the process that acknowledged it."""
+
+from __future__ import annotations
+
+from tests.chaos import decide_kill
+from tests.chaos.decide_kill import CAMPAIGN, CUSTOMERS
+
+
+def test_a_process_that_is_killed_under_load_loses_no_decision_that_it_acknowledged(market):
+    market.customers(*CUSTOMERS)
+    market.campaign(CAMPAIGN, budget_minor=1e9)
+    found = decide_kill.kill(market.engine, 1)
+    assert found["acknowledged"] > 0
+    assert {key: found[key] for key in ("lost", "changed", "torn", "miscounted_minor", "other_statuses")} == {
+        "lost": 0,
+        "changed": 0,
+        "torn": 0,
+        "miscounted_minor": 0.0,
+        "other_statuses": 0,
+    }
