@@ -236,7 +236,6 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
         habit=np.einsum(
             "nd,nd->n", days.kinds(rows.features[index]), days.habits(rows.slots).T[rows.slot[index]]
         ),
-        about=_about([rows.channels[c] for c in learned], rows.feature_names),
     )
     both = opened & clicked
     clicks = rows.clicked[both].sum()
@@ -273,19 +272,6 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
         later_label=later.replied,
         later_probability=calibration.apply(raw),
     )
-
-
-def _about(channels: Sequence[str], feature_names: Sequence[str]) -> IntArray:
-    """Features that say the same of every channel (`opens_30d_email`, `opens_30d_push`), -1 for none, shape (C, K)."""
-    place = {name: i for i, name in enumerate(feature_names)}
-    stems = dict.fromkeys(
-        name.removesuffix(f"_{channel}")
-        for name in feature_names
-        for channel in channels
-        if name.endswith(f"_{channel}")
-    )
-    found = [[place.get(f"{stem}_{channel}", -1) for stem in stems] for channel in channels]
-    return np.array(found, dtype=np.int64).reshape(len(channels), len(stems))
 
 
 def _known(rows: LoggedRows, channels: Mapping[str, Channel]) -> tuple[np.ndarray, np.ndarray]:

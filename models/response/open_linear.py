@@ -1,13 +1,12 @@
 """The linear part of the logit of an open: what every feature adds on a channel and at a slot.
 
     logit = table[c, s] + x' by_channel[c] + x' by_slot[s] + habit * h(x, s)
-    by_channel[c] = shared + own[c] + likewise,   table[c, s] = mean + channel[c] + slot[s]
+    by_channel[c] = shared + own[c],   table[c, s] = mean + channel[c] + slot[s]
 
 `h` is how much the customer is about at that hour (`models.response.day_kinds`): one number for all slots, so that it
-is known after few messages. `likewise` is what a feature about a channel (its sends, its opening rate) adds on that channel
-itself, and is the same for all of them. Each group of coefficients is shrunk as far as the evidence asks, so a channel
-with few messages borrows from the others. The evidence is that of a Gaussian approximation at the
-present fit (penalised quasi-likelihood).
+is known after few messages. Each group of coefficients (shared, own by channel, by slot, constants, habit) is shrunk
+as far as the evidence asks, so a channel with few messages borrows from the others. The evidence is that of a
+Gaussian approximation at the present fit (penalised quasi-likelihood).
 
 References:
     Breslow and Clayton (1993), Approximate inference in generalized linear mixed models.
@@ -27,9 +26,9 @@ from models.response.standardiser import Standardiser, fit_standardiser, varying
 
 _CHUNK = 16_384
 # Widths in logits before any message: shared (all features together), channel, channel x features, slot, slot x features,
-# likewise (all its features together), habit (by log density: 1 says that people open more as they are about more).
-_WIDTHS = (0.5, 1.0, 0.4, 0.3, 0.4, 0.4, 1.0)
-_SHARED, _CHANNEL, _CHANNEL_FEATURES, _SLOT, _SLOT_FEATURES, _LIKEWISE, _HABIT = range(7)
+# habit (by log density: 1 says that people open more as they are about more).
+_WIDTHS = (0.5, 1.0, 0.4, 0.3, 0.4, 1.0)
+_SHARED, _CHANNEL, _CHANNEL_FEATURES, _SLOT, _SLOT_FEATURES, _HABIT = range(6)
 _SEARCHES = 2
 _STEPS = 3
 _LEAST_WEIGHT = 1e-3
@@ -45,7 +44,6 @@ class Replies:
         slot: Index of the slot, shape (n,).
         replied: 1 or 0, shape (n,).
         habit: How much the customer is about at the slot: see `models.response.day_kinds`, shape (n,).
-        about: Features that say the same of every channel, -1 where there is none: shape (C, K).
     """
 
     features: Float32Array
@@ -53,7 +51,6 @@ class Replies:
     slot: IntArray
     replied: FloatArray
     habit: FloatArray
-    about: IntArray
 
     def take(self, rows: np.ndarray) -> Replies:
         """The same, of some rows."""
@@ -63,7 +60,6 @@ class Replies:
             slot=self.slot[rows],
             replied=self.replied[rows],
             habit=self.habit[rows],
-            about=self.about,
         )
 
 
@@ -121,7 +117,7 @@ def fit_linear(
         n_channels: Channels learned.
         n_slots: Slots learned.
         mean: Logit of the mean reply.
-        variances: Of an earlier fit, shape (7,), or empty.
+        variances: Of an earlier fit, shape (6,), or empty.
 
     Returns:
         The weights, and the constants beside them: logits, shape (C, S).
@@ -130,28 +126,23 @@ def fit_linear(
     standardiser = fit_standardiser(features, varying_columns(features))
     z = standardiser.apply(features)[:, 1:]
     n_inputs = z.shape[1]
-    about = _inputs_about(messages.about, standardiser)
-    n_about = about.shape[1]
-    sizes = (n_inputs, n_channels, n_channels * n_inputs, n_slots, n_slots * n_inputs, n_about, 1)
+    sizes = (n_inputs, n_channels, n_channels * n_inputs, n_slots, n_slots * n_inputs, 1)
     group = np.repeat(np.arange(len(sizes)), sizes)
-    per_feature = np.array([n_inputs, 1, n_inputs, 1, n_inputs, n_about, 1])
+    per_feature = np.array([n_inputs, 1, n_inputs, 1, n_inputs, 1])
     prior = np.square(_WIDTHS) / np.maximum(per_feature, 1)
     theta: FloatArray = np.zeros(len(group))
     for _ in range(0 if len(variances) else _SEARCHES):
-        moments = _moments(messages, z, about, n_slots, mean, theta)
+        moments = _moments(messages, z, n_channels, n_slots, mean, theta)
         posterior = fit_evidence(moments, group, prior)
         theta, found = posterior.mean, posterior.variances
     kept = variances if len(variances) else found
     for _ in range(_STEPS):
-        moments = _moments(messages, z, about, n_slots, mean, theta)
+        moments = _moments(messages, z, n_channels, n_slots, mean, theta)
         theta = np.asarray(np.linalg.solve(moments.gram + np.diag(1.0 / kept[group]), moments.moment))
     parts = np.split(theta, np.cumsum(sizes)[:-1])
-    by_channel = parts[_SHARED] + parts[_CHANNEL_FEATURES].reshape(n_channels, n_inputs)
-    c, k = np.nonzero(about >= 0)
-    np.add.at(by_channel, (c, about[c, k]), parts[_LIKEWISE][k])
     model = OpenLinear(
         standardiser=standardiser,
-        by_channel=by_channel,
+        by_channel=parts[_SHARED] + parts[_CHANNEL_FEATURES].reshape(n_channels, n_inputs),
         by_slot=parts[_SLOT_FEATURES].reshape(n_slots, n_inputs),
         habit=float(parts[_HABIT][0]),
         variances=kept,
@@ -159,28 +150,17 @@ def fit_linear(
     return model, mean + parts[_CHANNEL][:, None] + parts[_SLOT]
 
 
-def _inputs_about(about: IntArray, standardiser: Standardiser) -> IntArray:
-    """Inputs that say the same of every channel, -1 where there is none, shape (C, K): of those that vary at all."""
-    place = np.full(about.max(initial=-1) + 2, -1)
-    kept = standardiser.columns[standardiser.columns < len(place) - 1]
-    place[kept] = np.arange(len(kept))
-    inputs = place[about]
-    return np.asarray(inputs[:, (inputs >= 0).any(axis=0)])
-
-
 def _moments(
-    messages: Replies, z: FloatArray, about: IntArray, n_slots: int, mean: float, theta: FloatArray
+    messages: Replies, z: FloatArray, n_channels: int, n_slots: int, mean: float, theta: FloatArray
 ) -> Moments:
     """X'WX, X'Wr and r'Wr of the working residuals r at the present fit, in chunks."""
     n = len(z)
     gram, moment, total = np.zeros((len(theta), len(theta))), np.zeros(len(theta)), 0.0
     for start in range(0, n, _CHUNK):
         at = slice(start, min(start + _CHUNK, n))
-        channel = np.eye(len(about))[messages.channel[at]]
+        channel = np.eye(n_channels)[messages.channel[at]]
         slot = np.eye(n_slots)[messages.slot[at]]
         own = z[at]
-        about_it = about[messages.channel[at]]
-        likewise = np.where(about_it >= 0, np.take_along_axis(own, np.maximum(about_it, 0), axis=1), 0.0)
         x = np.hstack(
             [
                 own,
@@ -188,7 +168,6 @@ def _moments(
                 (channel[:, :, None] * own[:, None]).reshape(len(own), -1),
                 slot,
                 (slot[:, :, None] * own[:, None]).reshape(len(own), -1),
-                likewise,
                 messages.habit[at, None],
             ]
         )

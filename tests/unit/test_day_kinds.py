@@ -21,13 +21,7 @@ from models.response.open import OpenModel, fit_open
 
 SLOTS = tuple(time(hour) for hour in (8, 11, 14, 17, 20))
 HOURS = np.array([slot.hour for slot in SLOTS])
-NAMES = (
-    "age",
-    *(visit_share(part) for part in VISIT_PARTS),
-    VISITS_COUNTED,
-    "opens_30d_email",
-    "opens_30d_push",
-)
+NAMES = ("age", *(visit_share(part) for part in VISIT_PARTS), VISITS_COUNTED)
 BEST = np.array([8.0, 13.0, 19.5])
 CHANNELS: dict[str, Channel] = {
     channel.name: replace(channel, receipts=channel.receipts | {InteractionKind.OPENED})
@@ -43,7 +37,7 @@ def features_of(visits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for a, b in VISIT_PARTS
     ]
     n = len(visits)
-    return np.column_stack([rng.normal(size=n), *shares, total, rng.poisson(1, n), rng.poisson(1, n)])
+    return np.column_stack([rng.normal(size=n), *shares, total])
 
 
 def people(n: int, mean_visits: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +140,12 @@ def test_habits_find_more_of_what_the_hour_is_worth_than_weights_for_every_slot(
     assert recovered(fitted) > recovered(fit_open(no_habits, CHANNELS, seed=0).model) + 0.05
 
 
+def test_visits_that_say_nothing_of_the_hour_get_next_to_no_weight(fitted):
+    strangers = replace(ROWS, features=ROWS.features[np.random.default_rng(3).permutation(len(ROWS))])
+    weight = fit_open(strangers, CHANNELS, seed=0).model.linear.habit
+    assert abs(weight) < 0.25 * fitted.linear.habit
+
+
 def test_contributions_of_a_model_with_habits_sum_to_its_prediction(fitted):
     for row in CUSTOMERS[:20]:
         found = _open(fitted, row, ROWS.grid, 1, 4)
@@ -166,20 +166,3 @@ def test_an_evening_customer_is_explained_by_evening_visits(fitted):
     assert amounts.argmax() == evening
     assert amounts[evening] > 0.3
     assert np.isfinite(base)
-
-
-def test_what_a_feature_says_of_a_channel_is_learned_from_all_channels():
-    """Opens of a channel promise more on it: known for push from the messages by e-mail."""
-    rng = np.random.default_rng(5)
-    n = 4_000
-    rows = log(n, 6)
-    about = rows.features[:, -2:]
-    logit = -1.5 + 0.6 * (about[np.arange(n), rows.channel] - 1)
-    few_push = (rows.channel == 0) | (rng.random(n) < 0.05)
-    learned = replace(rows, opened=(rng.random(n) < sigmoid(logit)).astype(float)).take(few_push)
-    linear = fit_open(learned, CHANNELS, seed=0).model.linear
-    place = {NAMES[c]: z for z, c in enumerate(linear.standardiser.columns)}
-    own = linear.by_channel[1, place["opens_30d_push"]]
-    other = linear.by_channel[1, place["opens_30d_email"]]
-    assert own > 0.3
-    assert own > 3 * abs(other)
