@@ -9,6 +9,7 @@ holds up neither its own requests nor anybody else.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -59,7 +60,7 @@ def streaming_route(service: Service) -> type[APIRoute]:
     return StreamingRoute
 
 
-class OutcomeStream(Response):
+class OutcomeStream(Response, ABC):
     """Decides and answers at the same time; `_decide_all` of a subclass says for whom."""
 
     media_type = NDJSON
@@ -88,9 +89,9 @@ class OutcomeStream(Response):
             deciding.cancel()
             spool.close()
 
+    @abstractmethod
     async def _decide_all(self, spool: Spool) -> None:
         """Write every outcome, then end the spool."""
-        raise NotImplementedError
 
     def _answers(self, asked: Sequence[DecisionRequest]) -> Sequence[Decision | NextchannelError]:
         """The answers of a part; blocks."""

@@ -188,7 +188,7 @@ def summary(results: Sequence[WorldResult]) -> dict[str, object]:
 
     def over_all(of: Callable[[WorldResult, str], float]) -> dict[str, float]:
         return {
-            name: mean(lambda one, name=name: of(one, name), results)  # type: ignore[misc]
+            name: round(float(np.mean([of(one, name) for one in results])), 2)
             for name in names
             if all(name in one.played for one in results)
         }

@@ -177,9 +177,8 @@ def inspect(engine: Engine, callers: Callers) -> dict[str, object]:
     """What was lost, changed or torn, of all that the database holds."""
     with engine.connect() as conn:
         channel_of = {row.decision_id: row.channel for row in conn.execute(select(decisions))}
-        messages = dict(
-            conn.execute(select(outbox.c.decision_id, func.count()).group_by(outbox.c.decision_id)).all()  # type: ignore[arg-type]
-        )
+        counted = select(outbox.c.decision_id, func.count().label("n")).group_by(outbox.c.decision_id)
+        messages = {row.decision_id: row.n for row in conn.execute(counted)}
         reserved = {row.decision_id: row.amount for row in conn.execute(select(reservations))}
         used = conn.scalar(select(func.sum(resource_usage.c.used))) or 0.0
     contacts = {decision_id for decision_id, channel in channel_of.items() if channel is not None}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from models.domain.channel import Channel, ContentKind, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity
 from models.domain.experiment import Experiment
 from models.policy.bandit import Bandit
+from serving.bootstrap import ServiceConfig
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
@@ -263,3 +265,16 @@ def market(engine: Engine) -> Iterator[Market]:
 def market_on() -> Callable[[Engine, datetime], Market]:
     """A market on a database of the test's own."""
     return lambda engine, now: Market(engine, now=now)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ServiceConfig:
+    """An installation of its own in a folder, with what it needs built in."""
+    return ServiceConfig(
+        database_url=f"sqlite:///{tmp_path / 'history.db'}",
+        data_dir=tmp_path,
+        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        artifact_root=tmp_path / "mlartifacts",
+        adapters={"email": "console"},
+        deadline_ms=2_000,
+    )

@@ -6,10 +6,8 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from datetime import time as time_of_day
-from pathlib import Path
 
 import numpy as np
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, Row, select, update
 
@@ -26,19 +24,7 @@ from models.logged import LoggedRows
 from models.policy.bandit import Bandit
 from models.response.model import fit_response
 from serving.app import create_app
-from serving.bootstrap import ServiceConfig, build, tracking_secret
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> ServiceConfig:
-    return ServiceConfig(
-        database_url=f"sqlite:///{tmp_path / 'history.db'}",
-        data_dir=tmp_path,
-        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        artifact_root=tmp_path / "mlartifacts",
-        adapters={"email": "console"},
-        deadline_ms=2_000,
-    )
+from serving.bootstrap import build, tracking_secret
 
 
 def random_log(grid: ActionGrid, names: tuple[str, ...], n: int = 1_500) -> LoggedRows:

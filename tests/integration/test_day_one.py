@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,20 +17,8 @@ from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import NotFoundError
 from models.response.prior import EFFECT_OF_AN_OPEN, published_rate
 from serving.app import create_app
-from serving.bootstrap import ServiceConfig, build
+from serving.bootstrap import build
 from training.day_one import publish_prior
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> ServiceConfig:
-    return ServiceConfig(
-        database_url=f"sqlite:///{tmp_path / 'history.db'}",
-        data_dir=tmp_path,
-        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        artifact_root=tmp_path / "mlartifacts",
-        adapters={"email": "console"},
-        deadline_ms=2_000,
-    )
 
 
 def test_the_prior_decides_for_customers_of_whom_nothing_is_known(config, market_on, tmp_path):
