@@ -24,7 +24,6 @@ from models.response.boosting import Float32Array, sigmoid
 from models.response.evidence import Moments, fit_evidence
 from models.response.standardiser import Standardiser, fit_standardiser, varying_columns
 
-_CHUNK = 16_384
 # Widths in logits before any message: shared (all features together), channel, channel x features, slot, slot x features,
 # habit (by log density: 1 says that people open more as they are about more).
 _WIDTHS = (0.5, 1.0, 0.4, 0.3, 0.4, 1.0)
@@ -153,31 +152,38 @@ def fit_linear(
 def _moments(
     messages: Replies, z: FloatArray, n_channels: int, n_slots: int, mean: float, theta: FloatArray
 ) -> Moments:
-    """X'WX, X'Wr and r'Wr of the working residuals r at the present fit, in chunks."""
-    n = len(z)
+    """X'WX, X'Wr and r'Wr of the working residuals r at the present fit.
+
+    All messages of one channel and slot have the same coefficients, so theirs are those of a small regression on
+    (1, z, habit), put in the places of these coefficients.
+    """
+    n, n_inputs = z.shape
     gram, moment, total = np.zeros((len(theta), len(theta))), np.zeros(len(theta)), 0.0
-    for start in range(0, n, _CHUNK):
-        at = slice(start, min(start + _CHUNK, n))
-        channel = np.eye(n_channels)[messages.channel[at]]
-        slot = np.eye(n_slots)[messages.slot[at]]
-        own = z[at]
-        x = np.hstack(
+    inputs = np.arange(1, 1 + n_inputs)
+    # Which column of the small regression every coefficient of the cell belongs to.
+    column = np.concatenate([inputs, [0], inputs, [0], inputs, [1 + n_inputs]])
+    of_channel = n_inputs
+    of_slot = of_channel + n_channels * (1 + n_inputs)
+    cell = messages.channel * n_slots + messages.slot
+    for c, s in np.ndindex(n_channels, n_slots):
+        rows = np.flatnonzero(cell == c * n_slots + s)
+        own = np.column_stack([np.ones(len(rows)), z[rows], messages.habit[rows]])
+        place = np.concatenate(
             [
-                own,
-                channel,
-                (channel[:, :, None] * own[:, None]).reshape(len(own), -1),
-                slot,
-                (slot[:, :, None] * own[:, None]).reshape(len(own), -1),
-                messages.habit[at, None],
+                np.arange(n_inputs),
+                [of_channel + c],
+                of_channel + n_channels + c * n_inputs + np.arange(n_inputs),
+                [of_slot + s],
+                of_slot + n_slots + s * n_inputs + np.arange(n_inputs),
+                [len(theta) - 1],
             ]
         )
-        linear = x @ theta
+        linear: FloatArray = own @ np.bincount(column, weights=theta[place], minlength=n_inputs + 2)
         p = sigmoid(mean + linear)
         weight = np.maximum(p * (1 - p), _LEAST_WEIGHT)
-        root = np.sqrt(weight)
-        residual = (linear + (messages.replied[at] - p) / weight) * root
-        x *= root[:, None]
-        gram += x.T @ x
-        moment += x.T @ residual
-        total += float(residual @ residual)
+        working = linear + (messages.replied[rows] - p) / weight
+        weighted = own * weight[:, None]
+        gram[np.ix_(place, place)] += (own.T @ weighted)[np.ix_(column, column)]
+        moment[place] += (weighted.T @ working)[column]
+        total += float(weight @ working**2)
     return Moments(gram=gram, moment=moment, total=total, n=n)
