@@ -235,7 +235,7 @@ def append_fact_rows(
                 row["customer_id"], row["recorded_as"] = person, row["customer_id"]
     mark_agents(kept, rules)
     n_new = insert_new(
-        conn, interactions, cast("Sequence[dict[str, Any]]", kept), UNSAID | {"received_at": received_at}
+        conn, interactions, cast("Sequence[dict[str, Any]]", kept), {**UNSAID, "received_at": received_at}
     )
     if n_new:
         flag_machine_made(conn, kept, rules)

@@ -153,8 +153,13 @@ def _as_the_driver_wants(
     columns: list[Iterable[Any]] = []
     for name in names:
         # What many rows share, such as the moment of their arrival, is converted once.
-        shared = unsaid[name] if name in unsaid else rows[0][name]
-        values: Iterable[Any] = map(dict.get, rows, repeat(name), repeat(shared))
+        values: Iterable[Any]
+        if name in unsaid:
+            shared = unsaid[name]
+            values = map(dict.get, rows, repeat(name), repeat(shared))
+        else:
+            shared = rows[0][name]
+            values = map(itemgetter(name), rows)
         convert = _converter(dialect, table.c[name])
         if convert is not None:
             converted = convert(shared)

@@ -30,7 +30,6 @@ from sqlalchemy import (
     update,
 )
 
-from features.history.among import among
 from features.history.documents import from_document, to_document
 from features.history.prepared import Prepared, one_of
 from features.history.reached import reached
