@@ -183,14 +183,11 @@ def build(config: ServiceConfig) -> Service:
 def open_bundle(bundle: Bundle) -> Model:
     """Make the files of a bundle usable."""
     from models.policy.bandit import Bandit
-    from models.response.model import FittedResponse
-    from models.response.remembered import RememberedResponse
     from models.response.stored import read_response
 
-    response = read_response(bundle.response)
     return Model(
         version=bundle.version,
-        response=RememberedResponse(response) if isinstance(response, FittedResponse) else response,
+        response=read_response(bundle.response),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 
