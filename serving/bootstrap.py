@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from features.history.engine import connect, migrate
+from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
@@ -122,7 +122,7 @@ def build(config: ServiceConfig) -> Service:
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
-    engine = connect(config.database_url, vault)
+    engine = connect(config.database_url, vault, checkpoints_apart=True)
     migrate(engine)
     with engine.begin() as conn:
         check_keys(conn)
@@ -165,6 +165,7 @@ def build(config: ServiceConfig) -> Service:
         metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
