@@ -12,6 +12,9 @@ from serving.breaker import Breaker, BreakerSettings, BreakerState
 from serving.channels.contract import ChannelAdapter
 from serving.store.rates import Rate
 
+# So many messages are claimed for each call at a time: the next ones are there before the calls have ended.
+_CLAIMED_FOR_A_CALL = 4
+
 
 @dataclass(slots=True)
 class Account:
@@ -36,14 +39,20 @@ class Account:
         paused = self.paused_until is not None and now < self.paused_until
         return paused or self.breaker.state(now) is BreakerState.OPEN
 
-    def room(self, most: int, now: datetime) -> int:
-        """How many more messages it may have; few are not worth a claim."""
+    def room(self, calls: int, now: datetime) -> int:
+        """How many more messages it may have; few are not worth a claim.
+
+        Args:
+            calls: How many may be made at the same time.
+            now: Aware.
+        """
         if self.rested(now):
             return 0
         if self.breaker.state(now) is BreakerState.HALF_OPEN:
             return 0 if self.in_flight else 1
-        free = 2 * most - self.in_flight
-        return free if free >= most else 0
+        most = _CLAIMED_FOR_A_CALL * calls
+        free = most - self.in_flight
+        return free if 2 * free >= most else 0
 
 
 def accounts_of(

@@ -24,8 +24,8 @@ from serving.channels.registry import (
     load,
 )
 from serving.channels.testing import ExampleLinks
-from serving.dispatcher import DispatchSettings
-from serving.store.outbox import OutboxStatus
+from serving.dispatch_settings import DispatchSettings
+from serving.store.endings import OutboxStatus
 
 MAIL = {"host": "mail.example", "port": "25", "sender": "offers@shop.example"}
 

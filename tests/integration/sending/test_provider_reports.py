@@ -25,7 +25,8 @@ from serving.channels.testing import ExampleLinks, SignedEvents
 from serving.channels.twilio import TwilioAdapter
 from serving.channels.wechat import WeChatAdapter
 from serving.channels.whatsapp import WhatsAppAdapter
-from serving.store.outbox import claim, sent, settle
+from serving.store.endings import sent
+from serving.store.outbox import claim, settle
 from tests.integration.channels import providers
 
 LINE, META, TWILIO, WECHAT = providers.Line(), providers.Meta(), providers.Twilio(), providers.WeChat()
