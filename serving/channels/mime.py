@@ -119,7 +119,9 @@ def _part(boundary: str, subtype: str, text: str) -> tuple[str, ...]:
 # The mails of a campaign have most of these in common.
 @lru_cache(maxsize=256)
 def _from(sender: Mailbox) -> str:
-    return formataddr((sender.name, sender.address))
+    # What looks like an encoded word is encoded, or a reader would decode it.
+    name = Header(sender.name, "utf-8").encode() if "=?" in sender.name else sender.name
+    return formataddr((name, sender.address))
 
 
 @lru_cache(maxsize=256)
