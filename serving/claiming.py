@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from features.history.engine import read_only
 from serving.accounts import Account
+from serving.batching import in_batches
 from serving.delivery import STOPPED
 from serving.dispatch_settings import DispatchSettings
 from serving.followups.conversation import answered
@@ -43,6 +44,7 @@ class Claiming:
         self._engine = engine
         self._accounts = accounts
         self._settings = settings
+        self._batch_sizes = {name: each.batch_size for each in accounts for name in each.channels}
 
     def any_due(self, now: datetime) -> bool:
         """Whether there is anything to claim; a read, which holds up no writer."""
@@ -61,7 +63,8 @@ class Claiming:
             if not claimed:
                 return Claim()
             claimed = _without_answered(conn, claimed, now)
-            return Claim(claimed, read_send_facts(conn, claimed, now))
+            facts = read_send_facts(conn, claimed, now)
+            return Claim(in_batches(conn, claimed, facts, self._batch_sizes), facts)
 
     def _claim_for(
         self, conn: Connection, account: Account, now: datetime, limit: int

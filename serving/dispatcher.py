@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from random import Random
 
 from sqlalchemy import Engine
@@ -84,6 +85,7 @@ class Dispatcher:
         self._claiming = Claiming(engine, self._accounts, settings)
         self._delivery = Delivery(adapters, links, settings, rng)
         self._settling = Settling(engine, self._any_under_way)
+        self._most = max(settings.concurrency, *(account.batch_size for account in self._accounts), 1)
 
     async def run_once(self, now: datetime) -> DispatchReport:
         """Send one round of what is due at `now`, which counts as the time of all that happens.
@@ -92,9 +94,9 @@ class Dispatcher:
             sqlalchemy.exc.SQLAlchemyError: the database is away.
         """
         self._enter_loop()
-        claim = await asyncio.to_thread(self._claiming.claim, lambda: now, self._settings.concurrency)
-        tally = await asyncio.gather(*self._start(claim, lambda: now))
-        return _report(Counter(tally))
+        claim = await asyncio.to_thread(self._claiming.claim, lambda: now, self._most)
+        columns = await asyncio.gather(*self._start(claim, lambda: now))
+        return _report(Counter(chain.from_iterable(columns)))
 
     async def run(self, stop: asyncio.Event, clock: Clock) -> DispatchReport:
         """Send until `stop` is set, then finish what is under way.
@@ -107,11 +109,10 @@ class Dispatcher:
         """
         self._enter_loop()
         tally: Counter[str] = Counter()
-        unsettled: set[asyncio.Task[str]] = set()
+        unsettled: dict[asyncio.Task[list[str]], int] = {}
 
-        def count(task: asyncio.Task[str]) -> None:
-            unsettled.discard(task)
-            tally[_column(task)] += 1
+        def count(task: asyncio.Task[list[str]]) -> None:
+            tally.update(_columns(task, unsettled.pop(task)))
             self._free.set()
 
         stopping = asyncio.create_task(stop.wait())
@@ -119,15 +120,13 @@ class Dispatcher:
         idle = False
         while not stop.is_set():
             self._free.clear()
-            claim = await self._claim_more(
-                clock, self._settings.concurrency - len(unsettled), after_none=idle
-            )
+            claim = await self._claim_more(clock, self._most - sum(unsettled.values()), after_none=idle)
             idle = claim is not None and not claim.messages
             if claim is None or idle:
                 await self._pause(stop if idle else self._free)
                 continue
-            for task in self._start(claim, clock):
-                unsettled.add(task)
+            for task, n_messages in self._start(claim, clock).items():
+                unsettled[task] = n_messages
                 task.add_done_callback(count)
         if unsettled:
             await asyncio.wait(unsettled)
@@ -141,7 +140,7 @@ class Dispatcher:
 
     async def _claim_more(self, clock: Clock, free: int, *, after_none: bool) -> Claim | None:
         """What was claimed; None where there is no room for enough to be worth it, or the database is away."""
-        if free < max(1, self._settings.concurrency // 4) or not self._has_room(clock()):
+        if free < max(1, self._most // 4) or not self._has_room(clock()):
             return None
         try:
             if after_none and not await asyncio.to_thread(self._claiming.any_due, clock()):
@@ -164,30 +163,41 @@ class Dispatcher:
     def _any_under_way(self) -> bool:
         return any(account.in_flight for account in self._accounts)
 
-    def _start(self, claim: Claim, clock: Clock) -> list[asyncio.Task[str]]:
+    def _start(self, claim: Claim, clock: Clock) -> dict[asyncio.Task[list[str]], int]:
+        """Deliver them; how many messages each task has."""
+        calls: dict[str, list[ClaimedMessage]] = {}
         for each in claim.messages:
             self._account_of[each.channel].in_flight += 1
-        return [asyncio.create_task(self._deliver(each, claim.facts, clock)) for each in claim.messages]
+            calls.setdefault(each.batch_id or each.message_id, []).append(each)
+        return {
+            asyncio.create_task(self._deliver(together, claim.facts, clock)): len(together)
+            for together in calls.values()
+        }
 
-    async def _deliver(self, claimed: ClaimedMessage, facts: SendFacts, clock: Clock) -> str:
-        """Bring one message to an ending and write it; the name of the report's column."""
-        account = self._account_of[claimed.channel]
+    async def _deliver(self, claims: Sequence[ClaimedMessage], facts: SendFacts, clock: Clock) -> list[str]:
+        """Bring what goes out in one call to its endings and write them; the names of the report's columns."""
+        account = self._account_of[claims[0].channel]
         try:
-            ending = await self._delivery.attempt(claimed, account, facts, clock)
+            endings = await self._delivery.attempt(claims, account, facts, clock)
         finally:
-            account.in_flight -= 1
+            account.in_flight -= len(claims)
             if account.room(self._settings.concurrency_per_account, clock()):
                 self._free.set()
-        channel = facts.channels.get(claimed.channel)
-        settlement = Settlement(
+        written = await self._settling.write_all(
+            [self._settlement(ending, facts) for ending in endings], self._settings.lease_seconds
+        )
+        return [
+            _column(ending) if holds else "unsettled" for ending, holds in zip(endings, written, strict=True)
+        ]
+
+    def _settlement(self, ending: Ending, facts: SendFacts) -> Settlement:
+        channel = facts.channels.get(ending.claimed.channel)
+        return Settlement(
             ending=ending,
-            campaign=facts.decided.get(claimed.decision_id),
+            campaign=facts.decided.get(ending.claimed.decision_id),
             reports_delivery=channel is not None and channel.reports(InteractionKind.DELIVERED),
             cost_minor=None if channel is None else self._charged(ending, channel),
         )
-        if not await self._settling.write(settlement, self._settings.lease_seconds):
-            return "unsettled"
-        return "later" if ending.status is OutboxStatus.PENDING else ending.status
 
     def _charged(self, ending: Ending, channel: Channel) -> float | None:
         """What the message has cost, minor units, as far as its receipt says more than the channel's price."""
@@ -197,13 +207,17 @@ class Dispatcher:
         return None if channel.cost_minor is None else channel.cost_minor * ending.receipt.n_units
 
 
-def _column(task: asyncio.Task[str]) -> str:
-    """Where the report counts the message; a defect in one does not stop the others."""
+def _column(ending: Ending) -> str:
+    return "later" if ending.status is OutboxStatus.PENDING else ending.status
+
+
+def _columns(task: asyncio.Task[list[str]], n_messages: int) -> list[str]:
+    """Where the report counts the messages of a call; a defect in one does not stop the others."""
     error = task.exception()
     if error is None:
         return task.result()
-    _log.error("a message could not be settled", exc_info=error)
-    return "unsettled"
+    _log.error("messages could not be settled", exc_info=error)
+    return ["unsettled"] * n_messages
 
 
 def _report(tally: Counter[str]) -> DispatchReport:

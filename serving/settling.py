@@ -57,6 +57,13 @@ class Settling:
         self._enough = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
+    async def write_all(self, settlements: Sequence[Settlement], give_up_seconds: float) -> list[bool]:
+        """Settle messages in one transaction, as `write` does each."""
+        if len(settlements) == 1:
+            return [await self.write(settlements[0], give_up_seconds)]
+        # They start to wait together, so the same group takes them.
+        return await asyncio.gather(*(self.write(each, give_up_seconds) for each in settlements))
+
     async def write(self, settlement: Settlement, give_up_seconds: float) -> bool:
         """Settle a message, and try again while the database is away.
 

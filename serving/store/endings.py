@@ -33,6 +33,8 @@ class ClaimedMessage:
         fencing_token: Of this claim; grows with every claim.
         lease_until: From then on anybody may claim it.
         abandoned: Whether an earlier claimant let its lease expire: it may have sent the message.
+        batch_id: Key of the call in which it goes out with others; None where it goes alone.
+        was_in_batch: Whether it was in that batch before this claim: perhaps the provider has taken it.
     """
 
     message_id: str
@@ -48,6 +50,8 @@ class ClaimedMessage:
     fencing_token: int
     lease_until: datetime | None
     abandoned: bool
+    batch_id: str | None = None
+    was_in_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class Ending:
         receipt: Where the provider took it.
         due_at: Where it is to be tried again.
         attempted: Whether anything was tried; otherwise no attempt is counted.
+        in_doubt: Whether perhaps the provider has taken it: of a batch the same messages are tried again, under
+            the same key.
     """
 
     claimed: ClaimedMessage
@@ -69,6 +75,7 @@ class Ending:
     receipt: Receipt | None = None
     due_at: datetime | None = None
     attempted: bool = True
+    in_doubt: bool = False
 
 
 def sent(claimed: ClaimedMessage, at: datetime, receipt: Receipt) -> Ending:
@@ -92,7 +99,13 @@ def unknown(claimed: ClaimedMessage, at: datetime, detail: str) -> Ending:
 
 
 def later(
-    claimed: ClaimedMessage, at: datetime, due_at: datetime, detail: str, *, attempted: bool = True
+    claimed: ClaimedMessage,
+    at: datetime,
+    due_at: datetime,
+    detail: str,
+    *,
+    attempted: bool = True,
+    in_doubt: bool | None = None,
 ) -> Ending:
     """Not sent; due again at `due_at`."""
     return Ending(
@@ -102,6 +115,7 @@ def later(
         detail=detail,
         due_at=due_at,
         attempted=attempted,
+        in_doubt=claimed.was_in_batch if in_doubt is None else in_doubt,
     )
 
 

@@ -22,11 +22,12 @@ The caller owns the transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, or_, select, update
 
 from features.history.append import append_fact_rows
 from features.history.facts import FactRow
@@ -60,6 +61,17 @@ _CLAIMABLE: tuple[tuple[ColumnElement[bool], ColumnElement[bool]], ...] = (
         outbox.c.due_at <= bindparam("now", type_=outbox.c.due_at.type),
     ),
 )
+_OPEN = (OutboxStatus.PENDING, OutboxStatus.CLAIMED)
+_EARLIER = outbox.alias("earlier")
+# A batch is claimed by its first open message, which brings the others with it: no two senders share one.
+_LEADS = or_(
+    outbox.c.batch_id.is_(None),
+    ~exists().where(
+        _EARLIER.c.batch_id == outbox.c.batch_id,
+        _EARLIER.c.status.in_(_OPEN),
+        _EARLIER.c.message_id < outbox.c.message_id,
+    ),
+)
 _TAKEN = (
     outbox.c.due_at,
     outbox.c.message_id,
@@ -73,18 +85,22 @@ _TAKEN = (
     outbox.c.expires_at,
     outbox.c.attempts,
     outbox.c.fencing_token,
+    outbox.c.batch_id,
 )
 
 
 def _take(*condition: ColumnElement[bool]) -> Prepared:
-    due = (
+    return _taking(
         select(outbox.c.message_id)
-        .where(*condition)
+        .where(*condition, _LEADS)
         .order_by(outbox.c.due_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)  # says nothing on SQLite
-        .cte("due")
     )
+
+
+def _taking(which: Select[tuple[str]]) -> Prepared:
+    due = which.cte("due")
     return Prepared(
         update(outbox)
         .where(outbox.c.message_id.in_(select(due.c.message_id)))
@@ -101,6 +117,14 @@ def _take(*condition: ColumnElement[bool]) -> Prepared:
 _OF_CHANNELS = one_of(outbox.c.channel, "channels")
 _TAKE = tuple(_take(*condition) for condition in _CLAIMABLE)
 _TAKE_OF_CHANNELS = tuple(_take(*condition, _OF_CHANNELS) for condition in _CLAIMABLE)
+_TAKE_THE_REST = _taking(
+    select(outbox.c.message_id)
+    .where(
+        one_of(outbox.c.batch_id, "batches"), outbox.c.status.in_(_OPEN), ~one_of(outbox.c.message_id, "ids")
+    )
+    .order_by(outbox.c.message_id)
+    .with_for_update()
+)
 _ANY_OF_CHANNELS = tuple(
     Prepared(select(outbox.c.message_id).where(*condition, _OF_CHANNELS).limit(1)) for condition in _CLAIMABLE
 )
@@ -121,8 +145,12 @@ _MOVE = Prepared(
         settled_at=bindparam("settled_at"),
         provider=bindparam("provider"),
         provider_message_id=bindparam("provider_message_id"),
+        batch_id=bindparam("batch_id"),
         lease_until=None,
     )
+)
+_JOIN = Prepared(
+    update(outbox).where(one_of(outbox.c.message_id, "ids")).values(batch_id=bindparam("batch_id"))
 )
 
 
@@ -153,8 +181,30 @@ def claim(
     return [
         _claimed_message(row, until, abandoned=abandoned)
         for rows, abandoned in ((expired, True), (due, False))
-        for row in sorted(rows, key=itemgetter(0, 1))
+        for row in sorted([*rows, *_rest_of_batches(conn, rows, now, until)], key=itemgetter(0, 1))
     ]
+
+
+def _rest_of_batches(
+    conn: Connection, rows: Sequence[Sequence[Any]], now: datetime, until: datetime
+) -> Sequence[Sequence[Any]]:
+    batches = sorted({row[-1] for row in rows if row[-1] is not None})
+    if not batches:
+        return ()
+    ids = [row[1] for row in rows]
+    return _TAKE_THE_REST.rows(conn, now=now, until=until, batches=batches, ids=ids)
+
+
+def join_batch(conn: Connection, claims: Sequence[ClaimedMessage], batch_id: str) -> list[ClaimedMessage]:
+    """Let these go out in one call, under that key; the same claims, in the batch.
+
+    Args:
+        conn: In the transaction of their claim.
+        claims: In no batch yet.
+        batch_id: A UUID that no other batch has.
+    """
+    _JOIN.run_all(conn, [{"ids": sorted(each.message_id for each in claims), "batch_id": batch_id}])
+    return [replace(each, batch_id=batch_id) for each in claims]
 
 
 def any_due(conn: Connection, now: datetime, channels: Iterable[str]) -> bool:
@@ -164,8 +214,8 @@ def any_due(conn: Connection, now: datetime, channels: Iterable[str]) -> bool:
 
 
 def _claimed_message(row: Sequence[Any], lease_until: datetime, *, abandoned: bool) -> ClaimedMessage:
-    _, message_id, decision_id, customer_id, campaign_id, offer_id, channel, kind, *moments_and_counts = row
-    send_at, expires_at, attempts, fencing_token = moments_and_counts
+    _, message_id, decision_id, customer_id, campaign_id, offer_id, channel, kind, *rest = row
+    send_at, expires_at, attempts, fencing_token, batch_id = rest
     return ClaimedMessage(
         message_id=message_id,
         decision_id=decision_id,
@@ -180,6 +230,8 @@ def _claimed_message(row: Sequence[Any], lease_until: datetime, *, abandoned: bo
         fencing_token=fencing_token,
         lease_until=lease_until,
         abandoned=abandoned,
+        batch_id=batch_id,
+        was_in_batch=batch_id is not None,
     )
 
 
@@ -246,6 +298,9 @@ def _move_values(ending: Ending) -> dict[str, object]:
         "attempts": claimed.attempts if ending.attempted else claimed.attempts - 1,
         "due_at": ending.due_at,
         "settled_at": None if ending.status is OutboxStatus.PENDING else ending.at,
+        "batch_id": claimed.batch_id
+        if ending.in_doubt or ending.status is not OutboxStatus.PENDING
+        else None,
         "provider": receipt.provider if receipt else None,
         "provider_message_id": _plain(receipt.provider_message_id)[:_LONGEST_WORDS] if receipt else None,
     }

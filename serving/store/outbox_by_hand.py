@@ -51,7 +51,8 @@ def retry(conn: Connection, message_ids: Collection[str], now: datetime) -> list
     """Send dead letters and messages of unknown outcome after all, at once, with all attempts before them.
 
     A dead letter takes its reservations again, whatever is left of them, and its `failed` fact is taken back: it was
-    the outbox's own word, and it no longer holds. A message whose time has passed will be suppressed as expired.
+    the outbox's own word, and it no longer holds. A message whose time has passed will be suppressed as expired. What
+    went out in a batch goes alone: the rest of the batch may be retried later, or never.
 
     Returns:
         Which of them were dead letters or unknown; the others are left alone.
@@ -70,7 +71,7 @@ def retry(conn: Connection, message_ids: Collection[str], now: datetime) -> list
     conn.execute(
         update(outbox)
         .where(outbox.c.message_id.in_(moved))
-        .values(status=OutboxStatus.PENDING, attempts=0, due_at=now, settled_at=None)
+        .values(status=OutboxStatus.PENDING, attempts=0, due_at=now, settled_at=None, batch_id=None)
     )
     return moved
 
