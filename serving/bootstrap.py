@@ -24,7 +24,8 @@ from serving.background import Repeating
 from serving.calls import CallQueue
 from serving.customers import Customers
 from serving.decide import Decider
-from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatcher import Dispatcher
 from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
@@ -72,7 +73,7 @@ class ServiceConfig:
         unknown_outcome: What to do when a provider without idempotency key does not answer.
         unknown_outcomes: The same for some channels, instead.
         rates: Most messages a second by adapter, over all senders.
-        send_concurrency: Most messages under way.
+        send_concurrency: Most messages that are claimed and not settled; an eighth of them on the wire to one provider.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         most_under_way: Single decisions under way at the same time; one more gets 429.
@@ -99,7 +100,7 @@ class ServiceConfig:
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    send_concurrency: int = 64
+    send_concurrency: int = 128
     deadline_ms: float = 200.0
     most_under_way: int = MOST_UNDER_WAY
     answer_within_ms: float = 5_000.0
@@ -254,7 +255,7 @@ def build_dispatcher(
         links,
         DispatchSettings(
             concurrency=config.send_concurrency,
-            concurrency_per_account=max(1, config.send_concurrency // 4),
+            concurrency_per_account=max(1, config.send_concurrency // 8),
             unknown_outcome=config.unknown_outcome,
             unknown_outcomes=config.unknown_outcomes,
             rates={name: Rate(per_second) for name, per_second in config.rates.items()},
