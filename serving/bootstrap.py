@@ -19,6 +19,7 @@ from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from models.domain.errors import NotFoundError
+from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
@@ -67,6 +68,7 @@ class ServiceConfig:
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
         contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
         phone_region: ISO 3166 code of phone numbers without country code; empty: none is assumed.
+        parties: Whose data a source gives, by source, where it is not our own.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
@@ -94,6 +96,7 @@ class ServiceConfig:
     tracking_secret: str = ""
     contact_keys: str = ""
     phone_region: str = ""
+    parties: Mapping[str, Party] = field(default_factory=dict)
     run_dispatcher: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -159,7 +162,7 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        customers=Customers(engine, FeatureReader(workspace), workspace),
+        customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
