@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nextchannel.settings import Settings
 from serving.bootstrap import ServiceConfig, build
-from serving.dispatcher import UnknownPolicy
+from serving.dispatch_settings import UnknownPolicy
 from serving.money import Currency
 from serving.security.protection import Protection
 

@@ -163,9 +163,9 @@ class Settings(BaseSettings):
         description="Most messages a second by adapter, as JSON, over all senders; not named: no limit.",
     )
     send_concurrency: int = Field(
-        default=64,
+        default=128,
         ge=1,
-        description="Most messages that a sender has under way; a quarter as many calls to one provider.",
+        description="Most messages that a sender has claimed; an eighth as many calls at a time to one provider.",
     )
 
     @property

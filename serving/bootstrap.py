@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from features.history.engine import connect, migrate
+from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
@@ -25,7 +25,8 @@ from serving.background import Repeating
 from serving.calls import CallQueue
 from serving.customers import Customers
 from serving.decide import Decider
-from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatcher import Dispatcher
 from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
@@ -74,7 +75,7 @@ class ServiceConfig:
         unknown_outcome: What to do when a provider without idempotency key does not answer.
         unknown_outcomes: The same for some channels, instead.
         rates: Most messages a second by adapter, over all senders.
-        send_concurrency: Most messages under way.
+        send_concurrency: Most messages that are claimed and not settled; an eighth of them on the wire to one provider.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         most_under_way: Single decisions under way at the same time; one more gets 429.
@@ -102,7 +103,7 @@ class ServiceConfig:
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    send_concurrency: int = 64
+    send_concurrency: int = 128
     deadline_ms: float = 200.0
     most_under_way: int = MOST_UNDER_WAY
     answer_within_ms: float = 5_000.0
@@ -125,7 +126,7 @@ def build(config: ServiceConfig) -> Service:
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
-    engine = connect(config.database_url, vault)
+    engine = connect(config.database_url, vault, checkpoints_apart=True)
     migrate(engine)
     with engine.begin() as conn:
         check_keys(conn)
@@ -168,6 +169,7 @@ def build(config: ServiceConfig) -> Service:
         metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
@@ -186,14 +188,11 @@ def build(config: ServiceConfig) -> Service:
 def open_bundle(bundle: Bundle) -> Model:
     """Make the files of a bundle usable."""
     from models.policy.bandit import Bandit
-    from models.response.model import FittedResponse
-    from models.response.remembered import RememberedResponse
     from models.response.stored import read_response
 
-    response = read_response(bundle.response)
     return Model(
         version=bundle.version,
-        response=RememberedResponse(response) if isinstance(response, FittedResponse) else response,
+        response=read_response(bundle.response),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 
@@ -259,7 +258,7 @@ def build_dispatcher(
         links,
         DispatchSettings(
             concurrency=config.send_concurrency,
-            concurrency_per_account=max(1, config.send_concurrency // 4),
+            concurrency_per_account=max(1, config.send_concurrency // 8),
             unknown_outcome=config.unknown_outcome,
             unknown_outcomes=config.unknown_outcomes,
             rates={name: Rate(per_second) for name, per_second in config.rates.items()},

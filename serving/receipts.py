@@ -32,7 +32,9 @@ from models.domain.channel import IdentityKind
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.followups.conversation import ANSWERING, CONCERNING_PERSON, begin, campaigns_of, note
-from serving.store.outbox import Ending, OutboxStatus, evidently_sent, settled_message, storable
+from serving.store.endings import Ending, OutboxStatus, settled_message
+from serving.store.outbox import storable
+from serving.store.outbox_by_hand import evidently_sent
 
 _LONGEST_EVENT_ID = 128
 _ROWS_A_STATEMENT = 1_000

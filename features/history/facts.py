@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, TypedDict
 
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 
 from features.history.among import among
+from features.history.prepared import Prepared, one_of
 from features.history.tables import interactions
 from models.domain.interaction import InteractionKind
 from models.domain.machine_made import FETCHES, MachineRule, MachineRules
@@ -104,9 +106,14 @@ def flag_machine_made(conn: Connection, rows: Sequence[FactRow], rules: MachineR
 
 
 def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: MachineRules) -> None:
+    _mark_too_soon(conn.dialect.name, rules.within_seconds).run_all(conn, [{"ids": sorted(decision_ids)}])
+
+
+@lru_cache(maxsize=16)
+def _mark_too_soon(dialect: str, within_seconds: float) -> Prepared:
     sent = interactions.alias("sent")
-    soon = timedelta(seconds=rules.within_seconds)
-    if conn.dialect.name == "postgresql":
+    soon = timedelta(seconds=within_seconds)
+    if dialect == "postgresql":
         delay = interactions.c.occurred_at - sent.c.occurred_at
         follows: ColumnElement[bool] = (delay >= timedelta(0)) & (delay < soon)
     else:
@@ -115,7 +122,7 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
         )
         follows = microseconds.between(0, soon // timedelta(microseconds=1) - 1)
     too_soon = and_(
-        among(conn, interactions.c.decision_id, decision_ids),
+        one_of(interactions.c.decision_id, "ids"),
         interactions.c.kind.in_(sorted(_FETCHES)),
         or_(
             interactions.c.machine_rule.is_(None),
@@ -123,13 +130,13 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
         ),
         exists().where(sent.c.decision_id == interactions.c.decision_id, sent.c.kind == _SENT, follows),
     )
-    if conn.dialect.name == "postgresql":
+    if dialect == "postgresql":
         # In one order, so that two deliveries about the same messages do not wait for each other in a circle.
         in_order = (
             select(interactions.c.interaction_id).where(too_soon).order_by(interactions.c.interaction_id)
         )
         too_soon = interactions.c.interaction_id.in_(in_order.with_for_update(of=interactions))
-    conn.execute(
+    return Prepared(
         update(interactions)
         .where(too_soon)
         .values(machine_made=True, machine_rule=MachineRule.TOO_SOON.value)

@@ -70,7 +70,7 @@ _HOLDS = ~exists().where(
     hard_bounces.c.kind == identities.c.kind,
     hard_bounces.c.bounced_at >= identities.c.linked_at,
 )
-_SEALED = (
+_SEALED = Prepared(
     select(
         identities.c.customer_id,
         identities.c.recorded_as,
@@ -78,7 +78,7 @@ _SEALED = (
         identities.c.key_id,
         identities.c.sealed,
     )
-    .where(identities.c.customer_id.in_(_IDS), identities.c.linked_at <= _NOW, _HOLDS)
+    .where(one_of(identities.c.customer_id, "ids"), identities.c.linked_at <= _NOW, _HOLDS)
     .order_by(identities.c.linked_at, identities.c.identity_id)
 )
 _OWNERS = Prepared(
@@ -246,7 +246,7 @@ def load_recipients(
     vault = vault_of(conn)
     found: dict[tuple[str, IdentityKind], Callable[[], str]] = {}
     for ids in in_chunks(list(dict.fromkeys(customer_ids))):
-        for owner, recorded_as, kind, key_id, sealed in conn.execute(_SEALED, {"ids": list(ids), "now": now}):
+        for owner, recorded_as, kind, key_id, sealed in _SEALED.rows(conn, ids=ids, now=now):
             found[owner, _KINDS[kind]] = partial(
                 vault.open, _KINDS[kind], recorded_as or owner, key_id, sealed
             )
