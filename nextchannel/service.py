@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nextchannel.settings import Settings
 from serving.bootstrap import ServiceConfig, build
-from serving.dispatcher import UnknownPolicy
+from serving.dispatch_settings import UnknownPolicy
 from serving.money import Currency
 from serving.security.protection import Protection
 
@@ -26,6 +26,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         tracking_secret=settings.tracking_secret,
         contact_keys=settings.contact_keys,
         phone_region=settings.phone_region,
+        parties=settings.parties,
         run_dispatcher=settings.send,
         adapters=settings.adapters,
         adapter_settings={

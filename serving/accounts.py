@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from serving.breaker import Breaker, BreakerSettings, BreakerState
-from serving.channels.contract import ChannelAdapter
+from serving.channels.contract import ChannelAdapter, Idempotency, SendsBatches
 from serving.store.rates import Rate
+
+# So many messages are claimed for each call at a time: the next ones are there before the calls have ended.
+_CLAIMED_FOR_A_CALL = 4
 
 
 @dataclass(slots=True)
@@ -20,6 +23,7 @@ class Account:
     Attributes:
         turns: Calls that may be made at the same time.
         in_flight: Messages that are claimed and whose attempt has not ended.
+        batch_size: So many messages that say the same may go out in one call; 1 where each goes alone.
         paused_until: The provider said that there were too many of us.
     """
 
@@ -27,6 +31,7 @@ class Account:
     channels: tuple[str, ...]
     rate: Rate | None
     breaker: Breaker
+    batch_size: int = 1
     turns: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
     in_flight: int = 0
     paused_until: datetime | None = None
@@ -36,14 +41,20 @@ class Account:
         paused = self.paused_until is not None and now < self.paused_until
         return paused or self.breaker.state(now) is BreakerState.OPEN
 
-    def room(self, most: int, now: datetime) -> int:
-        """How many more messages it may have; few are not worth a claim."""
+    def room(self, calls: int, now: datetime) -> int:
+        """How many more messages it may have; few are not worth a claim.
+
+        Args:
+            calls: How many may be made at the same time.
+            now: Aware.
+        """
         if self.rested(now):
             return 0
         if self.breaker.state(now) is BreakerState.HALF_OPEN:
             return 0 if self.in_flight else 1
-        free = 2 * most - self.in_flight
-        return free if free >= most else 0
+        most = max(_CLAIMED_FOR_A_CALL * calls, self.batch_size)
+        free = most - self.in_flight
+        return free if 2 * free >= most else 0
 
 
 def accounts_of(
@@ -59,6 +70,13 @@ def accounts_of(
             channels=tuple(served),
             rate=rates.get(name),
             breaker=Breaker(breaker),
+            batch_size=_batch_size(adapters[served[0]]),
         )
         for served in channels.values()
     )
+
+
+def _batch_size(adapter: ChannelAdapter) -> int:
+    """A batch whose answer is lost is sent again: only with a key it is then not sent twice."""
+    keyed = adapter.capabilities.idempotency is Idempotency.KEYED
+    return adapter.capabilities.batch_size if keyed and isinstance(adapter, SendsBatches) else 1

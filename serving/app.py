@@ -65,6 +65,8 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if service.protection.docs else None,
+        # Spans are ours (`serving.observability.traces`), figures too; FastAPI would look for its own at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     sessions = Sessions(service.tracking_secret)

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from features.history.engine import connect, migrate
+from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from models.domain.errors import NotFoundError
+from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
 from serving.customers import Customers
 from serving.decide import Decider
-from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatcher import Dispatcher
 from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
@@ -66,13 +68,14 @@ class ServiceConfig:
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
         contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
         phone_region: ISO 3166 code of phone numbers without country code; empty: none is assumed.
+        parties: Whose data a source gives, by source, where it is not our own.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
         unknown_outcome: What to do when a provider without idempotency key does not answer.
         unknown_outcomes: The same for some channels, instead.
         rates: Most messages a second by adapter, over all senders.
-        send_concurrency: Most messages under way.
+        send_concurrency: Most messages that are claimed and not settled; an eighth of them on the wire to one provider.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         most_under_way: Single decisions under way at the same time; one more gets 429.
@@ -93,13 +96,14 @@ class ServiceConfig:
     tracking_secret: str = ""
     contact_keys: str = ""
     phone_region: str = ""
+    parties: Mapping[str, Party] = field(default_factory=dict)
     run_dispatcher: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
     unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    send_concurrency: int = 64
+    send_concurrency: int = 128
     deadline_ms: float = 200.0
     most_under_way: int = MOST_UNDER_WAY
     answer_within_ms: float = 5_000.0
@@ -122,7 +126,7 @@ def build(config: ServiceConfig) -> Service:
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
-    engine = connect(config.database_url, vault)
+    engine = connect(config.database_url, vault, checkpoints_apart=True)
     migrate(engine)
     with engine.begin() as conn:
         check_keys(conn)
@@ -158,13 +162,14 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        customers=Customers(engine, FeatureReader(workspace), workspace),
+        customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
@@ -253,7 +258,7 @@ def build_dispatcher(
         links,
         DispatchSettings(
             concurrency=config.send_concurrency,
-            concurrency_per_account=max(1, config.send_concurrency // 4),
+            concurrency_per_account=max(1, config.send_concurrency // 8),
             unknown_outcome=config.unknown_outcome,
             unknown_outcomes=config.unknown_outcomes,
             rates={name: Rate(per_second) for name, per_second in config.rates.items()},

@@ -31,7 +31,7 @@ from features.history.members import lock_people
 from features.workspace import FeatureWorkspace
 from models.domain.errors import ConflictError, NotFoundError
 from serving.store.availability import reaching_the_store
-from serving.store.outbox import cancel
+from serving.store.outbox_by_hand import cancel
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from models.domain.channel import Channel, IdentityKind
 from models.domain.interaction import InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.receipts import Recorded, record_events
-from serving.store.outbox import OutboxStatus
+from serving.store.endings import OutboxStatus
 
 # What people do, whether or not it answers a message that we know.
 _OF_PEOPLE = frozenset(

@@ -32,7 +32,9 @@ from models.domain.channel import IdentityKind
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.followups.conversation import ANSWERING, CONCERNING_PERSON, begin, campaigns_of, note
-from serving.store.outbox import Ending, OutboxStatus, evidently_sent, settled_message, storable
+from serving.store.endings import Ending, OutboxStatus, settled_message
+from serving.store.outbox import storable
+from serving.store.outbox_by_hand import evidently_sent
 
 _LONGEST_EVENT_ID = 128
 _ROWS_A_STATEMENT = 1_000
@@ -185,7 +187,7 @@ def facts_that_move(conn: Connection, rows: Sequence[FactRow]) -> list[FactRow]:
     named = {
         decision_id
         for row in rows
-        if (decision_id := row["decision_id"]) is not None and row["kind"] in _CONCERNING_MESSAGE
+        if (decision_id := row.get("decision_id")) is not None and row["kind"] in _CONCERNING_MESSAGE
     }
     ours: set[str] = set()
     if named:
@@ -194,7 +196,7 @@ def facts_that_move(conn: Connection, rows: Sequence[FactRow]) -> list[FactRow]:
         row
         for row in rows
         if row["kind"] in CONCERNING_PERSON
-        or (row["decision_id"] in ours and row["kind"] in _CONCERNING_MESSAGE)
+        or (row.get("decision_id") in ours and row["kind"] in _CONCERNING_MESSAGE)
     ]
 
 

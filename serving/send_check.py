@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from features.history.prepared import Prepared, one_of
 from features.history.query import (
     latest_campaigns,
     load_campaign,
@@ -30,7 +31,13 @@ from models.domain.message import Message
 from models.domain.slots import next_send_times
 from serving.channels.contract import Links
 from serving.content import ContentTooLongError, Person, personal
-from serving.store.outbox import ClaimedMessage, Ending, later, suppressed
+from serving.store.endings import ClaimedMessage, Ending, later, suppressed
+
+_VERSIONS = Prepared(
+    select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.campaign_version).where(
+        one_of(decisions.c.decision_id, "ids")
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +67,9 @@ def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: da
         campaign.campaign_id: campaign
         for campaign in latest_campaigns(conn, sorted({each.campaign_id for each in claimed}))
     }
-    version_of = conn.execute(
-        select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.campaign_version).where(
-            decisions.c.decision_id.in_([each.decision_id for each in claimed])
-        )
-    ).all()
+    version_of = _VERSIONS.rows(conn, ids=[each.decision_id for each in claimed])
     versions: dict[tuple[str, int], Campaign] = {}
-    for campaign_id, version in {(row.campaign_id, row.campaign_version) for row in version_of}:
+    for campaign_id, version in {(campaign_id, version) for _, campaign_id, version in version_of}:
         with suppress(NotFoundError):
             versions[campaign_id, version] = load_campaign(conn, campaign_id, version)
     people = load_customers(conn, [each.customer_id for each in claimed], now)
@@ -75,9 +78,9 @@ def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: da
         channels=load_channels(conn),
         campaigns=campaigns,
         decided={
-            row.decision_id: versions[row.campaign_id, row.campaign_version]
-            for row in version_of
-            if (row.campaign_id, row.campaign_version) in versions
+            decision_id: versions[campaign_id, version]
+            for decision_id, campaign_id, version in version_of
+            if (campaign_id, version) in versions
         },
         people={
             row.customer_id: Person(row.customer_id, row.attributes)

@@ -41,6 +41,7 @@ class SmtpSink:
         port: To listen on; 0 for a free one.
         answers: What to say to RCPT by recipient, for example `550 5.1.1 no such user`; may be changed later.
         silent_to: Recipients whose mail is kept and never answered; may be changed later.
+        pipelining: Whether to take several commands at a time (RFC 2920), as most mail servers do.
         echo: Where to print each mail.
 
     Attributes:
@@ -60,6 +61,7 @@ class SmtpSink:
         *,
         answers: Mapping[str, str] | None = None,
         silent_to: Iterable[str] = (),
+        pipelining: bool = True,
         echo: TextIO | None = None,
     ) -> None:
         self.host = host
@@ -68,6 +70,7 @@ class SmtpSink:
         self.silent_to = set(silent_to)
         self.received: list[ReceivedMail] = []
         self.n_connections = 0
+        self._pipelining = pipelining
         self._echo = echo
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="smtp-sink", daemon=True)
@@ -107,6 +110,18 @@ class SmtpSink:
         return [mail for mail in self.received if recipient in mail.recipients]
 
     # aiosmtpd calls these by name: https://aiosmtpd.aio-libs.org/en/latest/handlers.html
+    async def handle_EHLO(  # noqa: N802
+        self,
+        server: SMTP,  # noqa: ARG002
+        session: Any,
+        envelope: Any,  # noqa: ARG002
+        hostname: str,
+        responses: list[str],
+    ) -> list[str]:
+        """Announce PIPELINING as mail servers do; aiosmtpd takes commands that wait in line, and does not say so."""
+        session.host_name = hostname
+        return [*responses[:-1], "250-PIPELINING", responses[-1]] if self._pipelining else responses
+
     async def handle_RCPT(  # noqa: N802
         self,
         server: SMTP,  # noqa: ARG002

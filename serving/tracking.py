@@ -121,6 +121,12 @@ class TrackedLinks:
             public_url,
             "must start with https:// or http://",
         )
+        require(
+            public_url.isascii() and public_url.isprintable() and " " not in public_url,
+            "public_url",
+            public_url,
+            "must be printable ASCII without spaces: it stands in headers",
+        )
         self._base = public_url.rstrip("/")
         self._signer = signer
 

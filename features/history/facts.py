@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 
 from features.history.among import among
+from features.history.prepared import Prepared, one_of
 from features.history.tables import interactions
 from models.domain.interaction import InteractionKind
 from models.domain.machine_made import FETCHES, MachineRule, MachineRules
@@ -33,16 +35,21 @@ _SENT = InteractionKind.SENT.value
 _CLICKED = InteractionKind.CLICKED.value
 
 
-class FactRow(TypedDict):
-    """One fact as its columns; `models.domain.interaction.Interaction` and the table say what they mean."""
-
+class _Said(TypedDict):
     source: str
     event_id: str
     customer_id: str
-    recorded_as: str
     kind: str
     occurred_at: datetime
-    received_at: datetime
+
+
+class FactRow(_Said, total=False):
+    """One fact as its columns; `models.domain.interaction.Interaction` and the table say what they mean.
+
+    What a row leaves out is as `UNSAID` says: most facts say little, and ten thousand come at once.
+    """
+
+    recorded_as: str
     channel: str | None
     campaign_id: str | None
     offer_id: str | None
@@ -54,13 +61,20 @@ class FactRow(TypedDict):
     attributes: Mapping[str, str]
 
 
+UNSAID: Mapping[str, Any] = dict.fromkeys(sorted(FactRow.__optional_keys__)) | {
+    "recorded_as": "",
+    "machine_made": False,
+    "attributes": {},
+}
+
+
 def mark_agents(rows: Sequence[FactRow], rules: MachineRules) -> None:
     """Flag, in place, what its own row tells to be machine-made: the source says so, or the user agent does."""
     for row in rows:
-        if row["machine_made"]:
-            row["machine_rule"] = row["machine_rule"] or MachineRule.STATED.value
-        elif row["attributes"] and row["kind"] in _FETCHES and USER_AGENT in row["attributes"]:
-            rule = rules.by_agent(row["attributes"][USER_AGENT])
+        if row.get("machine_made"):
+            row["machine_rule"] = row.get("machine_rule") or MachineRule.STATED.value
+        elif row["kind"] in _FETCHES and USER_AGENT in (attributes := row.get("attributes", {})):
+            rule = rules.by_agent(attributes[USER_AGENT])
             if rule is not None:
                 row["machine_made"], row["machine_rule"] = True, rule.value
 
@@ -78,7 +92,7 @@ def flag_machine_made(conn: Connection, rows: Sequence[FactRow], rules: MachineR
     touched: set[str] = set()
     clicked: set[str] = set()
     for row in rows:
-        decision_id = row["decision_id"]
+        decision_id = row.get("decision_id")
         if decision_id is not None:
             if row["kind"] == _CLICKED:
                 clicked.add(decision_id)
@@ -92,9 +106,14 @@ def flag_machine_made(conn: Connection, rows: Sequence[FactRow], rules: MachineR
 
 
 def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: MachineRules) -> None:
+    _mark_too_soon(conn.dialect.name, rules.within_seconds).run_all(conn, [{"ids": sorted(decision_ids)}])
+
+
+@lru_cache(maxsize=16)
+def _mark_too_soon(dialect: str, within_seconds: float) -> Prepared:
     sent = interactions.alias("sent")
-    soon = timedelta(seconds=rules.within_seconds)
-    if conn.dialect.name == "postgresql":
+    soon = timedelta(seconds=within_seconds)
+    if dialect == "postgresql":
         delay = interactions.c.occurred_at - sent.c.occurred_at
         follows: ColumnElement[bool] = (delay >= timedelta(0)) & (delay < soon)
     else:
@@ -103,7 +122,7 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
         )
         follows = microseconds.between(0, soon // timedelta(microseconds=1) - 1)
     too_soon = and_(
-        among(conn, interactions.c.decision_id, decision_ids),
+        one_of(interactions.c.decision_id, "ids"),
         interactions.c.kind.in_(sorted(_FETCHES)),
         or_(
             interactions.c.machine_rule.is_(None),
@@ -111,13 +130,13 @@ def _flag_too_soon(conn: Connection, decision_ids: Iterable[str], rules: Machine
         ),
         exists().where(sent.c.decision_id == interactions.c.decision_id, sent.c.kind == _SENT, follows),
     )
-    if conn.dialect.name == "postgresql":
+    if dialect == "postgresql":
         # In one order, so that two deliveries about the same messages do not wait for each other in a circle.
         in_order = (
             select(interactions.c.interaction_id).where(too_soon).order_by(interactions.c.interaction_id)
         )
         too_soon = interactions.c.interaction_id.in_(in_order.with_for_update(of=interactions))
-    conn.execute(
+    return Prepared(
         update(interactions)
         .where(too_soon)
         .values(machine_made=True, machine_rule=MachineRule.TOO_SOON.value)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
+from features.history.prepared import Prepared
 from features.history.tables import suppressions
 from features.identity.vault import vault_of
 from models.domain.channel import IdentityKind
@@ -13,13 +14,13 @@ from models.domain.channel import IdentityKind
 TOMBSTONE = "erased-"
 _DIGESTS_A_STATEMENT = 10_000
 _DIGESTS: BindParameter[Sequence[str]] = bindparam("digests", expanding=True)
-_ANY = select(suppressions.c.digest).limit(1)
+_ANY = Prepared(select(suppressions.c.digest).limit(1))
 _KNOWN = select(suppressions.c.digest).where(suppressions.c.digest.in_(_DIGESTS))
 
 
 def erased_customers(conn: Connection, customer_ids: Iterable[str]) -> set[str]:
     """Those of the ids whose customers were erased."""
-    if conn.execute(_ANY).first() is None:
+    if not _ANY.rows(conn):
         return set()
     vault = vault_of(conn)
     digest_of = {customer_id: vault.lookup_customer(customer_id) for customer_id in set(customer_ids)}
@@ -31,7 +32,7 @@ def erased_contact_points(
     conn: Connection, contact_points: Iterable[tuple[IdentityKind, str]]
 ) -> set[tuple[IdentityKind, str]]:
     """Those of the contact points that belonged to customers who were erased."""
-    if conn.execute(_ANY).first() is None:
+    if not _ANY.rows(conn):
         return set()
     vault = vault_of(conn)
     digest_of = {point: vault.lookup(*point) for point in set(contact_points)}

@@ -302,6 +302,7 @@ outbox = Table(
     Column("detail", Text, comment="the provider's last words"),
     Column("settled_at", UtcMoment),
     Column("receipt", String(32), comment="the furthest receipt: delivered, opened, clicked and so on"),
+    Column("batch_id", String(36), index=True, comment="key of the call that it went out with"),
     Index(None, "status", "due_at"),
     Index(None, "customer_id"),
     Index(None, "provider", "provider_message_id"),

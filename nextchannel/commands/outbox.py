@@ -23,7 +23,8 @@ def list_(
     from models.domain.errors import InvalidInputError
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
-    from serving.store.outbox import OutboxStatus, counts, list_messages
+    from serving.store.endings import OutboxStatus
+    from serving.store.outbox_by_hand import counts, list_messages
 
     asked = status.split(",")
     for name in asked:
@@ -50,7 +51,8 @@ def retry(
 
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
-    from serving.store.outbox import OutboxStatus, list_messages, retry
+    from serving.store.endings import OutboxStatus
+    from serving.store.outbox_by_hand import list_messages, retry
 
     named = _named(messages, every)
     with open_history(Settings()).begin() as conn:
@@ -70,7 +72,8 @@ def drop(
 
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
-    from serving.store.outbox import OutboxStatus, drop, list_messages
+    from serving.store.endings import OutboxStatus
+    from serving.store.outbox_by_hand import drop, list_messages
 
     named = _named(messages, every)
     with open_history(Settings()).begin() as conn:

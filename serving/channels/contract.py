@@ -340,8 +340,16 @@ class ChecksAccount(Protocol):
 class SendsBatches(Protocol):
     """An adapter whose provider takes several messages in one call."""
 
-    async def send_batch(self, messages: Sequence[Message]) -> Sequence[Receipt]:
+    async def send_batch(self, messages: Sequence[Message], batch_id: str) -> Sequence[Receipt]:
         """Send up to `capabilities.batch_size` messages of equal content; all are taken, or none.
+
+        Args:
+            messages: To different recipients.
+            batch_id: A UUID, the key under which the provider takes them once however often they are sent. When
+                they are sent again it may be without some that must not go out any more.
+
+        Returns:
+            A receipt for each, in order.
 
         Raises:
             ChannelError: as `send`, for all of them.

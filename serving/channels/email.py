@@ -33,6 +33,13 @@ from serving.channels.contract import (
 )
 from serving.channels.dsn import return_path
 from serving.channels.mime import Mailbox, is_address, mail
+from serving.channels.smtp_session import (
+    LostAnswerError,
+    LostBeforeMailError,
+    RefusedError,
+    Reply,
+    SmtpSession,
+)
 
 _LONGEST_QUEUE_SECONDS = 20
 _SERVER_BUSY = frozenset({421, 454})
@@ -58,7 +65,7 @@ class EmailSettings:
         password: At the mail server.
         tls: `none`, `starttls` or `tls`.
         connections: Most connections at a time.
-        timeout_seconds: For each answer of the server.
+        timeout_seconds: To connect, for the server's answer to an envelope, and for its answer to a mail.
         return_path: Where bounces go: `bounces@domain`; each message adds its own token. Empty: to the sender.
     """
 
@@ -131,7 +138,7 @@ class EmailAdapter:
         self._settings = settings
         self._links = links
         self._client = client or self._new_client
-        self._idle: list[aiosmtplib.SMTP] = []
+        self._idle: list[SmtpSession] = []
         self._free = asyncio.Semaphore(settings.connections)
 
     @classmethod
@@ -149,15 +156,24 @@ class EmailAdapter:
         _require_size(len(message.content.body))  # before time goes into writing it
         content = mail(message, sender, self._links)
         _require_size(len(content))
-        async with self._connection() as client:
-            back = self._settings.return_path
-            envelope_sender = return_path(back, message.message_id) if back else sender.address
-            answer = await _transmit(client, envelope_sender, message, content)
+        back = self._settings.return_path
+        envelope_sender = return_path(back, message.message_id) if back else sender.address
+        async with self._connection() as session:
+            try:
+                answer = await session.send(envelope_sender, message.recipient, content, message.message_id)
+            except RefusedError as exc:
+                raise _refusal(exc.reply) from exc
+            except LostBeforeMailError as exc:
+                raise RetryLaterError(
+                    f"the connection was lost before the mail was handed over: {exc}"
+                ) from exc
+            except LostAnswerError as exc:
+                raise UnknownOutcomeError(f"the answer to the mail was lost: {exc}") from exc
         return Receipt(
             status=ReceiptStatus.ACCEPTED,
             provider=self.name,
             provider_message_id=message.message_id,
-            detail=answer,
+            detail=str(answer),
         )
 
     def parse_events(self, body: bytes, headers: Mapping[str, str]) -> Sequence[DeliveryEvent]:  # noqa: ARG002
@@ -167,51 +183,36 @@ class EmailAdapter:
     async def aclose(self) -> None:
         """Say goodbye on every idle connection."""
         while self._idle:
-            client = self._idle.pop()
-            try:
-                await client.quit()
-            except (aiosmtplib.SMTPException, OSError):
-                client.close()  # the server hung up first
+            await self._idle.pop().quit()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiosmtplib.SMTP]:
-        """A connected client for one mail; it goes back to the pool where the server still listens."""
+    async def _connection(self) -> AsyncIterator[SmtpSession]:
+        """An open session for one mail; it goes back to the pool where the server still listens."""
         try:
             async with asyncio.timeout(_LONGEST_QUEUE_SECONDS):
                 await self._free.acquire()
         except TimeoutError as exc:
             raise RetryLaterError(f"no connection was free within {_LONGEST_QUEUE_SECONDS} s") from exc
         try:
-            client = await self._connected()
+            session = await self._session()
             try:
-                yield client
-            except (FinalRefusalError, RetryLaterError):
-                await _end_refused_mail(client)
-                raise
-            except BaseException:
-                client.close()  # in the middle of a mail
-                raise
+                yield session
             finally:
-                if client.is_connected:
-                    self._idle.append(client)
+                if session.is_open:
+                    self._idle.append(session)
         finally:
             self._free.release()
 
-    async def _connected(self) -> aiosmtplib.SMTP:
+    async def _session(self) -> SmtpSession:
         while self._idle:
-            client = self._idle.pop()
-            if client.is_connected:
-                return client
-        client = self._client()
+            session = self._idle.pop()
+            if session.is_open:
+                return session
         try:
-            await client.connect()
-        except BaseException as exc:
-            client.close()
-            if isinstance(exc, (aiosmtplib.SMTPException, OSError)):
-                # Also a refused log-in: the account is at fault, not the message.
-                raise RetryLaterError(f"cannot connect to the mail server: {exc}") from exc
-            raise
-        return client
+            return await SmtpSession.open(self._client(), self._settings.timeout_seconds)
+        except (aiosmtplib.SMTPException, OSError) as exc:
+            # Also a refused log-in: the account is at fault, not the message.
+            raise RetryLaterError(f"cannot connect to the mail server: {exc}") from exc
 
     def _new_client(self) -> aiosmtplib.SMTP:
         settings = self._settings
@@ -231,44 +232,14 @@ def _require_size(n_bytes: int) -> None:
         raise FinalRefusalError(f"{n_bytes} bytes, must be <= {_WHOLE_MAIL.at_most}")
 
 
-async def _transmit(client: aiosmtplib.SMTP, sender: str, message: Message, content: bytes) -> str:
-    """One mail over an open connection; the server's last words."""
-    # RFC 3461 section 4.4: a bounce brings it back as Original-Envelope-Id.
-    options = [f"ENVID={message.message_id}"] if client.supports_extension("dsn") else []
-    try:
-        await client.mail(sender, options=options)
-        await client.rcpt(message.recipient)
-    except aiosmtplib.SMTPResponseException as exc:
-        raise _refusal(exc) from exc
-    except (aiosmtplib.SMTPException, OSError) as exc:
-        client.close()
-        raise RetryLaterError(f"the connection was lost before the mail was handed over: {exc}") from exc
-    try:
-        answer = await client.data(content)
-    except aiosmtplib.SMTPResponseException as exc:
-        raise _refusal(exc) from exc
-    except (aiosmtplib.SMTPException, OSError) as exc:
-        raise UnknownOutcomeError(f"the answer to the mail was lost: {exc}") from exc
-    return f"{answer.code} {answer.message}"
-
-
-def _refusal(exc: aiosmtplib.SMTPResponseException) -> FinalRefusalError | RetryLaterError:
-    """By the code alone: the library raises one class for 550 and 451 (RFC 5321 section 4.2.1).
+def _refusal(reply: Reply) -> FinalRefusalError | RetryLaterError:
+    """By the code (RFC 5321 section 4.2.1).
 
     421 and 454 speak of the server; other codes of the fours speak of this mail or its recipient.
     """
-    words = f"{exc.code} {exc.message}"
-    if 500 <= exc.code <= 599:
-        return FinalRefusalError(words)
-    return RetryLaterError(words) if exc.code in _SERVER_BUSY else RecipientBusyError(words)
-
-
-async def _end_refused_mail(client: aiosmtplib.SMTP) -> None:
-    if client.is_connected:
-        try:
-            await client.rset()
-        except (aiosmtplib.SMTPException, OSError):
-            client.close()  # for example after 421
+    if 500 <= reply.code <= 599:
+        return FinalRefusalError(str(reply))
+    return RetryLaterError(str(reply)) if reply.code in _SERVER_BUSY else RecipientBusyError(str(reply))
 
 
 def _number(name: str, text: str, least: float) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
-from uuid import UUID, uuid5
 
 import httpx
 
@@ -33,7 +32,6 @@ from serving.channels.line_messages import messages_of
 from serving.channels.rendering import marked_message
 from serving.channels.webhooks import hmac_base64, moment, readable, require_equal, signed_json
 
-_BATCHES = UUID("0f6a2a52-0d0e-5c6b-8c8e-3c1d7a1f9b44")
 _ALREADY_ACCEPTED = 409
 _FORBIDDEN = 403
 _KINDS = {
@@ -128,7 +126,7 @@ class LineAdapter(HttpAdapter):
         said = {"to": message.recipient, "messages": self._messages(message)}
         return await self._post("push", said, message, retry_key=message.message_id)
 
-    async def send_batch(self, messages: Sequence[Message]) -> Sequence[Receipt]:
+    async def send_batch(self, messages: Sequence[Message], batch_id: str) -> Sequence[Receipt]:
         """Multicast to up to 500 customers; all messages say the same.
 
         Content with tracked links differs from customer to customer, so this is for content without.
@@ -139,8 +137,7 @@ class LineAdapter(HttpAdapter):
                 f"a batch of {len(messages)} messages, must be 1 to 500 that say the same"
             )
         everybody = {"to": [message.recipient for message in messages], "messages": said[0]}
-        key = uuid5(_BATCHES, "/".join(sorted(message.message_id for message in messages)))
-        first = await self._post("multicast", everybody, messages[0], retry_key=str(key))
+        first = await self._post("multicast", everybody, messages[0], retry_key=batch_id)
         return [_receipt(message, first.detail) for message in messages]
 
     async def reply(self, reply_token: str, message: Message) -> Receipt:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from binascii import b2a_qp
 from dataclasses import dataclass
+from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
 
 from models.domain.errors import require
 from models.domain.message import Message
@@ -80,10 +82,10 @@ def mail(message: Message, sender: Mailbox, links: Links) -> bytes:
     # "=_" cannot occur in quoted-printable text, so the boundary cannot occur in a part (RFC 2045 section 6.7).
     boundary = f"=_{message.message_id}"
     head = [
-        f"From: {formataddr((sender.name, sender.address))}",
+        f"From: {_from(sender)}",
         f"To: {message.recipient}",
-        f"Subject: {_encoded(one_line(message.content.subject))}",
-        f"Date: {format_datetime(message.send_at)}",
+        f"Subject: {_encoded(message.content.subject)}",
+        f"Date: {_date(message.send_at)}",
         f"Message-ID: <{message.message_id}@{sender.domain}>",
         f"List-Unsubscribe: <{unsubscribe}>",
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click",  # RFC 8058 section 3.1
@@ -114,8 +116,23 @@ def _part(boundary: str, subtype: str, text: str) -> tuple[str, ...]:
     )
 
 
-def _encoded(text: str) -> str:
+# The mails of a campaign have most of these in common.
+@lru_cache(maxsize=256)
+def _from(sender: Mailbox) -> str:
+    # What looks like an encoded word is encoded, or a reader would decode it.
+    name = Header(sender.name, "utf-8").encode() if "=?" in sender.name else sender.name
+    return formataddr((name, sender.address))
+
+
+@lru_cache(maxsize=256)
+def _date(moment: datetime) -> str:
+    return format_datetime(moment)
+
+
+@lru_cache(maxsize=256)
+def _encoded(subject: str) -> str:
     """As it is where it is ASCII that can be folded between words, else in RFC 2047's encoded words."""
+    text = one_line(subject)
     plain = text.isascii() and "=?" not in text and max(map(len, text.split()), default=0) <= _LONGEST_WORD
     charset = "us-ascii" if plain else "utf-8"
     return Header(text, charset, header_name="Subject").encode(linesep="\r\n")

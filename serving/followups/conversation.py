@@ -27,6 +27,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.prepared import Prepared, one_of
 from features.history.query import list_campaigns, load_campaign
 from features.history.tables import conversations, decisions, follow_ups, interactions, outbox
 from models.domain.campaign import Campaign
@@ -48,6 +49,12 @@ ANSWERING = frozenset().union(*ANSWERS.values(), *SET_OFF_BY.values(), _NOT_TAKE
 # What counts whoever reports it, for whatever decision.
 _OF_PERSON = frozenset({InteractionKind.CONVERTED, InteractionKind.PURCHASED, InteractionKind.REGISTERED})
 _TRIGGER_OF = {kind: trigger for trigger, kind in EVENTS.items()}
+# Those of some decisions that are fallbacks; asked at every claim.
+_FALLBACKS = Prepared(
+    select(follow_ups.c.follow_up_id, follow_ups.c.conversation_id, follow_ups.c.trigger).where(
+        one_of(follow_ups.c.follow_up_id, "ids"), follow_ups.c.trigger.in_(sorted({*ANSWERS, *EVENTS}))
+    )
+)
 CONCERNING_PERSON = _OF_PERSON | frozenset(_TRIGGER_OF)
 
 
@@ -253,16 +260,11 @@ def answered(conn: Connection, decision_ids: Collection[str]) -> set[str]:
 
     Locks the conversations, so that no answer comes between this and the commit of the claim.
     """
-    rows = conn.execute(
-        select(follow_ups.c.follow_up_id, follow_ups.c.conversation_id, follow_ups.c.trigger).where(
-            follow_ups.c.follow_up_id.in_(sorted(decision_ids)),
-            follow_ups.c.trigger.in_(sorted({*ANSWERS, *EVENTS})),
-        )
-    ).all()
+    rows = _FALLBACKS.rows(conn, ids=sorted(decision_ids))
     if not rows:
         return set()
-    facts = _facts_of(conn, _lock(conn, {row.conversation_id for row in rows}))
-    return {row.follow_up_id for row in rows if facts[row.conversation_id].ends(Trigger(row.trigger))}
+    facts = _facts_of(conn, _lock(conn, {conversation_id for _, conversation_id, _ in rows}))
+    return {name for name, conversation_id, trigger in rows if facts[conversation_id].ends(Trigger(trigger))}
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from features.history.tables import outbox, resource_usage
 from serving.observability.metrics import MOST_NAMES
 from serving.service import Service
 from serving.snapshot import Snapshot
-from serving.store.outbox import OutboxStatus
+from serving.store.endings import OutboxStatus
 from serving.store.record import Resource
 
 logger = logging.getLogger(__name__)

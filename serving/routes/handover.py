@@ -15,8 +15,8 @@ from serving.routes.examples import ACTIVATED, CANCELLED, PROBLEMS
 from serving.routes.fields import LongText
 from serving.service import Service
 from serving.store.availability import reaching_the_store
+from serving.store.endings import OutboxStatus
 from serving.store.handover import Handover, activate, cancel
-from serving.store.outbox import OutboxStatus
 
 
 class ActivateIn(BaseModel):

@@ -17,7 +17,7 @@ from serving.routes.fields import Moment, Name, ShortName
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
-from serving.store.outbox import OutboxStatus
+from serving.store.endings import OutboxStatus
 
 
 class ListedDecisionOut(BaseModel):

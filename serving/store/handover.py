@@ -23,7 +23,8 @@ from features.history.tables import outbox
 from models.domain.errors import ConflictError, StateError
 from models.domain.interaction import Interaction, InteractionKind
 from serving.followups.conversation import SettledMessage, begin, campaigns_of
-from serving.store.outbox import SOURCE, OutboxStatus
+from serving.store.endings import OutboxStatus
+from serving.store.outbox import SOURCE
 from serving.store.release import release
 
 CALLER = "caller"

@@ -29,8 +29,8 @@ from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
 from serving.followups.conversation import FollowUpStep, decided
+from serving.store.endings import OutboxStatus
 from serving.store.idempotency import IdempotencyKey, remember
-from serving.store.outbox import OutboxStatus
 
 # Sums of prices are sums of binary fractions; no list price is near this small.
 _ROUNDING_MINOR = 1e-7

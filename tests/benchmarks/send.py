@@ -3,9 +3,12 @@
     make bench NAME=send ARGS="--messages 2000"
 
 The server runs in a process of its own and takes both alike. The bare loop sends ready bytes by `aiosmtplib` over as
-many pooled connections as the adapter has; the dispatcher claims, judges, renders, sends and settles each message in
-an SQLite database. The two take turns, and the best of each counts. `claim_us` is the time of `claim` a message, in
-claims of 16, on each database.
+many pooled connections as the adapter has, the bytes of one of the adapter's mails; the dispatcher claims, judges,
+renders, sends and settles each message in an SQLite database. The two take turns, and the median of each counts.
+`claim_us` is the time of `claim` a message, in claims of 16, on each database.
+
+The server announces PIPELINING, as Postfix and most others do, and the adapter makes use of it, which `aiosmtplib` does
+not; `--one-command-at-a-time` measures against a server that does not take it.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from random import Random
+from statistics import median
 
 import aiosmtplib
 
 from serving.channels.registry import AdapterConfiguration, build_adapters
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from serving.smtp_sink import SmtpSink
 from serving.store.outbox import claim
 from tests.chaos.sending_shop import shop_on, unsettled
@@ -38,20 +43,25 @@ _A_CLAIM = 16
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="send", description=__doc__)
     parser.add_argument("--messages", type=int, default=2_000)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--databases", default="sqlite,postgresql")
+    parser.add_argument("--one-command-at-a-time", action="store_true")
     asked = parser.parse_args(arguments)
-    figures = measure(asked.messages, asked.turns, asked.databases.split(","))
+    pipelining = not asked.one_command_at_a_time
+    figures = measure(asked.messages, asked.turns, asked.databases.split(","), pipelining=pipelining)
     sys.stdout.write(json.dumps(figures) + "\n")
     return 0 if figures["passed"] else 1
 
 
-def measure(n_messages: int, n_turns: int, databases: list[str]) -> dict[str, object]:
-    """Best of the turns of each."""
+def measure(
+    n_messages: int, n_turns: int, databases: list[str], *, pipelining: bool = True
+) -> dict[str, object]:
+    """Median of the turns of each."""
     raw, ours = [], []
-    with _server() as port:
+    content = _one_mail()
+    with _server(pipelining=pipelining) as port:
         for _ in range(n_turns):
-            raw.append(n_messages / asyncio.run(_bare_loop(port, n_messages)))
+            raw.append(n_messages / asyncio.run(_bare_loop(port, n_messages, content)))
             with shop_on("sqlite") as shop:
                 shop.add_messages(n_messages)
                 ours.append(n_messages / asyncio.run(_dispatch(shop, port)))
@@ -60,13 +70,14 @@ def measure(n_messages: int, n_turns: int, databases: list[str]) -> dict[str, ob
         with shop_on(database) as shop:
             shop.add_messages(n_messages)
             claim_us[database] = round(_claim_seconds(shop) / n_messages * 1e6, 1)
-    over_raw = max(ours) / max(raw)
+    over_raw = median(ours) / median(raw)
     return {
         "bench": "send",
         "passed": over_raw >= BAR,
         "messages": n_messages,
-        "messages_per_s": round(max(ours), 1),
-        "raw_messages_per_s": round(max(raw), 1),
+        "pipelining": pipelining,
+        "messages_per_s": round(median(ours), 1),
+        "raw_messages_per_s": round(median(raw), 1),
         "messages_per_s_over_raw": round(over_raw, 3),
         "claim_us": claim_us,
         "turns": [[round(a, 1), round(b, 1)] for a, b in zip(ours, raw, strict=True)],
@@ -87,7 +98,7 @@ async def _dispatch(shop: Shop, port: int) -> float:
     begun = time.perf_counter()
     running = asyncio.create_task(dispatcher.run(stop, lambda: NOON))
     while await asyncio.to_thread(unsettled, shop.engine):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
     seconds = time.perf_counter() - begun
     stop.set()
     await running
@@ -95,11 +106,16 @@ async def _dispatch(shop: Shop, port: int) -> float:
     return seconds
 
 
-async def _bare_loop(port: int, n_messages: int) -> float:
-    """Seconds for as many mails of the same size, ready made."""
-    content = (
-        b"From: offers@shop.example\r\nTo: c0@example.com\r\nSubject: Tulips\r\n\r\n" + b"x" * 72 + b"\r\n"
-    ) + (b"y" * 76 + b"\r\n") * 30
+def _one_mail() -> bytes:
+    """What the adapter writes for one message."""
+    with SmtpSink() as sink, shop_on("sqlite") as shop:
+        shop.add_messages(1)
+        asyncio.run(_dispatch(shop, sink.port))
+        return sink.received[0].content
+
+
+async def _bare_loop(port: int, n_messages: int, content: bytes) -> float:
+    """Seconds for as many mails, ready made."""
     numbers = iter(range(n_messages))
     clients = [aiosmtplib.SMTP(hostname="127.0.0.1", port=port) for _ in range(_CONNECTIONS)]
     for client in clients:
@@ -128,17 +144,17 @@ def _claim_seconds(shop: Shop) -> float:
 
 
 @contextmanager
-def _server() -> Iterator[int]:
+def _server(*, pipelining: bool = True) -> Iterator[int]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, pipelining), daemon=True)
     process.start()
     yield ours.recv()
     ours.send("stop")
     process.join(10)
 
 
-def _serve(pipe: Connection) -> None:
-    with SmtpSink() as sink:
+def _serve(pipe: Connection, pipelining: bool) -> None:
+    with SmtpSink(pipelining=pipelining) as sink:
         pipe.send(sink.port)
         pipe.recv()

@@ -17,7 +17,7 @@ from models.domain.message import Message
 from serving.backoff import Backoff
 from serving.breaker import BreakerSettings
 from serving.channels.contract import UnknownOutcomeError
-from serving.dispatcher import DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
 from tests.chaos.sending_shop import by_status, report, shop_on
 from tests.chaos.sending_simulation import SimulatedProvider, run
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.dispatcher import UnknownPolicy
+from serving.dispatch_settings import UnknownPolicy
 from tests.chaos.sending_provider import Provider
 from tests.chaos.sending_shop import by_status, report, shop_on, start_sender, unsettled
 from tests.integration.sending.conftest import Shop

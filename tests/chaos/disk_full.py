@@ -24,7 +24,8 @@ from features.history.query import load_channels, seed_channels
 from features.history.tables import decisions
 from models.domain.campaign import PolicyName
 from serving.app import create_app
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from tests.chaos.race import CountingProvider, PlainLinks
 from tests.chaos.sending_shop import by_status, report, shop_on
 from tests.integration.conftest import NOW, Market

@@ -16,8 +16,8 @@ from random import Random
 from sqlalchemy import func, select
 
 from features.history.tables import outbox
-from serving.dispatcher import UnknownPolicy
-from serving.store.outbox import OutboxStatus
+from serving.dispatch_settings import UnknownPolicy
+from serving.store.endings import OutboxStatus
 from tests.chaos.sending_provider import Provider
 from tests.chaos.sending_shop import by_status, drained, report, shop_on, start_sender, unsettled
 from tests.integration.sending.conftest import Shop

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from models.domain.message import Message
 from serving.backoff import Backoff
-from serving.dispatcher import DispatchSettings
-from serving.store.outbox import OutboxStatus, list_messages
+from serving.dispatch_settings import DispatchSettings
+from serving.store.endings import OutboxStatus
+from serving.store.outbox_by_hand import list_messages
 from tests.chaos.sending_shop import by_status, report, shop_on
 from tests.chaos.sending_simulation import SimulatedProvider, run
 

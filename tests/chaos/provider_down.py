@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from models.domain.message import Message
 from serving.backoff import Backoff
 from serving.channels.contract import UnknownOutcomeError
-from serving.dispatcher import DispatchSettings
+from serving.dispatch_settings import DispatchSettings
 from tests.chaos.sending_shop import by_status, moment, report, shop_on
 from tests.chaos.sending_simulation import SimulatedProvider, run
 

@@ -14,7 +14,7 @@ from random import Random
 from models.domain.message import Message
 from serving.backoff import Backoff
 from serving.channels.contract import QuotaError, RetryLaterError
-from serving.dispatcher import DispatchSettings
+from serving.dispatch_settings import DispatchSettings
 from serving.store.rates import Rate
 from tests.chaos.sending_shop import by_status, report, shop_on
 from tests.chaos.sending_simulation import Call, SimulatedProvider, run

@@ -32,7 +32,8 @@ from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Message, Receipt
 from serving.channels.console import ConsoleAdapter
 from serving.decide import DecisionRequest
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from serving.followups.runner import FollowUpRunner
 from serving.receipts import advance
 from tests.chaos.sending_shop import report, shop_on

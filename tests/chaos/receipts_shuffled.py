@@ -20,7 +20,8 @@ from models.domain.interaction import InteractionKind
 from models.domain.message import Receipt, ReceiptStatus
 from serving.channels.contract import DeliveryEvent
 from serving.receipts import record_events
-from serving.store.outbox import claim, sent, settle
+from serving.store.endings import sent
+from serving.store.outbox import claim, settle
 from tests.chaos.sending_shop import moment, report, shop_on
 
 _KINDS = ("delivered", "opened", "clicked", "converted")

@@ -24,8 +24,9 @@ from sqlalchemy import Engine, NullPool, create_engine, func, make_url, select, 
 from features.history.engine import migrate, read_only
 from features.history.tables import outbox
 from serving.backoff import Backoff
-from serving.dispatcher import Dispatcher, DispatchSettings, UnknownPolicy
-from serving.store.outbox import OutboxStatus
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatcher import Dispatcher
+from serving.store.endings import OutboxStatus
 from serving.tracking import Signer, TrackedLinks
 from tests.chaos.sending_provider import ProviderAdapter
 from tests.fresh_database import open_database

@@ -16,7 +16,8 @@ from models.domain.channel import ContentKind
 from models.domain.message import Message, Receipt
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import Capabilities, Idempotency
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from tests.chaos.sending_shop import moment, unsettled
 from tests.integration.sending.conftest import Shop
 

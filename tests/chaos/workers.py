@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy import func, select
 
 from features.history.tables import interactions, outbox
-from serving.dispatcher import UnknownPolicy
+from serving.dispatch_settings import UnknownPolicy
 from tests.chaos.sending_provider import Provider
 from tests.chaos.sending_shop import by_status, drained, report, shop_on, start_sender, unsettled
 from tests.integration.sending.conftest import Shop

@@ -18,7 +18,8 @@ from models.domain.interaction import Interaction, InteractionKind
 from serving.app import create_app
 from serving.security.keys import Scope, create_key
 from serving.send_check import judge, read_send_facts
-from serving.store.outbox import Ending, claim
+from serving.store.endings import Ending
+from serving.store.outbox import claim
 from serving.tracking import Signer, TrackedLinks
 
 ADDRESS, NUMBER = "ada@example.com", "+886912345678"

@@ -51,7 +51,8 @@ from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt, ReceiptStatus
 from serving.decide import DecisionRequest
 from serving.erasure import Eraser
-from serving.store.outbox import OutboxStatus, claim, sent, settle
+from serving.store.endings import OutboxStatus, sent
+from serving.store.outbox import claim, settle
 from tests.chaos import erase as erase_under_fire
 from training.imports import ImportKind, import_file
 

@@ -18,8 +18,9 @@ from models.domain.campaign import Caps, PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import StateError
 from serving.app import create_app
+from serving.store.endings import OutboxStatus, suppressed
 from serving.store.handover import activate, cancel, expire_held
-from serving.store.outbox import OutboxStatus, claim, settle, suppressed
+from serving.store.outbox import claim, settle
 
 HOLD = {"customer_id": "ada", "campaign_id": "spring", "send": "caller"}
 

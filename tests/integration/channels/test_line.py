@@ -133,6 +133,9 @@ def test_content_that_makes_no_line_message_is_refused_before_it_is_sent(kind, c
     assert wire.taken == []
 
 
+BATCH = "0f6a2a52-0d0e-5c6b-8c8e-3c1d7a1f9b44"
+
+
 def test_a_multicast_reaches_five_hundred_in_one_request_and_once():
     wire = Line()
     batch = [message(ContentKind.TEXT, n, body="Tulips") for n in range(500)]
@@ -140,15 +143,15 @@ def test_a_multicast_reaches_five_hundred_in_one_request_and_once():
     async def play() -> None:
         adapter = opened(wire)
         for _ in range(2):
-            receipts = await adapter.send_batch(batch)
+            receipts = await adapter.send_batch(batch, BATCH)
             assert [receipt.provider_message_id for receipt in receipts] == [
                 each.message_id for each in batch
             ]
         with pytest.raises(FinalRefusalError, match="501"):
-            await adapter.send_batch([*batch, message(ContentKind.TEXT, 500, body="Tulips")])
+            await adapter.send_batch([*batch, message(ContentKind.TEXT, 500, body="Tulips")], BATCH)
         other = replace(batch[1], content=Content(body="Roses"))
         with pytest.raises(FinalRefusalError, match="say the same"):
-            await adapter.send_batch([batch[0], other])
+            await adapter.send_batch([batch[0], other], BATCH)
 
     asyncio.run(play())
     assert len(wire.taken) == 1

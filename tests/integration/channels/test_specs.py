@@ -183,7 +183,7 @@ def test_line_takes_a_multicast(addresses):
     batch = [example_message(channel="line", recipient=f"U{n}", number=n) for n in range(3)]
 
     async def play() -> None:
-        await adapter.send_batch(batch)
+        await adapter.send_batch(batch, "0f6a2a52-0d0e-5c6b-8c8e-3c1d7a1f9b44")
         await adapter.aclose()
 
     asyncio.run(play())

@@ -16,7 +16,8 @@ from random import Random
 from features.history.engine import connect
 from features.identity.vault import ContactVault
 from serving.channels.registry import AdapterConfiguration, build_adapters
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from serving.tracking import Signer, TrackedLinks
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

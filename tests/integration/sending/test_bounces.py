@@ -15,7 +15,8 @@ from models.domain.errors import InvalidInputError
 from serving.bounces import read_bounces
 from serving.channels.dsn import parse_report, return_path
 from serving.channels.registry import AdapterConfiguration, build_adapters
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)

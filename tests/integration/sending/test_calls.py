@@ -20,7 +20,8 @@ from serving.app import create_app
 from serving.calls import FACTS, HOLD_TIME, CallOutcome, CallQueue, end_task, find_task, open_tasks, take_task
 from serving.channels.call import CallAdapter
 from serving.channels.contract import AdapterContext
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 
 ONE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 

@@ -22,7 +22,8 @@ from serving.backoff import Backoff
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import QuotaError, RetryLaterError, UnknownOutcomeError
 from serving.channels.registry import AdapterConfiguration, build_adapters
-from serving.dispatcher import Dispatcher, DispatchReport, DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatcher import Dispatcher, DispatchReport
 from serving.store.outbox import claim
 from serving.store.rates import Rate
 
@@ -108,6 +109,17 @@ def test_451_is_retried_later_and_550_is_final(shop, sink):
     assert report == DispatchReport(claimed=1, sent=1)
     assert len(sink.to("c0@example.com")) == 1
     assert sink.to("c1@example.com") == []
+
+
+def test_an_answer_of_several_lines_is_kept_as_one(shop, sink):
+    gone, taken = shop.add_messages(2)
+    sink.answers["c0@example.com"] = "550-5.1.1 no such user\r\n550 5.1.1 see our help page"
+    (report,) = mail_round(shop, sink, NOON)
+    assert (report.failed, report.sent) == (1, 1)
+    words = "550 5.1.1 no such user 5.1.1 see our help page"
+    assert shop.row(gone)["detail"] == words
+    assert [fact["attributes"] for fact in shop.facts("failed")] == [{"detail": words}]
+    assert shop.row(taken)["status"] == "sent"
 
 
 def test_a_message_that_fails_n_times_is_a_dead_letter(shop):

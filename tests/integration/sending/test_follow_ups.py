@@ -28,7 +28,8 @@ from models.domain.machine_made import MachineRules
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import FinalRefusalError
 from serving.decide import DecisionRequest
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from serving.followups.runner import FollowUpRunner
 from serving.receipts import advance
 

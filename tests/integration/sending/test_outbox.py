@@ -10,21 +10,9 @@ from sqlalchemy import insert, select
 
 from features.history.tables import outbox, reservations, resource_usage
 from models.domain.message import Receipt, ReceiptStatus
-from serving.store.outbox import (
-    ClaimedMessage,
-    OutboxStatus,
-    claim,
-    counts,
-    drop,
-    failed,
-    later,
-    list_messages,
-    retry,
-    sent,
-    settle,
-    suppressed,
-    unknown,
-)
+from serving.store.endings import ClaimedMessage, OutboxStatus, failed, later, sent, suppressed, unknown
+from serving.store.outbox import claim, settle
+from serving.store.outbox_by_hand import counts, drop, list_messages, retry
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 RECEIPT = Receipt(status=ReceiptStatus.ACCEPTED, provider="email", provider_message_id="p-1", detail="250 OK")

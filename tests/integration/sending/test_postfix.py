@@ -27,7 +27,8 @@ from features.history.query import load_customers
 from models.domain.channel import IdentityKind
 from serving.bounces import read_bounces
 from serving.channels.registry import AdapterConfiguration, build_adapters
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from serving.smtp_sink import SmtpSink
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -17,7 +17,8 @@ from models.domain.interaction import InteractionKind
 from models.domain.message import Receipt, ReceiptStatus
 from serving.channels.contract import DeliveryEvent
 from serving.receipts import Recorded, adopt, record_events
-from serving.store.outbox import claim, sent, settle, unknown
+from serving.store.endings import sent, unknown
+from serving.store.outbox import claim, settle
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -23,7 +23,8 @@ from serving.channels.contract import CostUnit
 from serving.channels.rendering import text_with_link
 from serving.channels.testing import ExampleLinks
 from serving.decide import DecisionRequest
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 
 UNIT = 1.45
 # Two segments with the fallback, three for the customer with the long name.

@@ -13,7 +13,8 @@ from models.domain.channel import ContentKind
 from serving.channels.contract import AdapterContext, ChannelAdapter
 from serving.channels.line import LineAdapter
 from serving.channels.twilio import TwilioAdapter
-from serving.dispatcher import Dispatcher, DispatchSettings
+from serving.dispatch_settings import DispatchSettings
+from serving.dispatcher import Dispatcher
 from tests.integration.channels.providers import Line, Twilio
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -19,7 +19,8 @@ from models.domain.channel import ContentKind
 from models.domain.customer import Consent, ConsentStatus
 from models.domain.message import Receipt, ReceiptStatus
 from serving.routes.tracking import tracking_router
-from serving.store.outbox import claim, sent, settle
+from serving.store.endings import sent
+from serving.store.outbox import claim, settle
 from serving.tracking import Signer, Token, TokenKind, TrackedLinks
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
