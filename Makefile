@@ -10,8 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 NEXTCHANNEL_DATA_DIR ?= $(firstword $(wildcard $(CURDIR)/data $(CURDIR)/../shared/data))
 export NEXTCHANNEL_DATA_DIR
 
-# Prism serves the published descriptions of LINE, Twilio and WhatsApp to the tests of their adapters.
+# Prism serves the published descriptions of LINE, Twilio and WhatsApp to the tests of their adapters; that of FCM lies
+# inside Google's client library.
 PRISM := 5.14.2
+GOOGLE_CLIENT := 2.202.0
 SPEC_SERVERS := .spec-servers
 
 .PHONY: demo test check format bench chaos openapi spec-servers clean constraints wheel help
@@ -38,9 +40,10 @@ bench: $(VENV)/installed ## run one benchmark (NAME=core; ARGS=--quick for a fir
 chaos: $(VENV)/installed ## break something on purpose and count what was lost (NAME=...)
 	$(BIN)/python -m tests.chaos $(NAME) $(ARGS)
 
-spec-servers: $(SPEC_SERVERS)/installed-$(PRISM) ## install what serves providers' API descriptions to the tests (needs npm; 20 s)
+spec-servers: $(SPEC_SERVERS)/installed-$(PRISM)-$(GOOGLE_CLIENT) ## install what serves providers' API descriptions to the tests (needs npm; 20 s)
 
-$(SPEC_SERVERS)/installed-$(PRISM):
+$(SPEC_SERVERS)/installed-$(PRISM)-$(GOOGLE_CLIENT): $(VENV)/installed
+	$(UV) pip install --quiet --no-deps --target $(SPEC_SERVERS)/google google-api-python-client==$(GOOGLE_CLIENT)
 	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(SPEC_SERVERS) @stoplight/prism-cli@$(PRISM)
 	touch $@
 

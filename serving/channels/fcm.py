@@ -141,11 +141,11 @@ class FcmAdapter(HttpAdapter):
             "token": message.recipient,
             "notification": {name: text for name, text in shown.items() if text},
             "data": data,
-            "android": {"collapse_key": key, "ttl": f"{int(life.total_seconds())}s"},
+            "android": {"collapseKey": key, "ttl": f"{int(life.total_seconds())}s"},
             "apns": {"headers": {"apns-collapse-id": key, "apns-expiration": str(until)}},
         }
         if content.link_url and content.link_url.startswith("https://"):
-            said["webpush"] = {"fcm_options": {"link": content.link_url}}
+            said["webpush"] = {"fcmOptions": {"link": content.link_url}}
         return said
 
     async def _access_token(self) -> str:

@@ -73,7 +73,7 @@ class TestFcm:
         asyncio.run(self.opened(keys, wire).send(message("device-1")))
         said = json.loads(wire.taken[0].content)["message"]
         own = message("device-1").message_id
-        assert said["android"] == {"collapse_key": own, "ttl": "21600s"}
+        assert said["android"] == {"collapseKey": own, "ttl": "21600s"}
         assert said["data"] == {
             "message_id": own,
             "opened_url": f"https://links.example/t/o/{own}.gif",
