@@ -54,7 +54,7 @@ _WIDTHS = {
     "pair": 0.05,
     "features": 0.2,
     "channel features": 0.05,
-    "offer features": 0.05,
+    "offer features": 0.25,
 }
 # Most of what a message does it does by being read: the path without an open is believed to be this much narrower.
 _WITHOUT_OPEN = 0.15

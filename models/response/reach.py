@@ -1,9 +1,9 @@
 """What it is worth that a customer can be reached on a channel, from the response model itself.
 
     reach(c) = decisions per customer within the horizon
-               * mean over customers of (best net value - best net value without the channel)
+               * mean over those whom c suits best of (best net value - best net value without c)
 
-That is what is lost with a customer who leaves the channel. Net values contain the price of attention, which contains
+That is what is lost with a customer who leaves the channel: who leaves was contacted there, so it suited them best. Net values contain the price of attention, which contains
 this, so it is found in passes: the first takes attention to be free, each later one uses the price of the one before.
 """
 
@@ -65,20 +65,22 @@ def decisions_per_customer(rows: LoggedRows) -> float:
 
 
 def advantage(net_value_minor: FloatArray, mask: BoolArray, grid: ActionGrid) -> FloatArray:
-    """Mean of what a decision loses without each channel, over those who can be reached on it, shape (C,), >= 0.
+    """Mean of what a decision loses without each channel, over those whom it suits best, shape (C,), >= 0.
+
+    A channel that suits nobody best is worth 0: no one is contacted there.
 
     Args:
         net_value_minor: Of every action, shape (n, A).
         mask: Candidates, shape (n, A).
         grid: Axes.
     """
-    n, (_, n_channels, _) = len(net_value_minor), grid.shape
+    n = len(net_value_minor)
     reached = mask[:, :-1].reshape(n, *grid.shape)
     contacts = np.where(reached, net_value_minor[:, :-1].reshape(n, *grid.shape), -np.inf)
     by_channel = contacts.max(axis=(1, 3), initial=-np.inf)
     # Beside the channels stands no contact, which is worth 0 and cannot be lost.
     ranked = np.sort(np.column_stack([by_channel, np.zeros((n, 2))]), axis=1)
     best, second = ranked[:, -1], ranked[:, -2]
-    lost = np.where(by_channel == best[:, None], (best - second)[:, None], 0.0)
-    n_reached = reached.any(axis=(1, 3)).sum(axis=0)
-    return np.asarray(lost.sum(axis=0) / np.maximum(n_reached, 1)).reshape(n_channels)
+    suits = (by_channel == best[:, None]) & (best > 0)[:, None]
+    lost = np.where(suits, (best - second)[:, None], 0.0).sum(axis=0)
+    return np.asarray(lost / np.maximum(suits.sum(axis=0), 1))

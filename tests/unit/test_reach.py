@@ -27,17 +27,23 @@ def values(*rows: list[float]) -> FloatArray:
 
 
 def test_a_channel_is_worth_what_the_next_best_action_falls_short_of_it():
-    # The first customer loses 7 - 4 without SMS, the second 2 - 0 without e-mail; two customers are reached on each.
+    # The first customer loses 7 - 4 without SMS, the second 2 - 0 without e-mail.
     said = advantage(values([4, 1, 7, 6, -2, -3], [1, 2, -1, -4, -5, -9]), ALL, GRID)
-    assert said.tolist() == [1.0, 1.5, 0.0]
+    assert said.tolist() == [2.0, 3.0, 0.0]
 
 
-def test_who_cannot_be_reached_on_a_channel_loses_nothing_and_is_not_counted():
+def test_it_is_the_mean_over_those_whom_the_channel_suits_best():
+    # SMS: 7 - 4 and 9 - 2.
+    said = advantage(values([4, 1, 7, 6, -2, -3], [1, 2, 9, -4, -5, -9]), ALL, GRID)
+    assert said.tolist() == [0.0, 5.0, 0.0]
+
+
+def test_who_cannot_be_reached_on_a_channel_loses_nothing_there():
     mask = ALL.copy()
     mask[0, 2:4] = False
-    # Without SMS the first loses 4 - 0 of e-mail, the second 9 - 2 of SMS: e-mail reaches two, SMS one.
+    # The first, who has no SMS, loses 4 - 0 of e-mail; the second 9 - 2 of SMS.
     said = advantage(values([4, 1, 7, 6, -2, -3], [1, 2, 9, -4, -5, -9]), mask, GRID)
-    assert said.tolist() == [2.0, 7.0, 0.0]
+    assert said.tolist() == [4.0, 7.0, 0.0]
 
 
 def test_a_channel_that_nobody_can_be_reached_on_is_worth_nothing():
