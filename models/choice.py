@@ -17,6 +17,7 @@ from models.domain.action import ActionGrid
 from models.domain.channel import Channel
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Rows = NDArray[np.intp] | slice
 
@@ -29,7 +30,6 @@ class Predictions:
         p_open: Probability that a message is opened, shape (n, C, S), in [0, 1].
         p_convert: Probability of a conversion after the contact, shape (n, O, C, S), in [0, 1].
         p_convert_no_contact: The same without contact, shape (n,), in [0, 1].
-        uplift_se: Standard error of `p_convert - p_convert_no_contact`, shape (n, O, C, S), >= 0.
         attention_minor: Expected loss from unsubscribing, complaining and fatigue, minor units,
             shape (n, C), >= 0.
     """
@@ -37,7 +37,6 @@ class Predictions:
     p_open: FloatArray
     p_convert: FloatArray
     p_convert_no_contact: FloatArray
-    uplift_se: FloatArray
     attention_minor: FloatArray
 
     def take(self, rows: Rows) -> Predictions:
@@ -46,7 +45,6 @@ class Predictions:
             p_open=self.p_open[rows],
             p_convert=self.p_convert[rows],
             p_convert_no_contact=self.p_convert_no_contact[rows],
-            uplift_se=self.uplift_se[rows],
             attention_minor=self.attention_minor[rows],
         )
 
@@ -94,6 +92,19 @@ class ChoiceProblem:
     predictions: Predictions | None
     net_value_minor: FloatArray | None
     shadow_price_minor: FloatArray | float = 0.0
+
+    def take(self, rows: Rows) -> ChoiceProblem:
+        """The same, for some customers."""
+        return ChoiceProblem(
+            grid=self.grid,
+            mask=self.mask[rows],
+            send_at=self.send_at[rows],
+            cost_minor=self.cost_minor,
+            shadow_price_minor=self.shadow_price_minor,
+            features=self.features[rows],
+            predictions=None if self.predictions is None else self.predictions.take(rows),
+            net_value_minor=None if self.net_value_minor is None else self.net_value_minor[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

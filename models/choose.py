@@ -21,7 +21,6 @@ from models.choice import (
     Policy,
     Predictions,
     ResponseModel,
-    Rows,
     sample,
 )
 from models.domain.action import ActionGrid
@@ -109,32 +108,19 @@ def choose(
         policy_of(campaign, person.customer_id, arm) for person, arm in zip(customers, arms, strict=True)
     ]
 
+    problem = ChoiceProblem(
+        grid=grid,
+        mask=mask,
+        send_at=send_at,
+        cost_minor=cost,
+        shadow_price_minor=shadow_price_minor,
+        features=features,
+        predictions=predictions,
+        net_value_minor=values,
+    )
     n = len(customers)
-    probabilities = np.zeros((n, grid.n_actions))
-    ranked = None if values is None else values.copy()
-    p_open = None if predictions is None else predictions.p_open.copy()
-    for name, rows in _rows_by_policy(named):
-        if name is None:
-            probabilities[rows, grid.no_contact] = 1.0
-            continue
-        answer = policies[name].distribution(
-            ChoiceProblem(
-                grid=grid,
-                mask=mask[rows],
-                send_at=send_at[rows],
-                cost_minor=cost,
-                shadow_price_minor=shadow_price_minor,
-                features=features[rows],
-                predictions=None if predictions is None else predictions.take(rows),
-                net_value_minor=None if values is None else values[rows],
-            )
-        )
-        _check(answer, mask[rows], name)
-        probabilities[rows] = answer.probabilities
-        if ranked is not None and answer.net_value_minor is not None:
-            ranked[rows] = answer.net_value_minor
-        if p_open is not None and answer.p_open is not None:
-            p_open[rows] = answer.p_open
+    answer = _distribution(problem, named, policies)
+    probabilities = answer.probabilities
     draws = np.array([uniform("action", decision_id) for decision_id in decision_ids])
     action = sample(probabilities, draws)
     return Choices(
@@ -146,8 +132,8 @@ def choose(
         propensity=probabilities[np.arange(n), action],
         probabilities=probabilities,
         mask=mask,
-        net_value_minor=ranked,
-        p_open=p_open,
+        net_value_minor=answer.net_value_minor,
+        p_open=answer.p_open,
         predictions=predictions,
         price_minor=None if predictions is None else cost + shadow_price_minor + predictions.attention_minor,
     )
@@ -167,15 +153,45 @@ def policy_of(campaign: Campaign, customer_id: str, arm: Arm) -> PolicyName | No
     return campaign.policy
 
 
-def _rows_by_policy(named: Sequence[PolicyName | None]) -> list[tuple[PolicyName | None, Rows]]:
-    """Each policy and whom it decides for; everybody is a slice, which copies nothing."""
+def _distribution(
+    problem: ChoiceProblem, named: Sequence[PolicyName | None], policies: Mapping[PolicyName, Policy]
+) -> ActionDistribution:
+    """What every customer's policy says; where it does not say by what values, those of the response model."""
     found = dict.fromkeys(named)
     if len(found) == 1:
-        return [(name, slice(None)) for name in found]
-    return [
-        (name, np.array([i for i, other in enumerate(named) if other is name], dtype=np.intp))
-        for name in found
-    ]
+        return _said(problem, named[0], policies)
+    predictions, values = problem.predictions, problem.net_value_minor
+    probabilities = np.zeros(problem.mask.shape)
+    ranked = None if values is None else values.copy()
+    p_open = None if predictions is None else predictions.p_open.copy()
+    for name in found:
+        rows = np.array([i for i, other in enumerate(named) if other is name], dtype=np.intp)
+        answer = _said(problem.take(rows), name, policies)
+        probabilities[rows] = answer.probabilities
+        if ranked is not None:
+            ranked[rows] = answer.net_value_minor
+        if p_open is not None:
+            p_open[rows] = answer.p_open
+    return ActionDistribution(probabilities=probabilities, net_value_minor=ranked, p_open=p_open)
+
+
+def _said(
+    problem: ChoiceProblem, name: PolicyName | None, policies: Mapping[PolicyName, Policy]
+) -> ActionDistribution:
+    """The same, of one policy for all; nobody decides for the holdout, which gets no contact."""
+    values = problem.net_value_minor
+    p_open = None if problem.predictions is None else problem.predictions.p_open
+    if name is None:
+        probabilities = np.zeros(problem.mask.shape)
+        probabilities[:, problem.grid.no_contact] = 1.0
+        return ActionDistribution(probabilities=probabilities, net_value_minor=values, p_open=p_open)
+    answer = policies[name].distribution(problem)
+    _check(answer, problem.mask, name)
+    return ActionDistribution(
+        probabilities=answer.probabilities,
+        net_value_minor=values if answer.net_value_minor is None else answer.net_value_minor,
+        p_open=p_open if answer.p_open is None else answer.p_open,
+    )
 
 
 def _judge(
@@ -197,7 +213,7 @@ def _judge(
 
 def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:
     """Refuse a distribution that gives mass to what is no candidate, or that does not sum to 1."""
-    if (answer.probabilities[~mask] != 0).any():
+    if np.logical_and(answer.probabilities, ~mask).any():
         raise ValueError(f"policy {name} gives probability to an action that is not a candidate")
     off = np.abs(answer.probabilities.sum(axis=1) - 1.0)
     if off.size and off.max() > 1e-6:

@@ -26,6 +26,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         tracking_secret=settings.tracking_secret,
         contact_keys=settings.contact_keys,
         phone_region=settings.phone_region,
+        parties=settings.parties,
         run_dispatcher=settings.send,
         adapters=settings.adapters,
         adapter_settings={

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from models.domain.errors import InvalidInputError
+from models.domain.party import Party
 
 _PREFIX = "NEXTCHANNEL_"
 
@@ -74,6 +75,13 @@ class Settings(BaseSettings):
     phone_region: str = Field(
         default="",
         description="Country (ISO 3166 code) of phone numbers that come without country code; empty: none is assumed.",
+    )
+    parties: dict[str, Party] = Field(
+        default_factory=dict,
+        description=(
+            "Whose data a source gives, as JSON: `second` for a marketplace or partner, `third` for what was bought; "
+            "a source that is not named is our own (`first`)."
+        ),
     )
     require_keys: bool = Field(
         default=True,

@@ -217,14 +217,14 @@ def _evidence(
     customer: Customer,
     features: FloatArray,
 ) -> Evidence:
+    known: list[float | None] = features.tolist()
+    for missing in np.flatnonzero(np.isnan(features)).tolist():
+        known[missing] = None
     drawn = np.flatnonzero(choices.probabilities[row])
     values, prices = choices.net_value_minor, choices.price_minor
     names = choices.grid.channels
     return Evidence(
-        features={
-            name: None if value != value else value  # NaN is the one number that differs from itself
-            for name, value in zip(setting.feature_names, features.tolist(), strict=True)
-        },
+        features=dict(zip(setting.feature_names, known, strict=True)),
         distribution=dict(zip(drawn.tolist(), choices.probabilities[row, drawn].tolist(), strict=True)),
         net_value_minor=(
             {}

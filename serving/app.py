@@ -21,7 +21,8 @@ from serving.routes.audience import audience_routes
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
 from serving.routes.customers import customer_routes
-from serving.routes.decisions import decision_routes
+from serving.routes.decisions import decision_endpoint, decision_routes
+from serving.routes.direct import DirectEndpoint
 from serving.routes.examples import describe_answers
 from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
@@ -31,6 +32,7 @@ from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.report import report_routes
+from serving.routes.schemas import DecisionIn
 from serving.routes.segments import segment_routes
 from serving.routes.simulate import simulation_routes
 from serving.routes.tracking import tracking_router
@@ -63,11 +65,16 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if service.protection.docs else None,
+        # Spans are ours (`serving.observability.traces`), figures too; FastAPI would look for its own at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     sessions = Sessions(service.tracking_secret)
     # Added first, so that whatever checks keys and limits stands before it.
     app.add_middleware(IdempotencyMiddleware, service=service)
+    app.add_middleware(
+        DirectEndpoint, path="/v1/decisions", model=DecisionIn, endpoint=decision_endpoint(service)
+    )
     for router in (
         decision_routes(service),
         handover_routes(service),

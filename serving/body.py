@@ -1,8 +1,20 @@
-"""The body of a request that was read already, for whoever asks for it next."""
+"""The body of a request: read whole, and given again to whoever asks for it next."""
 
 from __future__ import annotations
 
 from starlette.types import Message, Receive
+
+
+async def whole(receive: Receive) -> bytes | None:
+    """All of the body; None where the caller hung up before its end."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def again(body: bytes, receive: Receive) -> Receive:

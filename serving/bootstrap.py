@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from features.history.engine import connect, migrate
+from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from models.domain.errors import NotFoundError
+from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
@@ -67,6 +68,7 @@ class ServiceConfig:
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
         contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
         phone_region: ISO 3166 code of phone numbers without country code; empty: none is assumed.
+        parties: Whose data a source gives, by source, where it is not our own.
         run_dispatcher: Whether this process also sends.
         adapters: Adapter by channel.
         adapter_settings: Settings, text by name, by adapter.
@@ -94,6 +96,7 @@ class ServiceConfig:
     tracking_secret: str = ""
     contact_keys: str = ""
     phone_region: str = ""
+    parties: Mapping[str, Party] = field(default_factory=dict)
     run_dispatcher: bool = True
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapter_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -123,7 +126,7 @@ def build(config: ServiceConfig) -> Service:
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
-    engine = connect(config.database_url, vault)
+    engine = connect(config.database_url, vault, checkpoints_apart=True)
     migrate(engine)
     with engine.begin() as conn:
         check_keys(conn)
@@ -159,13 +162,14 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
-        customers=Customers(engine, FeatureReader(workspace), workspace),
+        customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
         background=(
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
@@ -184,14 +188,11 @@ def build(config: ServiceConfig) -> Service:
 def open_bundle(bundle: Bundle) -> Model:
     """Make the files of a bundle usable."""
     from models.policy.bandit import Bandit
-    from models.response.model import FittedResponse
-    from models.response.remembered import RememberedResponse
     from models.response.stored import read_response
 
-    response = read_response(bundle.response)
     return Model(
         version=bundle.version,
-        response=RememberedResponse(response) if isinstance(response, FittedResponse) else response,
+        response=read_response(bundle.response),
         bandit=Bandit.from_files(dict(bundle.bandit)) if bundle.bandit else None,
     )
 

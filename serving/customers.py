@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,7 @@ from features.history.query import load_channels
 from features.identity.link import Conflict, Link, Linked, link, list_conflicts
 from models.domain.customer import EVERY_CHANNEL, Consent
 from models.domain.errors import NextchannelError, require
+from models.domain.party import Party
 from serving.reading import FeatureSource
 from serving.store.availability import reaching_the_store
 
@@ -69,10 +70,18 @@ class Customers:
         engine: The history.
         features: The online store.
         workspace: Says what the features mean; None where nobody defined any.
+        parties: Whose data a source gives, by source, where it is not our own.
     """
 
-    def __init__(self, engine: Engine, features: FeatureSource, workspace: FeatureWorkspace | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        features: FeatureSource,
+        workspace: FeatureWorkspace | None,
+        parties: Mapping[str, Party] | None = None,
+    ) -> None:
         self._engine = engine
+        self._parties = parties or {}
         self._features = features
         self._workspace = workspace
 
@@ -82,7 +91,11 @@ class Customers:
         Raises:
             NotFoundError: there is no such customer.
         """
-        found = self._read(lambda conn: load_profile(conn, customer_id, now, in_the_clear=in_the_clear))
+        found = self._read(
+            lambda conn: load_profile(
+                conn, customer_id, now, in_the_clear=in_the_clear, parties=self._parties
+            )
+        )
         features, as_of = self._features_of(found.customer_id, now)
         return WholeProfile(profile=found, features=features, features_as_of=as_of)
 

@@ -6,6 +6,7 @@ always gets an answer: what is missing makes the decision simpler and is named i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -252,6 +253,16 @@ class Decider:
             StoreUnavailableError: the service is not running.
         """
         return self._writer.submit(self, _Docket(requests, now), len(requests))
+
+    def submit_from_loop(
+        self, requests: Sequence[DecisionRequest], now: datetime
+    ) -> asyncio.Future[list[Answer]]:
+        """The same, for a coroutine to await.
+
+        Raises:
+            StoreUnavailableError: the service is not running.
+        """
+        return self._writer.submit_from_loop(self, _Docket(requests, now), len(requests))
 
     def recorded(self, decision_id: str) -> Decision:
         """A decision taken before.

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.domain.errors import NextchannelError
-from serving.body import again
+from serving.body import again, whole
 from serving.problems import problem_of, respond
 from serving.service import Service
 from serving.store.availability import reaching_the_store
@@ -61,7 +61,7 @@ class IdempotencyMiddleware:
             await respond(problem_of(error, scope["path"]))(scope, receive, send)
 
     async def _once(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
+        body = await whole(receive)
         if body is None:
             return  # the caller hung up
         where = scope["path"].encode() + b"?" + scope.get("query_string", b"")
@@ -105,18 +105,6 @@ class IdempotencyMiddleware:
     def _give_up(self, key: IdempotencyKey, right: Execution, *, forget: bool) -> None:
         with reaching_the_store(), self._service.engine.begin() as conn:
             give_up(conn, key, right, forget=forget, now=self._service.clock())
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None where the caller hung up before its end."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 async def _answer(send: Send, kept: KeptAnswer, *, replayed: bool) -> None:

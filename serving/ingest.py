@@ -19,14 +19,7 @@ from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES, Interaction, InteractionKind, Place
 from serving.receipts import advance, facts_that_move
-from serving.routes.fields import LongText, Moment, Name, ShortName
-
-# What a fact that leaves a field out says, in the order of the columns.
-_UNSAID: dict[str, Any] = dict.fromkeys(FactRow.__annotations__) | {
-    "recorded_as": "",
-    "machine_made": False,
-    "attributes": {},
-}
+from serving.routes.fields import LongText, Moment, Name, ShortName, text_of
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -48,7 +41,7 @@ class InteractionIn(TypedDict):
     event_id: Annotated[Name, Field(description="Your system's own id of the event.")]
     customer_id: NotRequired[Name | None]
     identity: NotRequired[ContactPointIn | None]
-    kind: InteractionKind
+    kind: Annotated[str, text_of(InteractionKind)]
     occurred_at: Annotated[Moment, Field(description="When it happened, with a time zone.")]
     channel: NotRequired[ShortName | None]
     campaign_id: NotRequired[Name | None]
@@ -60,7 +53,9 @@ class InteractionIn(TypedDict):
             Field(description="Of a conversion or purchase, minor units."),
         ]
     ]
-    place: NotRequired[Annotated[Place | None, Field(description="Where it took place.")]]
+    place: NotRequired[
+        Annotated[Annotated[str, text_of(Place)] | None, Field(description="Where it took place.")]
+    ]
     machine_made: NotRequired[
         Annotated[StrictBool, Field(description="Made by a proxy or scanner: never learned from.")]
     ]
@@ -95,7 +90,7 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
 
     Args:
         conn: In the caller's transaction, which an error must roll back.
-        posted: Checked against `InteractionIn`.
+        posted: Checked against `InteractionIn`; they are handed on as rows, and may be marked as such.
         received_at: When they arrived, aware.
 
     Raises:
@@ -119,24 +114,23 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
                 if point not in gone
             },
         )
-    unsaid = _UNSAID | {"received_at": received_at}
     rows: list[FactRow] = []
     for position, fact in enumerate(posted):
-        if gone and points.get(position) in gone:
-            continue
-        row: dict[str, Any] = unsaid | fact
-        row["kind"] = fact["kind"]._value_  # a third of what `.value` costs
-        if row["place"] is not None:
-            row["place"] = row["place"].value
-        row.pop("identity", None)
-        if position in points:
-            row["customer_id"] = _owner(position, points[position], owners, row["customer_id"])
-        elif row["customer_id"] is None:
+        row: dict[str, Any] = cast(Any, fact)
+        if "identity" in row:
+            row = row.copy()
+            del row["identity"]
+        point = points.get(position)
+        if point is not None:
+            if point in gone:
+                continue
+            row["customer_id"] = _owner(position, point, owners, row.get("customer_id"))
+        elif row.get("customer_id") is None:
             raise InvalidInputError(
                 f"interactions.{position}.customer_id", None, "must be given, or identity instead"
             )
         rows.append(cast(FactRow, row))
-    appended = append_fact_rows(conn, rows)
+    appended = append_fact_rows(conn, rows, received_at)
     if appended.n_new:
         advance(conn, [_interaction(row) for row in facts_that_move(conn, rows)], received_at)
     return Ingested(
@@ -147,9 +141,10 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
 
 
 def _interaction(row: FactRow) -> Interaction:
-    values = {name: value for name, value in row.items() if name in Interaction.__dataclass_fields__}
-    place = None if row["place"] is None else Place(row["place"])
-    return Interaction(**cast(Any, values | {"kind": InteractionKind(row["kind"]), "place": place}))
+    values: dict[str, Any] = {**row, "kind": InteractionKind(row["kind"])}
+    values.pop("recorded_as", None)
+    place = row.get("place")
+    return Interaction(**values | {"place": None if place is None else Place(place)})
 
 
 def _owner(position: int, point: Point, owners: Mapping[Point, str], customer_id: str | None) -> str:

@@ -116,10 +116,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NextchannelError)
     async def of_ours(request: Request, error: NextchannelError) -> JSONResponse:
-        problem = problem_of(error, request.url.path)
-        if problem.status >= 500:
-            logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _answer(request, problem)
+        return refused(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -154,6 +151,14 @@ def install(app: FastAPI) -> None:
                 instance=request.url.path,
             )
         )
+
+
+def refused(request: Request, error: NextchannelError) -> JSONResponse:
+    """The answer to a request that an error of ours has ended."""
+    problem = problem_of(error, request.url.path)
+    if problem.status >= 500:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _answer(request, problem)
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

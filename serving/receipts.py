@@ -187,7 +187,7 @@ def facts_that_move(conn: Connection, rows: Sequence[FactRow]) -> list[FactRow]:
     named = {
         decision_id
         for row in rows
-        if (decision_id := row["decision_id"]) is not None and row["kind"] in _CONCERNING_MESSAGE
+        if (decision_id := row.get("decision_id")) is not None and row["kind"] in _CONCERNING_MESSAGE
     }
     ours: set[str] = set()
     if named:
@@ -196,7 +196,7 @@ def facts_that_move(conn: Connection, rows: Sequence[FactRow]) -> list[FactRow]:
         row
         for row in rows
         if row["kind"] in CONCERNING_PERSON
-        or (row["decision_id"] in ours and row["kind"] in _CONCERNING_MESSAGE)
+        or (row.get("decision_id") in ours and row["kind"] in _CONCERNING_MESSAGE)
     ]
 
 

@@ -116,18 +116,21 @@ class Service:
             StoreUnavailableError: the database cannot be reached or is late; nothing is acknowledged.
         """
         with self.admission.admitted():
-            submitted = self.decider.submit([request], self.clock())
+            submitted = self.decider.submit_from_loop([request], self.clock())
+            waiting = asyncio.get_running_loop().call_later(self.answer_within_seconds, self._late, submitted)
             try:
-                async with asyncio.timeout(self.answer_within_seconds):
-                    (answer,) = await asyncio.wrap_future(submitted)
-            except TimeoutError:
-                # Leaving the wait has cancelled what was not begun; what was begun may still be recorded.
-                raise StoreUnavailableError(
-                    f"the decision was not recorded within {self.answer_within_seconds:g} s"
-                ) from None
+                (answer,) = await submitted
+            finally:
+                waiting.cancel()
         if isinstance(answer, NextchannelError):
             raise answer
         return answer
+
+    def _late(self, submitted: asyncio.Future[list[Answer]]) -> None:
+        """Give up waiting: what was not begun is not begun any more, what was begun may still be recorded."""
+        if not submitted.done():
+            within = f"the decision was not recorded within {self.answer_within_seconds:g} s"
+            submitted.set_exception(StoreUnavailableError(within))
 
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[Answer]:
         """Decide for many customers; each has its own decision or its own error.

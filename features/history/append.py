@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Table, select
 
 from features.history.attributes import Told, keep_former
 from features.history.decisions import decision_row
-from features.history.facts import DEFAULT_MACHINE_RULES, FactRow, flag_machine_made, mark_agents
+from features.history.facts import DEFAULT_MACHINE_RULES, UNSAID, FactRow, flag_machine_made, mark_agents
 from features.history.insert import insert_into, insert_new
 from features.history.members import update_members
 from features.history.query import latest_campaigns, present_ids
@@ -191,10 +191,8 @@ def append_interactions(
                 "source": fact.source,
                 "event_id": fact.event_id,
                 "customer_id": fact.customer_id,
-                "recorded_as": "",
                 "kind": fact.kind.value,
                 "occurred_at": fact.occurred_at,
-                "received_at": received_at,
                 "channel": fact.channel,
                 "campaign_id": fact.campaign_id,
                 "offer_id": fact.offer_id,
@@ -207,19 +205,24 @@ def append_interactions(
             }
             for fact in facts
         ],
+        received_at,
         rules,
     )
 
 
 def append_fact_rows(
-    conn: Connection, rows: Sequence[FactRow], rules: MachineRules = DEFAULT_MACHINE_RULES
+    conn: Connection,
+    rows: Sequence[FactRow],
+    received_at: datetime,
+    rules: MachineRules = DEFAULT_MACHINE_RULES,
 ) -> Appended:
     """Add facts that are rows already and have been checked; all else is as in `append_interactions`.
 
     Args:
         conn: In the caller's transaction.
-        rows: Each with every key of `FactRow`; rows that a machine rule applies to are marked in place, and rows of
-            an id that was merged into another are put under the person's.
+        rows: Rows that a machine rule applies to are marked in place, and rows of an id that was merged into another
+            are put under the person's.
+        received_at: When they arrived, aware.
         rules: Tell machines from people.
     """
     lost = erased_customers(conn, (row["customer_id"] for row in rows))
@@ -231,7 +234,9 @@ def append_fact_rows(
             if person is not None:
                 row["customer_id"], row["recorded_as"] = person, row["customer_id"]
     mark_agents(kept, rules)
-    n_new = insert_new(conn, interactions, kept)
+    n_new = insert_new(
+        conn, interactions, cast("Sequence[dict[str, Any]]", kept), {**UNSAID, "received_at": received_at}
+    )
     if n_new:
         flag_machine_made(conn, kept, rules)
     said = [row for row in kept if row["kind"] in _STATEMENTS and not is_tombstone(row["customer_id"])]
@@ -280,7 +285,7 @@ def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
         for fact in said
     ]
     insert_new(conn, customers, unknown)
-    decision_ids = {fact["decision_id"] for fact in said if fact["decision_id"]}
+    decision_ids = {decision_id for fact in said if (decision_id := fact.get("decision_id"))}
     made = conn.execute(
         select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.channel).where(
             decisions.c.decision_id.in_(sorted(decision_ids))
@@ -288,14 +293,14 @@ def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
     ).all()
     campaign_of = {row.decision_id: row.campaign_id for row in made}
     channel_of = {row.decision_id: row.channel for row in made}
-    answered_by = [campaign_of.get(fact["decision_id"] or "", fact["campaign_id"]) for fact in said]
+    answered_by = [campaign_of.get(fact.get("decision_id") or "", fact.get("campaign_id")) for fact in said]
     follows = any(fact["kind"] in _FOLLOWS for fact in said)
     campaigns = latest_campaigns(conn, None if follows else sorted({name for name in answered_by if name}))
     purposes = {campaign.campaign_id: campaign.purpose for campaign in campaigns}
     every_purpose = {DEFAULT_PURPOSE, *purposes.values()}
     stated: list[Consent] = []
     for fact, campaign_id in zip(said, answered_by, strict=True):
-        channel = fact["channel"] or channel_of.get(fact["decision_id"] or "")
+        channel = fact.get("channel") or channel_of.get(fact.get("decision_id") or "")
         if fact["kind"] in _FOLLOWS:
             if channel is None:
                 continue  # of which account is not known
@@ -304,7 +309,7 @@ def _record_statements(conn: Connection, said: Sequence[FactRow]) -> None:
             concerned = {purposes.get(campaign_id or "", DEFAULT_PURPOSE)}
         stated += [
             Consent(
-                customer_id=fact["recorded_as"] or fact["customer_id"],
+                customer_id=fact.get("recorded_as") or fact["customer_id"],
                 channel=channel or EVERY_CHANNEL,
                 purpose=purpose,
                 status=_STATEMENTS[fact["kind"]],

@@ -16,9 +16,14 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_301_956_102  # any number, the same in every process
 _BUSY_TIMEOUT_SECONDS = 30
 _CHECKPOINT_PAUSE_SECONDS = 0.1
+CHECKPOINT_SECONDS = 0.2
+# With 4 kB a page 64 MB; SQLite's own default is 1,000 pages.
+_LONGEST_LOG_PAGES = 16_000
 
 
-def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
+def connect(
+    database_url: str, vault: ContactVault | None = None, *, checkpoints_apart: bool = False
+) -> Engine:
     """Open a database; the folder of an SQLite file is made where it is missing.
 
     SQLite runs in WAL mode with `synchronous=NORMAL`: a committed transaction survives the death of the
@@ -35,6 +40,8 @@ def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
             `postgresql+psycopg://user@host/name`.
         vault: Seals and opens contact points; None for keys beside an SQLite file. Without a vault another
             database can be used for everything but contact points.
+        checkpoints_apart: The caller sees to it that `checkpoint` is called every `CHECKPOINT_SECONDS`. Else every
+            eightieth decision or so would wait for a checkpoint of its own, 5 ms.
     """
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -59,6 +66,8 @@ def connect(database_url: str, vault: ContactVault | None = None) -> Engine:
         execution_options={} if vault is None else vault_option(vault),
     )
     event.listen(engine, "connect", _prepare_sqlite)
+    if checkpoints_apart:
+        event.listen(engine, "connect", _checkpoint_seldom)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -83,6 +92,22 @@ def migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
     if in_the_clear:
         compact(engine)
+
+
+def checkpoint(engine: Engine) -> None:
+    """Move what SQLite's write-ahead log holds into the file, as far as nobody needs it; elsewhere this does nothing.
+
+    Readers and writers go on meanwhile (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html, passive).
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        conn = raw.driver_connection
+        assert conn is not None
+        conn.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+    finally:
+        raw.close()
 
 
 def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:
@@ -138,6 +163,11 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
         "secure_delete=FAST",
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _checkpoint_seldom(dbapi_connection: Any, _record: object) -> None:
+    # Not never: the log must not grow without end where nobody checkpoints.
+    dbapi_connection.execute(f"PRAGMA wal_autocheckpoint={_LONGEST_LOG_PAGES}").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -35,16 +35,21 @@ _SENT = InteractionKind.SENT.value
 _CLICKED = InteractionKind.CLICKED.value
 
 
-class FactRow(TypedDict):
-    """One fact as its columns; `models.domain.interaction.Interaction` and the table say what they mean."""
-
+class _Said(TypedDict):
     source: str
     event_id: str
     customer_id: str
-    recorded_as: str
     kind: str
     occurred_at: datetime
-    received_at: datetime
+
+
+class FactRow(_Said, total=False):
+    """One fact as its columns; `models.domain.interaction.Interaction` and the table say what they mean.
+
+    What a row leaves out is as `UNSAID` says: most facts say little, and ten thousand come at once.
+    """
+
+    recorded_as: str
     channel: str | None
     campaign_id: str | None
     offer_id: str | None
@@ -56,13 +61,20 @@ class FactRow(TypedDict):
     attributes: Mapping[str, str]
 
 
+UNSAID: Mapping[str, Any] = dict.fromkeys(sorted(FactRow.__optional_keys__)) | {
+    "recorded_as": "",
+    "machine_made": False,
+    "attributes": {},
+}
+
+
 def mark_agents(rows: Sequence[FactRow], rules: MachineRules) -> None:
     """Flag, in place, what its own row tells to be machine-made: the source says so, or the user agent does."""
     for row in rows:
-        if row["machine_made"]:
-            row["machine_rule"] = row["machine_rule"] or MachineRule.STATED.value
-        elif row["attributes"] and row["kind"] in _FETCHES and USER_AGENT in row["attributes"]:
-            rule = rules.by_agent(row["attributes"][USER_AGENT])
+        if row.get("machine_made"):
+            row["machine_rule"] = row.get("machine_rule") or MachineRule.STATED.value
+        elif row["kind"] in _FETCHES and USER_AGENT in (attributes := row.get("attributes", {})):
+            rule = rules.by_agent(attributes[USER_AGENT])
             if rule is not None:
                 row["machine_made"], row["machine_rule"] = True, rule.value
 
@@ -80,7 +92,7 @@ def flag_machine_made(conn: Connection, rows: Sequence[FactRow], rules: MachineR
     touched: set[str] = set()
     clicked: set[str] = set()
     for row in rows:
-        decision_id = row["decision_id"]
+        decision_id = row.get("decision_id")
         if decision_id is not None:
             if row["kind"] == _CLICKED:
                 clicked.add(decision_id)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, or_, select
 from features.history.decisions import load_decision
 from features.history.documents import to_document
 from features.history.members import members_of, person_of
+from features.history.sources import SourceShown, load_sources
 from features.history.tables import (
     consents,
     customers,
@@ -33,8 +34,10 @@ from models.domain.channel import IdentityKind
 from models.domain.customer import ConsentStatus
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import InteractionKind
+from models.domain.party import Party
 
 LAST_OFFERS = 5
+_NO_PARTIES: Mapping[str, Party] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,7 @@ class Profile:
         anonymous: Whether only devices are known of them.
         last_offers: The latest decisions, newest first.
         refusals: What they refused, newest first.
+        sources: Which systems told about them, and whose data it is.
     """
 
     customer_id: str
@@ -153,9 +157,17 @@ class Profile:
     consents: tuple[ConsentShown, ...]
     last_offers: tuple[OfferShown, ...]
     refusals: tuple[Refusal, ...]
+    sources: tuple[SourceShown, ...]
 
 
-def load_profile(conn: Connection, customer_id: str, now: datetime, *, in_the_clear: bool) -> Profile:
+def load_profile(
+    conn: Connection,
+    customer_id: str,
+    now: datetime,
+    *,
+    in_the_clear: bool,
+    parties: Mapping[str, Party] = _NO_PARTIES,
+) -> Profile:
     """A person as of now, by any of their ids.
 
     Args:
@@ -163,6 +175,7 @@ def load_profile(conn: Connection, customer_id: str, now: datetime, *, in_the_cl
         customer_id: Any of the person's ids.
         now: Aware.
         in_the_clear: Whether contact points are shown whole.
+        parties: Whose data a source gives, by source, where it is not our own.
 
     Raises:
         NotFoundError: there is no such customer.
@@ -180,6 +193,7 @@ def load_profile(conn: Connection, customer_id: str, now: datetime, *, in_the_cl
         consents=tuple(load_consents(conn, person, now)),
         last_offers=tuple(_last_offers(conn, person)),
         refusals=tuple(_refusals(conn, person, now)),
+        sources=tuple(load_sources(conn, person, parties)),
     )
 
 

@@ -30,7 +30,6 @@ from sqlalchemy import (
     update,
 )
 
-from features.history.among import among
 from features.history.documents import from_document, to_document
 from features.history.prepared import Prepared, one_of
 from features.history.reached import reached
@@ -81,6 +80,11 @@ _SEALED = Prepared(
     )
     .where(one_of(identities.c.customer_id, "ids"), identities.c.linked_at <= _NOW, _HOLDS)
     .order_by(identities.c.linked_at, identities.c.identity_id)
+)
+_OWNERS = Prepared(
+    select(identities.c.lookup, identities.c.customer_id).where(
+        one_of(identities.c.kind, "kinds"), one_of(identities.c.lookup, "lookups")
+    )
 )
 _ANY_MERGED = Prepared(select(customer_members.c.customer_id).limit(1))
 _MERGED = Prepared(
@@ -222,9 +226,10 @@ def present_id(conn: Connection, customer_id: str) -> str:
 
 def present_ids(conn: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
     """Under which id those are now that were merged into another; the others are absent."""
-    asked = list(dict.fromkeys(customer_ids))
-    if not asked or not _ANY_MERGED.rows(conn):
+    # Asked first, since most histories know nobody who was merged.
+    if not _ANY_MERGED.rows(conn):
         return {}
+    asked = list(dict.fromkeys(customer_ids))
     found: dict[str, str] = {}
     for ids in in_chunks(asked):
         found |= dict(_MERGED.rows(conn, ids=ids))
@@ -266,13 +271,8 @@ def find_customer_ids(
         return {}
     lookup_of = vault_of(conn).lookups(asked)
     # A lookup is of one kind alone: the kind is part of what is hashed.
-    rows = conn.execute(
-        select(identities.c.lookup, identities.c.customer_id).where(
-            identities.c.kind.in_(sorted({kind for kind, _ in asked})),
-            among(conn, identities.c.lookup, lookup_of.values()),
-        )
-    )
-    owner_of: dict[str, str] = {row.lookup: row.customer_id for row in rows}
+    kinds = sorted({kind.value for kind, _ in asked})
+    owner_of = dict(_OWNERS.rows(conn, kinds=kinds, lookups=list(lookup_of.values())))
     return {point: owner_of[lookup] for point, lookup in lookup_of.items() if lookup in owner_of}
 
 

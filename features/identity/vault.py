@@ -33,6 +33,8 @@ KEY_FILE = "contacts.keys"
 _KEY_BYTES = 32
 # A random nonce of 96 bits: 2**32 messages a key at most (NIST SP 800-38D, section 8.3).
 _NONCE_BYTES = 12
+# Of SHA-256 in base64, without its padding.
+_DIGEST_LENGTH = 43
 _OPTION = "contact_vault"
 
 
@@ -254,7 +256,7 @@ class ContactVault:
 
 
 def _digest(key: bytes, text: str) -> str:
-    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), "sha256")).decode().rstrip("=")
+    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), "sha256"))[:_DIGEST_LENGTH].decode()
 
 
 def vault_option(vault: ContactVault) -> dict[str, Any]:

@@ -112,12 +112,13 @@ class Interaction:
         ):
             if optional is not None:
                 require_text(name, optional, longest)
-        require(
-            self.occurred_at.tzinfo is not None,
-            "occurred_at",
-            self.occurred_at.isoformat(),
-            "must carry a time zone, for example 2026-01-31T09:00:00Z",
-        )
+        if self.occurred_at.tzinfo is None:
+            require(
+                False,
+                "occurred_at",
+                self.occurred_at.isoformat(),
+                "must carry a time zone, for example 2026-01-31T09:00:00Z",
+            )
         require_moment("occurred_at", self.occurred_at)
         require(
             self.value_minor is None or abs(self.value_minor) < float("inf"),
@@ -149,7 +150,8 @@ def require_text(field: str, text: str, longest: int) -> None:
     Raises:
         InvalidInputError: names the field.
     """
-    require(len(text) <= longest, field, text, f"must have at most {longest} characters")
+    if len(text) > longest:
+        require(False, field, text, f"must have at most {longest} characters")
     require(
         text.isprintable() or not any(character < " " or character == "\x7f" for character in text),
         field,
@@ -165,9 +167,6 @@ def require_moment(field: str, moment: datetime) -> None:
         InvalidInputError: names the field.
     """
     # Compared as it is: near the years 1 and 9999 a conversion to UTC overflows.
-    require(
-        FIRST_MOMENT <= moment < LAST_MOMENT,
-        field,
-        moment.isoformat(),
-        f"must be in [{FIRST_MOMENT.date()}, {LAST_MOMENT.date()})",
-    )
+    if not FIRST_MOMENT <= moment < LAST_MOMENT:
+        bound = f"must be in [{FIRST_MOMENT.date()}, {LAST_MOMENT.date()})"
+        require(False, field, moment.isoformat(), bound)

@@ -98,9 +98,10 @@ class Bandit:
         price = problem.cost_minor + problem.shadow_price_minor + predictions.attention_minor
         price = price[:, None, :, None]
         shape = (len(model_values), *problem.grid.shape)
-        contacts = ratio[:, None] * (model_values[:, :-1].reshape(shape) + price) - price
-        values = model_values.copy()
-        values[:, :-1] = contacts.reshape(values[:, :-1].shape)
+        values = np.zeros_like(model_values)
+        contacts = values[:, :-1].reshape(shape)  # the same memory
+        np.multiply(ratio[:, None], model_values[:, :-1].reshape(shape) + price, out=contacts)
+        contacts -= price
         best = best_action(problem, values)
         return ActionDistribution(
             probabilities=self.exploration.distribution(problem.grid, problem.mask, values, best),
@@ -121,12 +122,9 @@ class Bandit:
             Shape (n, C, S), in (0, 1).
         """
         tables, weights = self._on_grid(problem.grid.channels, problem.grid.slots)
-        segment = self.segments.of(problem.features)
-        best_slot = model_p_open.argmax(axis=2)
-        logits = vw.logit(model_p_open)
-        for expert in range(len(vw.LEARNING_RATES)):
-            logits += weights[:, expert + 1] * tables.of(expert, segment, best_slot)
-        return vw.sigmoid(logits)
+        corrections = tables.of(self.segments.of(problem.features), model_p_open.argmax(axis=2))
+        corrections *= weights
+        return vw.sigmoid(vw.logit(model_p_open) + corrections.sum(axis=0))
 
     def learn(self, events: ResponseEvents) -> Bandit:
         """The next state: the gate judges what everybody said of each event, then the experts learn it."""
@@ -203,10 +201,11 @@ class Bandit:
     def _on_grid(
         self, channels: tuple[str, ...], slots: tuple[time, ...]
     ) -> tuple[GridCorrections, FloatArray]:
-        """The corrections for a grid and the beliefs in them, shape (C, 1 + K, 1); laid out once."""
+        """The corrections for a grid and the beliefs in them, shape (K, 1, C, 1); laid out once."""
         key = (channels, slots)
         found = self._laid_out.get(key)
         if found is None:
-            found = self.corrections.for_grid(channels, slots), self.gate.for_channels(channels)[:, :, None]
+            beliefs = self.gate.for_channels(channels)[:, 1:].T[:, None, :, None]
+            found = self.corrections.for_grid(channels, slots), beliefs
             self._laid_out[key] = found
         return found

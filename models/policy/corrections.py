@@ -166,15 +166,14 @@ class GridCorrections:
     fixed: FloatArray
     shift: FloatArray
 
-    def of(self, expert: int, segment: NDArray[np.intp], best_slot: NDArray[np.intp]) -> FloatArray:
-        """One expert's corrections, logits in [-4, 4], shape (n, C, S).
+    def of(self, segment: NDArray[np.intp], best_slot: NDArray[np.intp]) -> FloatArray:
+        """Every expert's corrections, logits in [-4, 4], shape (K, n, C, S).
 
         Args:
-            expert: Which expert.
             segment: Shape (n,).
             best_slot: Best slot by channel, by the response model, shape (n, C).
         """
-        total = self.fixed[expert][segment] + self.shift[expert][best_slot]
+        total = self.fixed.take(segment, axis=1) + self.shift.take(best_slot, axis=1)
         return np.asarray(np.maximum(np.minimum(total, CLIP, out=total), -CLIP, out=total))
 
 

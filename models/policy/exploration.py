@@ -55,7 +55,7 @@ class Exploration:
             Probabilities, shape (n, A): zero outside the mask, each row sums to 1.
         """
         loss = value_minor[np.arange(len(best)), best][:, None] - value_minor
-        loss = np.where(mask, loss, 0.0)
+        loss *= mask
         explored = inverse_gap_weights(loss, mask, best, self.gamma / self.value_scale_minor)
         explored = floor_slots(explored, grid, mask, self.slot_floor)
         return bound_loss(explored, loss, best, self.max_loss_share * self.value_scale_minor)
@@ -83,11 +83,13 @@ def inverse_gap_weights(
         array([[0.9, 0.1]])
     """
     n_candidates = mask.sum(axis=1, keepdims=True)
-    weights = np.where(mask, 1.0 / (n_candidates + gamma * loss), 0.0)
+    weights: FloatArray = mask / (n_candidates + gamma * loss)
     rows = np.arange(len(best))
     weights[rows, best] = 0.0
     weights[rows, best] = 1.0 - weights.sum(axis=1)
     tied = mask & (loss == 0.0)
+    if np.count_nonzero(tied) == len(best):  # nobody ties with the best
+        return weights
     shared = (weights * tied).sum(axis=1, keepdims=True) / tied.sum(axis=1, keepdims=True)
     return np.where(tied, shared, weights)
 
@@ -97,13 +99,13 @@ def floor_slots(probabilities: FloatArray, grid: ActionGrid, mask: BoolArray, fl
 
     A contact is a pair of offer and channel; its total probability stays as it was.
     """
-    n = len(probabilities)
-    shape = (n, *grid.shape)
-    contacts = probabilities[:, :-1].reshape(shape)
-    open_slots = mask[:, :-1].reshape(shape)
+    spread = probabilities.copy()
+    contacts = spread[:, :-1].reshape(len(spread), *grid.shape)  # the same memory
+    open_slots = mask[:, :-1].reshape(contacts.shape)
     share = contacts.sum(axis=3, keepdims=True) / np.maximum(open_slots.sum(axis=3, keepdims=True), 1)
-    spread = (1.0 - floor) * contacts + floor * share * open_slots
-    return np.concatenate([spread.reshape(n, math.prod(grid.shape)), probabilities[:, -1:]], axis=1)
+    contacts *= 1.0 - floor
+    contacts += floor * share * open_slots
+    return spread
 
 
 def bound_loss(
@@ -118,6 +120,8 @@ def bound_loss(
         max_loss: Most expected loss of a row, in the unit of `loss`.
     """
     expected = np.einsum("na,na->n", probabilities, loss)
+    if expected.max(initial=0.0) <= max_loss:
+        return probabilities
     kept = np.divide(max_loss, expected, out=np.ones_like(expected), where=expected > max_loss)[:, None]
     bounded: FloatArray = probabilities * kept
     bounded[np.arange(len(best)), best] += 1.0 - kept[:, 0]

@@ -46,7 +46,15 @@ def best_action(problem: ChoiceProblem, value_minor: FloatArray) -> NDArray[np.i
         Action indices, shape (n,).
     """
     contacts = value_minor[:, :-1]
-    return preferred_contact(problem, problem.mask[:, :-1] & (contacts > 0), contacts)
+    worthwhile = problem.mask[:, :-1] & (contacts > 0)
+    ranked = contacts * worthwhile
+    best: NDArray[np.intp] = ranked.argmax(axis=1)
+    top = ranked[np.arange(len(ranked)), best]
+    if np.count_nonzero((ranked == top[:, None]) & worthwhile) > np.count_nonzero(
+        top
+    ):  # somewhere there is a tie
+        return preferred_contact(problem, worthwhile, contacts)
+    return np.where(top > 0, best, problem.grid.no_contact)
 
 
 def certainly(problem: ChoiceProblem, action: NDArray[np.intp]) -> ActionDistribution:

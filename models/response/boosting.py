@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.choice import FloatArray
+from models.choice import Float32Array, FloatArray
+from models.response.forest import Tree, read_trees
 
 if TYPE_CHECKING:
     import lightgbm
 
-Float32Array = NDArray[np.float32]
-
 # Fewer events (or non-events) than this cannot tell one customer from another.
 MIN_EVENTS = 20
 MAX_TREES = 200
-# Up to so many rows are predicted one by one.
-SINGLY = 32
-# LightGBM's C constants: C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT32.
-_RAW_SCORE, _FLOAT32 = 1, 0
 _PATIENCE = 20
 # The same trees on every machine and with every number of threads.
 _PARAMETERS = {
@@ -48,84 +42,38 @@ class Trees:
 
     Args:
         text: LightGBM's own text of the model.
+
+    Raises:
+        ValueError: it is none.
     """
 
     def __init__(self, text: str) -> None:
+        self.text = text
+        self.each: tuple[Tree, ...] = read_trees(text)
+
+    @cached_property
+    def booster(self) -> lightgbm.Booster:
+        """The same as LightGBM's object."""
         import lightgbm
 
-        self.text = text
-        self._booster: lightgbm.Booster = lightgbm.Booster(model_str=text)
-        self._single = SingleRows.of(self._booster)
+        return lightgbm.Booster(model_str=self.text)
 
     @property
     def n_trees(self) -> int:
         """Number of trees."""
-        return int(self._booster.num_trees())
+        return int(self.booster.num_trees())
 
     def logits(self, rows: Float32Array) -> FloatArray:
-        """What the trees add to the logit of every row, shape (n,)."""
+        """What the trees add to the logit of every row, shape (n,): the reference for `models.response.forest`."""
         if not len(rows):
             return np.zeros(0)
-        if self._single is not None and len(rows) <= SINGLY:
-            return self._single.logits(rows)
         # num_threads counts only here: LightGBM ignores the constructor's.
-        raw = self._booster.predict(rows, raw_score=True, num_threads=1, validate_features=False)
+        raw = self.booster.predict(rows, raw_score=True, num_threads=1, validate_features=False)
         return np.asarray(raw, dtype=np.float64)
 
     def gains(self) -> FloatArray:
         """Total gain of the splits on every column, shape (F,)."""
-        return np.asarray(self._booster.feature_importance("gain"), dtype=np.float64)
-
-
-class SingleRows:
-    """LightGBM's C function for single rows: a few rows cost half of what `Booster.predict` takes for them.
-
-    Args:
-        library: LightGBM's.
-        setting: What `LGBM_BoosterPredictForMatSingleRowFastInit` made.
-    """
-
-    def __init__(self, library: ctypes.PyDLL, setting: ctypes.c_void_p) -> None:
-        self._predict = library.LGBM_BoosterPredictForMatSingleRowFast
-        self._setting = setting
-        weakref.finalize(self, library.LGBM_FastConfigFree, setting)
-
-    @classmethod
-    def of(cls, booster: lightgbm.Booster) -> SingleRows | None:
-        """Ready to predict, or None where this version of LightGBM has no such function."""
-        from lightgbm import basic
-
-        try:
-            # Unlike LightGBM's own handle this one keeps the interpreter's lock: a call takes microseconds.
-            library = ctypes.PyDLL(basic._LIB._name)
-            setting = ctypes.c_void_p()
-            failed = library.LGBM_BoosterPredictForMatSingleRowFastInit(
-                booster._handle,
-                ctypes.c_int(_RAW_SCORE),
-                ctypes.c_int(0),
-                ctypes.c_int(-1),
-                ctypes.c_int(_FLOAT32),
-                ctypes.c_int32(booster.num_feature()),
-                ctypes.c_char_p(b"num_threads=1"),
-                ctypes.byref(setting),
-            )
-            library.LGBM_BoosterPredictForMatSingleRowFast.argtypes = [ctypes.c_void_p] * 4
-        except AttributeError:
-            return None
-        return None if failed else cls(library, setting)
-
-    def logits(self, rows: Float32Array) -> FloatArray:
-        """What the trees add to the logit of every row, shape (n,)."""
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
-        found = np.empty(len(rows))
-        length = ctypes.byref(ctypes.c_int64())
-        row, value = rows.ctypes.data, found.ctypes.data
-        for _ in range(len(rows)):
-            if self._predict(self._setting, row, length, value):
-                raise RuntimeError("LightGBM cannot predict a row")
-            row += rows.strides[0]
-            value += found.itemsize
-        return found
+        return np.asarray(self.booster.feature_importance("gain"), dtype=np.float64)
 
 
 def fit_trees(

@@ -55,6 +55,12 @@ class Calibration:
             return np.interp(probability, *self.knots)
         return probability
 
+    def of_logit(self, raw: FloatArray) -> FloatArray:
+        """`apply(sigmoid(raw))`: a map of logits needs no way through the raw probability."""
+        if self.method == "platt":
+            return sigmoid(self.parameters[0] + self.parameters[1] * raw)
+        return self.apply(sigmoid(raw))
+
 
 def fit_calibration(label: FloatArray, probability: FloatArray, seed: int) -> Calibration:
     """Choose and fit a calibration on data that the model was not fitted on.

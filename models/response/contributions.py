@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import Float32Array, FloatArray
 from models.domain.action import ActionGrid
 from models.explanation.contributions import (
     Breakdown,
@@ -25,7 +25,7 @@ from models.explanation.contributions import (
     scaled,
     through_curve,
 )
-from models.response.boosting import Float32Array, Trees, sigmoid
+from models.response.boosting import Trees, sigmoid
 from models.response.open import OpenModel, _hours
 
 if TYPE_CHECKING:

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import Float32Array, FloatArray
 from models.logged import LoggedRows
 from models.response.boosting import (
     MAX_TREES,
-    Float32Array,
     Trees,
     fit_trees,
     later_rows,
     logit,
     shrunk_rate,
-    sigmoid,
 )
 from models.response.calibration import Calibration, fit_calibration
+from models.response.forest import NO_TREES, Part, plant
 
 # What is believed of a conversion rate before any row: one in a hundred, worth fifty rows.
 _PRIOR_RATE = 0.01
@@ -49,13 +48,16 @@ class ConvertModel:
 
     def predict(self, features: Float32Array) -> FloatArray:
         """Probability of a conversion without contact, shape (n,)."""
-        return self.calibration.apply(self._raw(features))
+        return self.calibrated(plant(features.shape[1], [self.part]).logits(features)[:, 0])
 
-    def _raw(self, features: Float32Array) -> FloatArray:
-        if self.trees is None:
-            return sigmoid(np.full(len(features), self.base))
-        alone = np.zeros((len(features), 1), dtype=np.float32)
-        return sigmoid(self.base + self.trees.logits(np.hstack([features, alone])))
+    @property
+    def part(self) -> Part:
+        """The trees, for somebody without contact: one alternative of a forest."""
+        return NO_TREES if self.trees is None else self.trees.each, np.zeros((1, 1), dtype=np.float32)
+
+    def calibrated(self, added: FloatArray) -> FloatArray:
+        """`predict`, from what the trees add to the logit, shape (n,)."""
+        return self.calibration.of_logit(self.base + added)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ def fit_convert(rows: LoggedRows, seed: int) -> ConvertFit:
     )
     held_out = ConvertModel(base=base, trees=trial, calibration=Calibration())
     label = converted[late & alone]
-    raw = held_out._raw(features[late & alone])
+    raw = held_out.predict(features[late & alone])
     calibration = fit_calibration(label, raw, seed)
     trees = fit_trees(inputs, converted, offset, seed=seed, n_trees=trial.n_trees if trial else 0)
     return ConvertFit(

@@ -110,24 +110,28 @@ class PairEffects:
     mean: FloatArray
     quadratic: FloatArray
 
-    def predict(self, inputs: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Uplift and its standard error, both of shape (n, O, C, S).
+    def uplift(self, inputs: FloatArray, q: FloatArray) -> FloatArray:
+        """What a contact changes, shape (n, O, C, S).
 
         Args:
             inputs: Of `Standardiser.apply`, shape (n, 1 + Z).
             q: Relative open probability, shape (n, C, S).
         """
+        width, *pairs, _ = self.mean.shape
+        effect = (inputs @ self.mean.reshape(width, -1)).reshape(len(inputs), *pairs, 2)
+        return np.asarray(q[:, None] * effect[..., 0, None] + effect[..., 1, None])
+
+    def standard_error(self, inputs: FloatArray, q: FloatArray) -> FloatArray:
+        """Posterior standard error of `uplift`, given q: same arguments, same shape."""
         width, n_offers, n_channels, _ = self.mean.shape
         shape = (len(inputs), n_offers, n_channels)
-        effect = (inputs @ self.mean.reshape(width, -1)).reshape(*shape, 2)
         half = (inputs @ self.quadratic.reshape(width, -1)).reshape(
             len(inputs), n_offers * n_channels * 3, width
         )
         spread = (half @ inputs[:, :, None]).reshape(*shape, 3)
         through = q[:, None]
-        uplift = through * effect[..., 0, None] + effect[..., 1, None]
         variance = (through * spread[..., 0, None] + spread[..., 1, None]) * through + spread[..., 2, None]
-        return uplift, np.sqrt(np.maximum(variance, 0.0))
+        return np.sqrt(np.maximum(variance, 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,15 @@ from models.response.attention import AttentionModel, fit_attention
 from models.response.contributions import break_down
 from models.response.convert import ConvertModel, fit_convert
 from models.response.effect import EffectFit, EffectModel, PairEffects, fit_effect
+from models.response.forest import Forest, plant
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
 from models.response.nuisance import fit_nuisance
 from models.response.open import OpenGrid, OpenModel, fit_open
 
 # Numbers held at once while predicting: bounds the memory, whatever the number of customers.
 _NUMBERS_AT_ONCE = 4_000_000
+# Arrays over all actions that exist at the same time.
+_ARRAYS_AT_ONCE = 6
 _GRIDS_REMEMBERED = 32
 _SUMMARY_ROWS = 2_000
 
@@ -33,6 +36,7 @@ class _Plan:
     """What predicting on one grid needs and what does not depend on the customer."""
 
     opens: OpenGrid
+    forest: Forest
     pairs: PairEffects
     scale: FloatArray
     attention_minor: FloatArray
@@ -82,8 +86,7 @@ class FittedResponse:
     ) -> Predictions:
         """Predict for every customer and action.
 
-        `uplift_se` is the posterior standard error of the effect, given `p_open`. A channel, offer or slot that
-        the log never had is predicted from what the others share; its `uplift_se` is accordingly wide.
+        A channel, offer or slot that the log never had is predicted from what the others share.
 
         Args:
             features: Shape (n, F); NaN where missing.
@@ -97,25 +100,40 @@ class FittedResponse:
             self._predict(features[start : start + plan.chunk], plan)
             for start in range(0, max(1, len(features)), plan.chunk)
         ]
-        p_open, uplift, uplift_se, alone = (
+        p_open, p_convert, alone = (
             parts[0] if len(parts) == 1 else tuple(np.concatenate(part) for part in zip(*parts, strict=True))
         )
         return Predictions(
             p_open=p_open,
-            p_convert=np.clip(alone[:, None, None, None] + uplift, 0.0, 1.0),
+            p_convert=p_convert,
             p_convert_no_contact=alone,
-            uplift_se=uplift_se,
-            attention_minor=np.tile(plan.attention_minor, (len(features), 1)),
+            attention_minor=np.broadcast_to(plan.attention_minor, (len(features), len(plan.attention_minor))),
         )
 
-    def _predict(
-        self, features: FloatArray, plan: _Plan
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def _predict(self, features: FloatArray, plan: _Plan) -> tuple[FloatArray, FloatArray, FloatArray]:
         single = features.astype(np.float32)
-        p_open = self.opens.predict_on(plan.opens, single)
+        added = plan.forest.logits(single)
+        p_open = self.opens.predict_on(plan.opens, single, added[:, :-1])
+        alone = self.convert.calibrated(added[:, -1])
         inputs = self.effect.standardiser.apply(features)
-        uplift, uplift_se = plan.pairs.predict(inputs, p_open * plan.scale[:, None])
-        return p_open, uplift, uplift_se, self.convert.predict(single)
+        uplift = plan.pairs.uplift(inputs, p_open * plan.scale[:, None])
+        p_convert = np.minimum(np.maximum(alone[:, None, None, None] + uplift, 0.0), 1.0)
+        return p_open, p_convert, alone
+
+    def uplift_se(self, features: FloatArray, grid: ActionGrid) -> FloatArray:
+        """Posterior standard error of the uplift, given `p_open`, shape (n, O, C, S).
+
+        Of a channel or an offer that the log never had it is accordingly wide. No policy looks at it.
+
+        Args:
+            features: Shape (n, F); NaN where missing.
+            grid: Axes of the decision.
+        """
+        plan = self._plan(grid)
+        single = features.astype(np.float32)
+        p_open = self.opens.predict_on(plan.opens, single, plan.forest.logits(single)[:, :-1])
+        inputs = self.effect.standardiser.apply(features)
+        return plan.pairs.standard_error(inputs, p_open * plan.scale[:, None])
 
     def contributions(
         self, features: FloatArray, grid: ActionGrid, contact: tuple[int, int, int]
@@ -126,15 +144,15 @@ class FittedResponse:
     def _plan(self, grid: ActionGrid) -> _Plan:
         plan = self._plans.get(grid)
         if plan is None:
-            pairs = self.effect.pairs(grid.offers, grid.channels)
-            rows = len(grid.channels) * len(grid.slots) * (len(self._feature_names) + len(grid.offers))
+            opens = self.opens.lay_out(grid.channels, grid.slots)
             plan = _Plan(
-                opens=self.opens.lay_out(grid.channels, grid.slots),
-                pairs=pairs,
+                opens=opens,
+                forest=plant(len(self._feature_names), [*self.opens.parts(opens), self.convert.part]),
+                pairs=self.effect.pairs(grid.offers, grid.channels),
                 scale=np.array([self.opens.scale(name) for name in grid.channels])
                 / self.effect.mediator_unit,
                 attention_minor=self.attention.predict(grid.channels),
-                chunk=max(1, _NUMBERS_AT_ONCE // (pairs.quadratic[0].size + rows)),
+                chunk=max(1, _NUMBERS_AT_ONCE // (grid.n_actions * _ARRAYS_AT_ONCE)),
             )
             if len(self._plans) >= _GRIDS_REMEMBERED:
                 self._plans.clear()
@@ -169,7 +187,7 @@ def fit_response(
     """Fit every part of the response model on a log.
 
     It works on any log, however small: where there are too few events for trees, shrunk rates stand alone, and where the
-    log says nothing of an effect, its mean is near 0 and its `uplift_se` wide.
+    log says nothing of an effect, its mean is near 0 and its standard error wide.
 
     Args:
         rows: Logged decisions with final outcomes.

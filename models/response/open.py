@@ -19,13 +19,12 @@ from datetime import time
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import Float32Array, FloatArray
 from models.domain.channel import Channel
 from models.domain.interaction import InteractionKind
 from models.logged import IntArray, LoggedRows
 from models.response.boosting import (
     MAX_TREES,
-    Float32Array,
     Trees,
     fit_trees,
     later_rows,
@@ -35,6 +34,7 @@ from models.response.boosting import (
 )
 from models.response.calibration import Calibration, fit_calibration
 from models.response.day_kinds import DayKinds, fit_day_kinds
+from models.response.forest import NO_TREES, Part, plant
 from models.response.open_linear import OpenLinear, Replies, fit_linear
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
@@ -55,8 +55,7 @@ class OpenGrid:
         source: Row of each of the campaign's channels among those, None for one that is not learned; None where the
             two are the same.
         cells: Logits, shape (K, S).
-        by_channel: Linear weights, shape (Z, K).
-        by_slot: Linear weights, shape (Z, S).
+        weights: Linear weights by channel, then by slot, shape (Z, K + S).
         habits: Logits by kind of day, shape (D, S).
         hours: What the trees know of a slot, shape (S, H).
     """
@@ -65,8 +64,7 @@ class OpenGrid:
     wanted: np.ndarray
     source: tuple[int | None, ...] | None
     cells: FloatArray
-    by_channel: FloatArray
-    by_slot: FloatArray
+    weights: FloatArray
     habits: FloatArray
     hours: np.ndarray
 
@@ -111,7 +109,18 @@ class OpenModel:
 
     def predict(self, features: Float32Array, channels: Sequence[str], slots: Sequence[time]) -> FloatArray:
         """Probability of an open (or click, see above), shape (n, C, S)."""
-        return self.predict_on(self.lay_out(channels, slots), features)
+        grid = self.lay_out(channels, slots)
+        return self.predict_on(grid, features, plant(features.shape[1], self.parts(grid)).logits(features))
+
+    def parts(self, grid: OpenGrid) -> tuple[Part, Part]:
+        """The trees of `f` and `g`: alternatives of a forest are the wanted channels, then the slots."""
+        return (
+            (
+                NO_TREES if self.by_channel is None else self.by_channel.each,
+                grid.wanted[:, None].astype(np.float32),
+            ),
+            (NO_TREES if self.by_slot is None else self.by_slot.each, grid.hours),
+        )
 
     def lay_out(self, channels: Sequence[str], slots: Sequence[time]) -> OpenGrid:
         """What predicting on these channels and slots needs and what does not depend on the customer."""
@@ -131,31 +140,34 @@ class OpenModel:
             if any(strange)
             else None,
             cells=self._cells(slots)[wanted] if self.learned else np.zeros((0, len(slots))),
-            by_channel=np.ascontiguousarray(self.linear.by_channel[wanted].T),
-            by_slot=np.ascontiguousarray(self._slot_weights(slots).T) if self.learned else np.zeros((0, 0)),
+            weights=np.concatenate([self.linear.by_channel[wanted], self._slot_weights(slots)]).T.copy()
+            if self.learned
+            else np.zeros((0, len(slots))),
             habits=self.linear.habit * self.days.habits(slots),
             hours=_hours(slots),
         )
 
-    def predict_on(self, grid: OpenGrid, features: Float32Array) -> FloatArray:
-        """`predict` on channels and slots that were laid out before."""
+    def predict_on(self, grid: OpenGrid, features: Float32Array, added: FloatArray) -> FloatArray:
+        """`predict` on channels and slots that were laid out before.
+
+        Args:
+            grid: Of `lay_out`.
+            features: Shape (n, F); NaN where missing.
+            added: What the trees of `parts` add to logits, shape (n, K + S).
+        """
         if not self.learned:
             return np.full((len(features), *grid.shape), _PRIOR_RATE)
-        inputs = self.linear.inputs(features)
-        by_channel = inputs @ grid.by_channel
-        if self.by_channel is not None:
-            by_channel += _logits_beside(self.by_channel, features, grid.wanted[:, None])
-        raw = grid.cells + by_channel[:, :, None]
+        n_wanted = len(grid.wanted)
+        linear = self.linear.inputs(features) @ grid.weights + added
+        raw = grid.cells + linear[:, :n_wanted, None]
         if grid.source is not None:
             mean = raw[:, self.typical].mean(axis=1)
             raw = np.stack([mean if c is None else raw[:, c] for c in grid.source], axis=1)
-        by_slot = inputs @ grid.by_slot
+        by_slot = linear[:, n_wanted:]
         if self.days.known:
             by_slot += self.days.kinds(features) @ grid.habits
-        if self.by_slot is not None:
-            by_slot += _logits_beside(self.by_slot, features, grid.hours)
         raw += by_slot[:, None, :]
-        return self.calibration.apply(sigmoid(raw))
+        return self.calibration.of_logit(raw)
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:
         """The table for these slots, shape (C, S): a time of day not seen gets the channel's mean."""
@@ -178,15 +190,6 @@ class OpenModel:
         if self.by_slot is not None:
             raw = raw + self.by_slot.logits(_with_hour(replies, self.slots))
         return raw
-
-
-def _logits_beside(trees: Trees, features: Float32Array, columns: np.ndarray) -> FloatArray:
-    """Trees on every customer's features with each row of further columns (k, H) beside them, shape (n, k)."""
-    n, width = features.shape
-    rows = np.empty((n, len(columns), width + columns.shape[1]), dtype=np.float32)
-    rows[:, :, :width] = features[:, None, :]
-    rows[:, :, width:] = columns
-    return trees.logits(rows.reshape(-1, rows.shape[2])).reshape(n, len(columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import Float32Array, FloatArray
 from models.logged import IntArray
-from models.response.boosting import Float32Array, sigmoid
+from models.response.boosting import sigmoid
 from models.response.evidence import Moments, fit_evidence
 from models.response.standardiser import Standardiser, fit_standardiser, varying_columns
 

@@ -97,7 +97,7 @@ class PriorResponse:
         grid: ActionGrid,
         channels: Mapping[str, Channel],  # noqa: ARG002 - what is published is known by name
     ) -> Predictions:
-        """The same for every customer; the standard error of the uplift is the uplift itself.
+        """The same for every customer.
 
         Args:
             features: Shape (n, F); only n matters.
@@ -112,7 +112,6 @@ class PriorResponse:
             p_open=p_open.copy(),
             p_convert=P_CONVERT + uplift,
             p_convert_no_contact=np.full(n, P_CONVERT),
-            uplift_se=uplift.copy(),
             attention_minor=np.full((n, len(rates)), PRIOR_RATE * self.attention_value_minor),
         )
 

@@ -13,6 +13,7 @@ from features.history.profile import EntryType
 from models.domain.channel import IdentityKind
 from models.domain.customer import Consent, ConsentStatus
 from models.domain.interaction import InteractionKind
+from models.domain.party import Party
 from serving.customers import WholeProfile
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Moment, Name, ShortName
@@ -90,6 +91,24 @@ class RefusalOut(BaseModel):
     campaign_id: str | None
 
 
+class SourceOut(BaseModel):
+    """What one system told about the person."""
+
+    model_config = _OF_DOMAIN
+
+    source: str
+    party: Party = Field(
+        description="`first`: our own; `second`: a marketplace or partner; `third`: bought, or of a visitor "
+        "who was anonymous."
+    )
+    n_interactions: int
+    n_identities: int
+    n_consents: int
+    n_tags: int
+    first_at: datetime
+    last_at: datetime
+
+
 class ProfileOut(BaseModel):
     """Everything that a call centre needs to know about a person."""
 
@@ -105,6 +124,7 @@ class ProfileOut(BaseModel):
     features_as_of: datetime | None
     last_offers: list[OfferOut] = Field(description="Newest first.")
     refusals: list[RefusalOut] = Field(description="Newest first.")
+    sources: list[SourceOut] = Field(description="Which systems told about the person, and whose data it is.")
 
     @classmethod
     def of(cls, whole: WholeProfile) -> ProfileOut:
@@ -123,6 +143,7 @@ class ProfileOut(BaseModel):
             features_as_of=whole.features_as_of,
             last_offers=[OfferOut.model_validate(one) for one in profile.last_offers],
             refusals=[RefusalOut.model_validate(one) for one in profile.refusals],
+            sources=[SourceOut.model_validate(one) for one in profile.sources],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -16,7 +17,6 @@ from serving.explain.told import Teller
 from serving.idempotency import SCOPE_EXECUTION
 from serving.observability.context import note_decision
 from serving.replay import replay
-from serving.routes.direct import direct_route
 from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.ndjson import streaming_route
@@ -31,10 +31,11 @@ IdempotencyHeader = Annotated[
 ]
 
 
-def decision_routes(service: Service) -> APIRouter:
-    """The endpoints of decisions."""
-    router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
-    explainer = Explainer(service.engine, service.snapshots)
+Decide = Callable[[Request, DecisionIn, str | None], Awaitable[Response]]
+
+
+def decision_endpoint(service: Service) -> Decide:
+    """The endpoint that decides for one customer."""
 
     async def decide(
         http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
@@ -48,13 +49,20 @@ def decision_routes(service: Service) -> APIRouter:
         note_decision(decision.decision_id)
         return Response(decision_reply(decision), media_type="application/json")
 
+    return decide
+
+
+def decision_routes(service: Service) -> APIRouter:
+    """The endpoints of decisions."""
+    router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
+    explainer = Explainer(service.engine, service.snapshots)
+
     router.add_api_route(
         "",
-        decide,
+        decision_endpoint(service),
         methods=["POST"],
         response_model=DecisionOut,
         openapi_extra=REQUESTS,
-        route_class_override=direct_route(DecisionIn),
     )
 
     async def decide_batch(request: Request, batch: BatchIn) -> Response:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from models.domain.errors import require
 
 MEBIBYTE = 1024 * 1024
+# Nearly every request names the same one or two.
+_HOSTS_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Protection:
         return self.require_keys and not no_key_yet
 
 
+@lru_cache(_HOSTS_REMEMBERED)
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
     if host == "localhost":
@@ -57,6 +61,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(_HOSTS_REMEMBERED)
 def is_local_name(host: str) -> bool:
     """Whether a Host header names this machine: a loopback address, or a name without a dot.
 

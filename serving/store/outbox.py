@@ -269,7 +269,7 @@ def tell(conn: Connection, endings: Sequence[Ending]) -> None:
     told = [ending for ending in endings if ending.status in _FACTS]
     if told:
         received_at = max(ending.at for ending in told)
-        append_fact_rows(conn, [_fact_row(ending, received_at) for ending in told])
+        append_fact_rows(conn, [_fact_row(ending) for ending in told], received_at)
 
 
 def storable(words: str) -> str:
@@ -310,7 +310,7 @@ def _claim_key(ending: Ending) -> tuple[str, int]:
     return ending.claimed.message_id, ending.claimed.fencing_token
 
 
-def _fact_row(ending: Ending, received_at: datetime) -> FactRow:
+def _fact_row(ending: Ending) -> FactRow:
     """`sent` carries the message's id; the others add their kind, since a dead letter may be sent after all."""
     claimed, receipt, kind = ending.claimed, ending.receipt, _FACTS[ending.status]
     attributes = {"detail": storable(ending.detail)} if ending.detail else {}
@@ -320,17 +320,11 @@ def _fact_row(ending: Ending, received_at: datetime) -> FactRow:
         "source": SOURCE,
         "event_id": claimed.message_id if kind is InteractionKind.SENT else f"{claimed.message_id}/{kind}",
         "customer_id": claimed.customer_id,
-        "recorded_as": "",
         "kind": kind.value,
         "occurred_at": ending.at,
-        "received_at": received_at,
         "channel": claimed.channel,
         "campaign_id": claimed.campaign_id,
         "offer_id": claimed.offer_id,
         "decision_id": claimed.decision_id,
-        "value_minor": None,
-        "place": None,
-        "machine_made": False,
-        "machine_rule": None,
         "attributes": attributes,
     }

@@ -7,10 +7,12 @@ one transaction, nothing has to be read twice.
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -43,10 +45,41 @@ class Desk(Protocol[WorkT, AnswerT]):
 
 @dataclass(slots=True)
 class _Submission:
+    """Work that waits.
+
+    Attributes:
+        answer: What a thread waits for.
+        awaited: What a coroutine waits for, in its stead.
+    """
+
     desk: Desk[Any, Any]
     work: object
     size: int
     answer: Future[Any] = field(default_factory=Future)
+    awaited: asyncio.Future[Any] | None = None
+
+    def begin(self) -> bool:
+        """Whether anybody still waits."""
+        return self.answer.set_running_or_notify_cancel() if self.awaited is None else not self.awaited.done()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a submission hears: an answer or an error."""
+
+    submission: _Submission
+    answer: object = None
+    error: Exception | None = None
+
+    def tell(self) -> None:
+        """Say it, on the thread of whoever waits."""
+        waiting = self.submission.awaited or self.submission.answer
+        if self.submission.awaited is not None and waiting.done():
+            return  # it was late, or the caller has gone
+        if self.error is None:
+            waiting.set_result(self.answer)
+        else:
+            waiting.set_exception(self.error)
 
 
 class DecisionWriter:
@@ -105,17 +138,31 @@ class DecisionWriter:
             has come, it was never begun.
         """
         submission = _Submission(desk, work, size)
+        self._queue(submission)
+        return cast("Future[AnswerT]", submission.answer)
+
+    def submit_from_loop(
+        self, desk: Desk[WorkT, AnswerT], work: WorkT, size: int = 1
+    ) -> asyncio.Future[AnswerT]:
+        """The same for a coroutine of the running loop, which is woken once for all answers of a transaction.
+
+        A future that is done before its turn has come was never begun.
+        """
+        awaited = asyncio.get_running_loop().create_future()
+        self._queue(_Submission(desk, work, size, awaited=awaited))
+        return cast("asyncio.Future[AnswerT]", awaited)
+
+    def _queue(self, submission: _Submission) -> None:
         with self._lock:  # nothing may queue up behind the end mark
             if self._thread is None:
                 raise StoreUnavailableError("the service is not running")
             self._waiting.put(submission)
-        return cast("Future[AnswerT]", submission.answer)
 
     def _run(self) -> None:
         ended = False
         while not ended:
             group, ended = self._next_group()
-            group = [one for one in group if one.answer.set_running_or_notify_cancel()]
+            group = [one for one in group if one.begin()]
             if not group:
                 continue
             try:
@@ -150,8 +197,7 @@ class DecisionWriter:
         desk, works = group[0].desk, [submission.work for submission in group]
         desk.prepare(works)
         answers = self._settled(desk, works)
-        for submission, answer in zip(group, answers, strict=True):
-            submission.answer.set_result(answer)
+        _tell([_Outcome(one, answer) for one, answer in zip(group, answers, strict=True)])
 
     def _settled(self, desk: Desk[Any, Any], works: Sequence[object]) -> Sequence[Any]:
         """The answers, after the commit.
@@ -203,12 +249,12 @@ class DecisionWriter:
         """Unless the database is gone, try each by itself, once."""
         for submission in group:
             if lost(error) or len(group) == 1:
-                submission.answer.set_exception(_told(error))
+                _tell([_Outcome(submission, error=_told(error))])
                 continue
             try:
                 self._work([submission])
             except Exception as exc:  # it is this submission's own error
-                submission.answer.set_exception(_told(exc))
+                _tell([_Outcome(submission, error=_told(exc))])
 
 
 class _NotCommittedError(Exception):
@@ -217,6 +263,25 @@ class _NotCommittedError(Exception):
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+def _tell(outcomes: Iterable[_Outcome]) -> None:
+    """Let everybody know; a loop is woken once."""
+    of_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        awaited = outcome.submission.awaited
+        if awaited is None:
+            outcome.tell()
+        else:
+            of_loop.setdefault(awaited.get_loop(), []).append(outcome)
+    for loop, some in of_loop.items():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_tell_all, some)
+
+
+def _tell_all(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        outcome.tell()
 
 
 def _told(error: Exception) -> Exception:

@@ -183,6 +183,15 @@ def load(port: int, requests: Sequence[bytes], n_connections: int = 1) -> Load:
     return uvloop.run(_load(port, requests, n_connections))
 
 
+def load_all(parts: Sequence[tuple[int, Sequence[bytes]]], n_connections: int) -> list[Load]:
+    """The same for several ports at the same time, each with so many connections."""
+
+    async def together() -> list[Load]:
+        return await asyncio.gather(*(_load(port, requests, n_connections) for port, requests in parts))
+
+    return uvloop.run(together())
+
+
 async def _load(port: int, requests: Sequence[bytes], n_connections: int) -> Load:
     loop = asyncio.get_running_loop()
     seconds: list[float] = []

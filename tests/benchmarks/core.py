@@ -28,6 +28,7 @@ import numpy as np
 
 import models.choose
 from models.candidates import Standing, candidates, judge
+from models.choice import Float32Array
 from models.choose import Choices, choose
 from models.domain.campaign import Campaign, Caps, Content, Offer, PolicyName, QuietHours, SendWindow
 from models.domain.channel import DEFAULT_CHANNELS, ContentKind, IdentityKind, Touch
@@ -39,7 +40,7 @@ from models.policy.bandit import Bandit
 from models.policy.events import response_events
 from models.policy.registry import build_policies
 from models.policy.segments import Segments
-from models.response.boosting import Float32Array, Trees, sigmoid
+from models.response.boosting import Trees, sigmoid
 from models.response.model import FittedResponse, fit_response
 from serving.answer import Setting, to_decision
 from serving.money import Currency

@@ -5,9 +5,7 @@
 A service as `bootstrap` builds it decides for 100,000 customers on 8 channels x 12 slots: fitted LightGBM response,
 bandit, budget and caps, durable log. One uvicorn worker; the load comes from another process, with another customer
 in each request. Bare and real endpoint are measured in turn, round by round, and the median round counts, so that
-whatever else the machine does meets both. Rows of features come from the warm cache; `cold` is with an empty one. Every
-measured decision is the first that is predicted for its customer; `again` asks for the same customers once more, whose
-predictions are remembered.
+whatever else the machine does meets both. Rows of features come from the warm cache; `cold` is with an empty one.
 """
 
 from __future__ import annotations
@@ -55,7 +53,6 @@ class Round:
 
     bare_one: Load
     one: Load
-    again: Load
     bare_many: Load
     many: Load
 
@@ -112,7 +109,7 @@ def rounds(bare_server: Server, server: Server, wanted: argparse.Namespace) -> l
     """The measured rounds; the first requests of each server are thrown away."""
     n_each = wanted.one + wanted.many
     load(bare_server.port, bare_requests(500))
-    # Every customer's row is read once; predictions of so many together are not remembered.
+    # Every customer's row is read once.
     load(server.port, in_batches(wanted.rounds * n_each + wanted.many, wanted.customers))
     measured = []
     for number in range(wanted.rounds):
@@ -121,7 +118,6 @@ def rounds(bare_server: Server, server: Server, wanted: argparse.Namespace) -> l
             Round(
                 bare_one=load(bare_server.port, bare_requests(wanted.one)),
                 one=load(server.port, decisions(first, wanted.one, wanted.customers)),
-                again=load(server.port, decisions(first, wanted.one, wanted.customers)),
                 bare_many=load(bare_server.port, bare_requests(wanted.many), CONNECTIONS),
                 many=load(
                     server.port, decisions(first + wanted.one, wanted.many, wanted.customers), CONNECTIONS
@@ -223,9 +219,6 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
         "rps_over_bare": median([r.many.per_second / r.bare_many.per_second for r in measured]),
         "p99_over_p50": median([r.one.quantile_ms(0.99) / r.one.quantile_ms(0.5) for r in measured]),
         "rss_mb": round(rss_mb, 1),
-        "again_p50_over_bare": median(
-            [r.again.quantile_ms(0.5) / r.bare_one.quantile_ms(0.5) for r in measured]
-        ),
         "p50_ms": median([r.one.quantile_ms(0.5) for r in measured]),
         "bare_p50_ms": median([r.bare_one.quantile_ms(0.5) for r in measured]),
         "rps": median([r.many.per_second for r in measured]),

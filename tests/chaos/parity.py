@@ -105,7 +105,7 @@ def compare(
     points = pl.DataFrame(asked, schema=POINTS, orient="row")
     if build_snapshots(training, points, END) != points.n_unique():
         raise AssertionError("the offline rows are not all new")
-    frame = training_frame(training, points).select(training.features.names)
+    frame = training_frame(training, points).select(serving.features.names)
     offline = frame.cast(pl.Float64).fill_null(np.nan).to_numpy()
     both = np.concatenate(online)
     same = (both == offline) | (np.isnan(both) & np.isnan(offline))

@@ -101,7 +101,6 @@ class RuleModel:
             p_open=p_open,
             p_convert=0.02 + uplift,
             p_convert_no_contact=np.full(n, 0.02),
-            uplift_se=np.full((n, offers, n_channels, slots), 0.005),
             attention_minor=np.zeros((n, n_channels)),
         )
 

@@ -6,11 +6,10 @@ import json
 from uuid import UUID
 
 import pytest
-from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from serving import app
 from serving.app import create_app
-from serving.routes import decisions
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
@@ -57,7 +56,7 @@ def test_what_is_asked_in_any_form_is_answered_as_by_the_plain_route(market, mon
     market.opened.remove(service)
     with TestClient(create_app(service)) as direct:
         found = [told(direct, body, kind) for body in BODIES for kind in KINDS]
-    monkeypatch.setattr(decisions, "direct_route", lambda _model: APIRoute)
+    monkeypatch.setattr(app, "DirectEndpoint", lambda behind, **_: behind)
     service = market.service(start=False)
     market.opened.remove(service)
     with TestClient(create_app(service)) as plain:

@@ -68,6 +68,32 @@ def test_every_kind_is_taken_in_with_amount_place_and_source_of_the_visit(engine
     assert first.attributes == {"utm_source": "ad", "utm_term": "coat"}
 
 
+@pytest.mark.parametrize("n_more", [0, 600], ids=["few", "bulk"])
+def test_each_fact_keeps_what_it_says_whatever_its_neighbours_leave_out(engine: Engine, n_more: int) -> None:
+    said = {
+        "channel": "email",
+        "campaign_id": "spring",
+        "offer_id": "coats",
+        "decision_id": "d-1",
+        "value_minor": 1250.0,
+        "place": "shop",
+        "machine_made": True,
+        "attributes": {"page": "/coats"},
+    }
+    left_out = dict.fromkeys(said) | {"machine_made": False, "attributes": {}}
+    facts = [{"event_id": "a"}, {"event_id": "b", **said}, {"event_id": "c"}]
+    facts += [{"event_id": f"d-{number}"} for number in range(n_more)]
+    with engine.begin() as conn:
+        assert ingest(conn, posted(*facts), NOW).n_new == 3 + n_more
+    rows = {row.event_id: row._asdict() for row in stored(engine)}
+    assert {name: rows["b"][name] for name in said} == said
+    assert rows["b"]["machine_rule"] == MachineRule.STATED
+    for event_id in ("a", "c", *(f"d-{number}" for number in range(n_more))):
+        assert {name: rows[event_id][name] for name in said} == left_out
+        assert (rows[event_id]["recorded_as"], rows[event_id]["machine_rule"]) == ("", None)
+        assert rows[event_id]["received_at"] == NOW
+
+
 def test_a_moment_of_any_zone_is_the_same_moment(engine: Engine) -> None:
     tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
     with engine.begin() as conn:

@@ -47,7 +47,6 @@ class World:
             p_open=rng.uniform(0.05, 0.9, (1, *SHAPE[1:])),
             p_convert=np.clip(alone + uplift, 0.0, 1.0),
             p_convert_no_contact=alone,
-            uplift_se=np.ones((1, *SHAPE)),
             attention_minor=rng.uniform(0.0, 3.0, (1, SHAPE[1])),
         )
         self.margin = rng.uniform(500.0, 5_000.0, SHAPE[0])

@@ -39,7 +39,6 @@ def problems(draw: st.DrawFn) -> ChoiceProblem:
         * rng.random((n, *grid.shape[1:])),
         p_convert=rng.random(shape) * draw(st.sampled_from([0.0, 0.01, 1.0])),
         p_convert_no_contact=rng.random(n) * draw(st.sampled_from([0.0, 0.01, 1.0])),
-        uplift_se=np.zeros(shape),
         attention_minor=rng.exponential(1.0, (n, len(CHANNELS))),
     )
     cost = rng.choice([0.0, 0.01, 1.5, 3_000.0], len(CHANNELS))

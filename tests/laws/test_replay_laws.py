@@ -59,7 +59,6 @@ class Market:
             p_open=p_open,
             p_convert=np.broadcast_to(0.02 + self.lift * 0.02 * p_open[:, None], (n, *shape)),
             p_convert_no_contact=np.full(n, 0.02),
-            uplift_se=np.zeros((n, *shape)),
             attention_minor=np.full((n, shape[1]), 0.5),
         )
 

@@ -44,7 +44,6 @@ def problem(p_open: FloatArray) -> ChoiceProblem:
         p_open=p_open,
         p_convert=(0.01 + TAU * p_open)[:, None],
         p_convert_no_contact=np.full(n, 0.01),
-        uplift_se=np.zeros((n, 1, *p_open.shape[1:])),
         attention_minor=np.full((n, len(CHANNELS)), 2.0),
     )
     return ChoiceProblem(

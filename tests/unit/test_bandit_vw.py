@@ -42,7 +42,7 @@ def test_the_tables_answer_as_vowpal_wabbit_does() -> None:
     best = np.repeat(asked.best_slot[:, None], len(CHANNELS), axis=1)
     rows = np.arange(len(asked))
     for expert, rate in enumerate(LEARNING_RATES):
-        ours = sigmoid(base + tables.of(expert, asked.segment, best)[rows, asked.channel, asked.slot])
+        ours = sigmoid(base + tables.of(asked.segment, best)[expert, rows, asked.channel, asked.slot])
         with Workspace(arguments(rate)) as workspace:
             tokens = blank().tokens(events).tolist()
             for row, start, opened in zip(tokens, logit(held(events.p_open)), events.opened, strict=True):
@@ -147,6 +147,6 @@ def test_corrections_are_clipped_to_four_logits() -> None:
     corrections = Corrections.from_vectors(np.full_like(blank().vectors, 5.0), blank()).for_grid(
         CHANNELS, SLOTS
     )
-    of = corrections.of(0, np.zeros(2, dtype=np.intp), np.zeros((2, len(CHANNELS)), dtype=np.intp))
+    of = corrections.of(np.zeros(2, dtype=np.intp), np.zeros((2, len(CHANNELS)), dtype=np.intp))[0]
     assert of.shape == (2, len(CHANNELS), len(SLOTS))
     assert (of == CLIP).all()

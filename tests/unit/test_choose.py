@@ -56,7 +56,6 @@ class Market:
             p_open=p_open,
             p_convert=0.02 + 0.02 * p_open[:, None] * offer,
             p_convert_no_contact=np.full(n, 0.02),
-            uplift_se=np.zeros((n, *shape)),
             attention_minor=np.full((n, shape[1]), 0.5),
         )
 

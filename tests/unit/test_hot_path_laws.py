@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,6 @@ from models.domain.channel import DEFAULT_CHANNELS, ContentKind
 from models.domain.eligibility import outline_of, slot_reasons
 from models.domain.experiment import Experiment
 from models.domain.slots import next_send_times
-from models.response.boosting import SINGLY, fit_trees
 
 START = datetime(2026, 3, 20, tzinfo=UTC)
 CHANNELS = tuple(channel for channel in DEFAULT_CHANNELS if channel.name in ("email", "sms"))
@@ -53,18 +51,3 @@ def test_a_changed_campaign_or_channel_has_an_outline_of_its_own():
     speechless = tuple(replace(channel, content_kinds=frozenset()) for channel in CHANNELS)
     assert all(reason is not None for reason in outline_of(CAMPAIGN, speechless).offer_channel[0])
     assert all(reason is None for reason in outline_of(CAMPAIGN, CHANNELS).offer_channel[0])
-
-
-def test_rows_predicted_one_by_one_have_the_logits_of_the_whole_table():
-    rng = np.random.default_rng(5)
-    rows = rng.normal(size=(3_000, 7)).astype(np.float32)
-    rows[rng.random(rows.shape) < 0.1] = np.nan
-    label = (rng.random(3_000) < 1 / (1 + np.exp(-np.nan_to_num(rows[:, 0])))).astype(np.float64)
-    trees = fit_trees(rows, label, np.zeros(3_000), seed=1, n_trees=40)
-    assert trees is not None
-    assert trees._single is not None, "this version of LightGBM has the function for single rows"
-    whole = trees.logits(rows)
-    for n in (1, 2, SINGLY):
-        assert (trees.logits(rows[:n]) == whole[:n]).all()
-        assert (trees.logits(rows[100 : 100 + 2 * n : 2]) == whole[100 : 100 + 2 * n : 2]).all()
-    assert np.abs(whole).max() > 0.1

@@ -1,0 +1,108 @@
+"""Two replicas on one PostgreSQL against one: decisions a second, and who used the cores meanwhile.
+
+    make bench NAME=replicas ARGS="--customers 10000"
+
+The installation is that of `decide`. One replica and two are measured in turn, with 16 connections to each; the load
+comes from this process. Where the second replica does not double the throughput, the shares of the cores say why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.bare import Server, load_all, serving
+from tests.benchmarks.decide import (
+    CONNECTIONS,
+    FACTORY,
+    WARM_SECONDS,
+    cpu_seconds,
+    decisions,
+    in_batches,
+    installation,
+    median,
+    options,
+)
+from tests.benchmarks.decide_installation import CACHE, Installation
+
+LEAST = 1.7
+# Cores count as used up where no more than this share of them is idle.
+SPARE = 0.1
+
+
+def postgres_seconds() -> float:
+    """CPU that PostgreSQL's processes have used so far; one that has ended no longer counts."""
+    used = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text().strip() == "postgres":
+                used += cpu_seconds(Server(port=0, pid=int(process.name)))
+    return used
+
+
+def measure_one(
+    servers: Sequence[Server], first: int, wanted: argparse.Namespace
+) -> tuple[float, Counter[str]]:
+    """Decisions a second of these replicas together, and the cores that everybody used."""
+    parts = [decisions(first + i * wanted.many, wanted.many, wanted.customers) for i in range(len(servers))]
+    before = [cpu_seconds(one) for one in servers], postgres_seconds(), time.process_time()
+    loads = load_all([(one.port, part) for one, part in zip(servers, parts, strict=True)], CONNECTIONS)
+    took = max(one.took for one in loads)
+    used = Counter(
+        replicas=sum(cpu_seconds(one) for one in servers) - sum(before[0]),
+        postgresql=postgres_seconds() - before[1],
+        load=time.process_time() - before[2],
+    )
+    return sum(len(one.seconds) for one in loads) / took, Counter(
+        {name: s / took for name, s in used.items()}
+    )
+
+
+def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]:
+    """Every figure of the benchmark."""
+    environment = made.environment | {CACHE: WARM_SECONDS}
+    found: list[tuple[float, float]] = []
+    cores: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    with (
+        serving(FACTORY, environment, "/healthz") as first,
+        serving(FACTORY, environment, "/healthz") as second,
+    ):
+        for one in (first, second):
+            load_all([(one.port, in_batches(wanted.customers, wanted.customers))], 1)
+        for number in range(wanted.rounds):
+            start = number * 3 * wanted.many
+            alone, used_alone = measure_one([first], start, wanted)
+            both, used_both = measure_one([first, second], start + wanted.many, wanted)
+            found.append((alone, both))
+            cores[0].update(used_alone)
+            cores[1].update(used_both)
+    busy = [{name: round(share / wanted.rounds, 2) for name, share in one.items()} for one in cores]
+    n_cores = len(os.sched_getaffinity(0))
+    return {
+        "bench": "replicas",
+        "rps_two_over_one": median([both / alone for alone, both in found]),
+        "rps_one": median([alone for alone, _ in found]),
+        "rps_two": median([both for _, both in found]),
+        "cores": n_cores,
+        "cores_used_with_one": busy[0],
+        "cores_used_with_two": busy[1],
+        "cores_used_up_with_two": sum(busy[1].values()) >= n_cores * (1 - SPARE),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print; 1 where two replicas do less than they should though cores were idle."""
+    wanted = options(__doc__, [*arguments, "--postgres"])
+    with installation(wanted) as made:
+        figures = measure(made, wanted)
+    sys.stdout.write(json.dumps(figures) + "\n")
+    reached = float(str(figures["rps_two_over_one"])) >= LEAST
+    return int(not (reached or figures["cores_used_up_with_two"]))
