@@ -59,9 +59,17 @@ cli.command()(evaluate)
 
 
 def app() -> None:
-    """Run the command line; an error of the caller is one line and exit code 2."""
+    """Run the command line; an error of the caller is one line and exit code 2.
+
+    So is a file that the caller named and that cannot be read or written.
+    """
     try:
         cli()
     except NextchannelError as error:
         sys.stderr.write(f"nextchannel: {error}\n")
+        raise SystemExit(2) from None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"nextchannel: {error.filename}: {error.strerror}\n")
         raise SystemExit(2) from None

@@ -20,6 +20,7 @@ from models.domain.price import priced
 from models.policy.bandit import Bandit
 from models.policy.events import response_events
 from models.response.model import FittedResponse, fit_response
+from models.response.reach import decisions_per_customer, priced_by_reach
 from training.datasets import LoggedDecisions, logged_decisions
 from training.evaluation import evaluate
 from training.opened import OpenedBundle, open_bundle
@@ -59,8 +60,8 @@ def train(
         as_of: Later facts are ignored.
         seed: Same history and seed, same bundle.
         champion: The bundle that serves now, to be compared with.
-        attention_value_minor: What a customer who can be reached is worth, minor units; None takes the value of
-            one conversion.
+        attention_value_minor: What it is worth that a customer can be reached on a channel, minor units; None takes what
+            the model itself would lose without the channel: see `models.response.reach`.
         progress: Told in words what is being done.
 
     Raises:
@@ -77,10 +78,20 @@ def train(
         campaign, configured = load_campaign(conn, campaign_id), load_channels(conn)
     channels = {name: priced(campaign, channel) for name, channel in configured.items()}
     learned, replayed, held_out = (logged.take(part) for part in split_by_time(logged.rows.decided_at, seed))
-    value = campaign.conversion_value_minor if attention_value_minor is None else attention_value_minor
     response = fit_response(
-        learned.rows, channels, attention_value_minor=max(value, 0.0), seed=seed, progress=progress
+        learned.rows,
+        channels,
+        attention_value_minor=0.0 if attention_value_minor is None else attention_value_minor,
+        seed=seed,
+        progress=progress,
     )
+    if attention_value_minor is None:
+        say("attention: what it is worth to reach a customer")
+        margin = {offer.offer_id: offer.margin_minor for offer in campaign.offers}
+        # An offer that has left the campaign is no candidate any more, whatever it was worth.
+        margins = np.array([margin.get(name, 0.0) for name in learned.rows.offers])
+        decisions = decisions_per_customer(learned.rows)
+        response = priced_by_reach(response, learned.rows, learned.mask, margins, channels, decisions)
     say("bandit: warm up on later decisions")
     bandit = _warmed_up(replayed, response, campaign, channels)
     say("evaluation: on decisions after those")

@@ -6,7 +6,7 @@ and `identity`; docs/how-to/segments.md shows each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -270,8 +270,20 @@ def parse_segment(document: object) -> Segment:
         return Segment.model_validate(document)
     except ValidationError as exc:
         first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "segment"
-        raise InvalidInputError(field, first["input"], first["msg"]) from exc
+        raise InvalidInputError(_path(first["loc"]), first["input"], first["msg"]) from exc
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """Where in the document it is: pydantic also names which kind of condition it took, which stands there anyway."""
+    path: list[str | int] = []
+    is_kind = False
+    for part in location:
+        if not is_kind and "[" not in str(part):
+            path.append(part)
+            is_kind = part in ("condition", "not") or (isinstance(part, int) and path[-2] in ("all", "any"))
+        else:
+            is_kind = False
+    return ".".join(map(str, path)) or "segment"
 
 
 def _is_deeper(document: object, levels: int) -> bool:

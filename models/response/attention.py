@@ -20,24 +20,26 @@ _PRIOR_MESSAGES = 500.0
 class AttentionModel:
     """Expected loss of a contact through unsubscriptions and complaints.
 
-    attention = p_unsubscribe(channel) * value of a reachable customer
+    attention = p_unsubscribe(channel) * what it is worth that a customer can be reached on the channel
 
     Attributes:
         channels: Channels seen.
         rates: `p_unsubscribe` of each, shrunk to the mean of all, shape (C,).
         mean_rate: That mean; what an unseen channel gets.
-        value_minor: What a customer who can be reached is worth, minor units, >= 0.
+        reach_minor: What the reach of each is worth, minor units, shape (C,), >= 0; an unseen channel gets the mean.
     """
 
     channels: tuple[str, ...]
     rates: tuple[float, ...]
     mean_rate: float
-    value_minor: float
+    reach_minor: tuple[float, ...]
 
     def predict(self, channels: Sequence[str]) -> FloatArray:
         """Attention price by channel, minor units, shape (C,)."""
-        known = dict(zip(self.channels, self.rates, strict=True))
-        return np.array([known.get(name, self.mean_rate) for name in channels]) * self.value_minor
+        each = zip(self.channels, self.rates, self.reach_minor, strict=True)
+        known = {name: rate * reach for name, rate, reach in each}
+        unseen = self.mean_rate * float(np.mean(self.reach_minor))
+        return np.array([known.get(name, unseen) for name in channels])
 
 
 def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:
@@ -45,6 +47,10 @@ def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:
 
     A channel's rate is shrunk to the mean of all channels, and the mean to one in a thousand: a channel
     with ten messages and one complaint is not taken to lose every tenth customer.
+
+    Args:
+        rows: Logged decisions.
+        value_minor: What it is worth that a customer can be reached, on whatever channel, minor units, >= 0.
     """
     contacted = rows.contacted
     channel = rows.channel[contacted]
@@ -56,5 +62,5 @@ def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:
         channels=rows.channels,
         rates=tuple(shrunk_rate(events, n, mean, _PRIOR_MESSAGES).tolist()),
         mean_rate=mean,
-        value_minor=value_minor,
+        reach_minor=(value_minor,) * len(rows.channels),
     )

@@ -73,7 +73,7 @@ def write(
             "channels": attention.channels,
             "rates": attention.rates,
             "mean_rate": attention.mean_rate,
-            "value_minor": attention.value_minor,
+            "reach_minor": attention.reach_minor,
         },
     }
     named = {
@@ -135,7 +135,7 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         channels=tuple(of_attention["channels"]),
         rates=tuple(of_attention["rates"]),
         mean_rate=of_attention["mean_rate"],
-        value_minor=of_attention["value_minor"],
+        reach_minor=tuple(of_attention["reach_minor"]),
     )
     return tuple(manifest["feature_names"]), opens, convert, effect, attention
 

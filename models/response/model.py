@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,6 +119,17 @@ class FittedResponse:
         uplift = plan.pairs.uplift(inputs, p_open * plan.scale[:, None])
         p_convert = np.minimum(np.maximum(alone[:, None, None, None] + uplift, 0.0), 1.0)
         return p_open, p_convert, alone
+
+    def with_reach(self, reach_minor: FloatArray) -> FittedResponse:
+        """The same model, where the reach of its channels is worth this much, minor units, shape (C,), each >= 0."""
+        return FittedResponse(
+            feature_names=self._feature_names,
+            opens=self.opens,
+            convert=self.convert,
+            effect=self.effect,
+            attention=replace(self.attention, reach_minor=tuple(reach_minor.tolist())),
+            metrics=self.metrics,
+        )
 
     def uplift_se(self, features: FloatArray, grid: ActionGrid) -> FloatArray:
         """Posterior standard error of the uplift, given `p_open`, shape (n, O, C, S).

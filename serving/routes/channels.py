@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, StrictBool
 from sqlalchemy import Connection
 
 from features.history.documents import ChannelDocument
@@ -35,7 +35,7 @@ class ChannelIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     channel: Channel
-    confirm_cost: bool = Field(
+    confirm_cost: StrictBool = Field(
         default=False, description="The cost is meant, though it reads like one in major units."
     )
 
@@ -45,7 +45,7 @@ class ChannelChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cost_minor: Annotated[FiniteFloat, Field(ge=0)] | None = Field(
+    cost_minor: Annotated[FiniteFloat, Strict(), Field(ge=0)] | None = Field(
         default=None, description="Cost of a message, minor units; null: unknown, so that nobody uses it."
     )
     cost_source: LongText = Field(default="", description="Where the cost comes from, with its date.")
@@ -53,11 +53,11 @@ class ChannelChange(BaseModel):
         default=CostUnit.MESSAGE,
         description="What that is the cost of: a message, or each segment of an SMS.",
     )
-    capacity_per_day: Annotated[int, Field(ge=0)] | None = Field(
+    capacity_per_day: Annotated[int, Strict(), Field(ge=0)] | None = Field(
         default=None, description="Most messages a day; null for no limit."
     )
-    enabled: bool = Field(default=True, description="False: no decision uses it from now on.")
-    confirm_cost: bool = Field(
+    enabled: StrictBool = Field(default=True, description="False: no decision uses it from now on.")
+    confirm_cost: StrictBool = Field(
         default=False, description="The cost is meant, though it reads like one in major units."
     )
 

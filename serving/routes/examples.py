@@ -199,6 +199,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: _problem("The database cannot be reached; try again after `Retry-After` seconds."),
 }
 
+UNSIGNED: dict[int | str, dict[str, Any]] = {401: _problem("The signature is missing or wrong.")}
+
 _ANSWERS: dict[str, dict[str, Any]] = {
     "/v1/decisions": {
         "contact": {"summary": "Contact", "value": _CONTACT},

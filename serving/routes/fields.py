@@ -23,8 +23,8 @@ from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT, LONGEST_ID, LON
 
 
 def _is_text(moment: object) -> object:
-    # A number would be read as seconds or milliseconds since 1970, whichever looks likelier.
-    if not isinstance(moment, str | datetime):
+    # A number, also one in text, would be read as seconds or milliseconds since 1970, whichever looks likelier.
+    if (moment[4:5] != "-") if isinstance(moment, str) else not isinstance(moment, datetime):
         raise ValueError("must be text, ISO 8601 with an offset")
     return moment
 

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 from features.history.query import load_channels
 from serving.channels.contract import AnswersHandshake, ChannelAdapter, ForgedEventsError
 from serving.provider_events import Told, record_provider_events
-from serving.routes.examples import PROBLEMS
+from serving.routes.examples import PROBLEMS, UNSIGNED
 from serving.service import Service
 from serving.store.availability import reaching_the_store
 
@@ -31,7 +31,7 @@ def receipt_routes(service: Service) -> APIRouter:
             raise HTTPException(status_code=404, detail=f"No adapter serves the channel {channel!r}.")
         return adapter
 
-    @router.post("/{channel}", response_class=PlainTextResponse)
+    @router.post("/{channel}", response_class=PlainTextResponse, responses=UNSIGNED)
     async def receive(channel: ChannelName, request: Request) -> PlainTextResponse:
         """Take a provider's report; 200 with an empty body once it is written, so that it is not sent again.
 

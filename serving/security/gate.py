@@ -121,7 +121,7 @@ class Gate:
             headers = dict(scope["headers"])
             _check_head(scope, headers)
             # Before the router: it would take a path such as /v1/decisions/batch for a decision's id.
-            if allowed := self._rules.others(scope["method"], scope["path"]):
+            if allowed := self._rules.others(rule, scope["path"]):
                 raise _other_methods(allowed)
             allowance = self._admit(scope, rule, headers)
             if allowance is not None:

@@ -129,10 +129,19 @@ class RuleTable:
                 return rule
         return Rule(method, UNLISTED, Scope.ADMIN, ANY)
 
-    def others(self, method: str, path: str) -> tuple[str, ...]:
-        """The methods of a path without parameters, where the one that is asked for is none of them."""
-        known = self._methods.get(path, ())
-        return () if method in known or (method == "HEAD" and "GET" in known) else known
+    def others(self, rule: Rule, path: str) -> tuple[str, ...]:
+        """The methods of a path, where the one that is asked for is none of them; none of a path that has none.
+
+        Args:
+            rule: What `find` gave for the request.
+            path: Of the request.
+        """
+        known = self._methods.get(path)
+        if known is not None:
+            return () if rule.method in known else known
+        if rule.path != UNLISTED:
+            return ()
+        return tuple(other.method for other, expression in self._others if expression.fullmatch(path))
 
 
 def pattern(path: str) -> re.Pattern[str]:

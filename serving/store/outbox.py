@@ -268,8 +268,7 @@ def tell(conn: Connection, endings: Sequence[Ending]) -> None:
     """Append to the history what it is told of these endings."""
     told = [ending for ending in endings if ending.status in _FACTS]
     if told:
-        received_at = max(ending.at for ending in told)
-        append_fact_rows(conn, [_fact_row(ending) for ending in told], received_at)
+        append_fact_rows(conn, [_fact_row(ending) for ending in told], max(ending.at for ending in told))
 
 
 def storable(words: str) -> str:

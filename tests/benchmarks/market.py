@@ -37,8 +37,9 @@ QUICK_CUSTOMERS, QUICK_WEEKS = 5_000, 5
 PRESETS = ("retail", "bank", "travel")
 # Nothing was tuned on these.
 FRESH_SEEDS = (11, 12, 13)
-# Outcomes of a week are final a week later, so the second refit waits for the first week's.
-REFIT_WEEKS = frozenset({0, 2, 4, 7})
+# Outcomes of a day are final a week later. A service trains every night; here only while a night's rows still are a large
+# part of the log, and then ever more rarely.
+REFIT_DAYS = frozenset({0, 9, 11, 14, 21, 28, 49})
 # Fixed choices that look best at the start are played out; the best of them is the best in hindsight.
 FINALISTS = 6
 ORACLE, BEST_FIXED, OURS, GREEDY = "oracle", "best fixed in hindsight", "ours (bandit)", "ours (greedy)"
@@ -125,12 +126,12 @@ def play(world: World, cell: Cell, weeks: int, tick: Callable[[], None]) -> Play
     """Play one market by one policy, on a copy."""
     if cell.policy != BEST_FIXED:
         player = Rule(oracle) if cell.policy == ORACLE else _RIVALS[cell.policy]()
-        return world.fork().play(player, weeks, REFIT_WEEKS, tick)
+        return world.fork().play(player, weeks, REFIT_DAYS, tick)
     rows = np.arange(world.market.n_customers)
     mask = world.market.mask(rows, world.campaign, world.now)
     value = np.where(mask, world.market.expected_net_value(rows, world.now), 0.0).mean(axis=0)[:-1]
     tried = [
-        world.fork().play(Rule(fixed(int(action))), weeks, REFIT_WEEKS, lambda: None)
+        world.fork().play(Rule(fixed(int(action))), weeks, REFIT_DAYS, lambda: None)
         for action in np.argsort(-value)[:FINALISTS]
     ]
     for _ in range(weeks):
@@ -284,7 +285,7 @@ def main(arguments: Sequence[str]) -> None:
     cells = plan(presets[:1] if given.quick else presets, seeds[:1] if given.quick else seeds, names)
     results = Results(
         given.results,
-        {"customers": n_customers, "weeks": weeks, "refits": sorted(REFIT_WEEKS), "finalists": FINALISTS},
+        {"customers": n_customers, "weeks": weeks, "refits": sorted(REFIT_DAYS), "finalists": FINALISTS},
     )
     console = Console(stderr=True)
     started = time.process_time()

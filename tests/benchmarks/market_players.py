@@ -12,8 +12,12 @@ from models.policy.bandit import Bandit
 from models.policy.baselines import CheapestFirst, Greedy, Uniform
 from models.policy.events import response_events
 from models.response.model import FittedResponse, fit_response
+from models.response.reach import decisions_per_customer, priced_by_reach
 from models.value import net_value
 from tests.benchmarks.market_world import Situation, World, certain
+
+# The newest rows of the log say what it is worth to reach a customer.
+_PRICED_ROWS = 4_000
 
 
 class Rule:
@@ -37,7 +41,8 @@ class Rule:
 
 def oracle(now: Situation) -> IntArray:
     """The candidate that is truly best."""
-    return np.where(now.mask, now.truth, -np.inf).argmax(axis=1).astype(np.int64)
+    best: IntArray = np.where(now.mask, now.truth, -np.inf).argmax(axis=1).astype(np.int64)
+    return best
 
 
 def fixed(action: int) -> Callable[[Situation], IntArray]:
@@ -102,8 +107,13 @@ class Ours:
 
     def refit(self, rows: LoggedRows, recent: LoggedRows, world: World) -> None:
         """Fit the response model; the bandit starts afresh and replays what the model has not seen."""
-        value = world.campaign.conversion_value_minor
-        self._response = fit_response(rows, world.channels, attention_value_minor=value, seed=world.seed)
+        fitted = fit_response(rows, world.channels, attention_value_minor=0.0, seed=world.seed)
+        margins = np.array([offer.margin_minor for offer in world.campaign.offers])
+        newest = rows.take(np.arange(len(rows))[-_PRICED_ROWS:])
+        mask = world.market.mask(newest.customer, world.campaign, world.now)
+        self._response = priced_by_reach(
+            fitted, newest, mask, margins, world.channels, decisions_per_customer(rows)
+        )
         if self._explores:
             bandit = Bandit.fresh(world.campaign.channels, world.campaign.slots)
             margin = max(offer.margin_minor for offer in world.campaign.offers)

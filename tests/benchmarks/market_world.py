@@ -185,31 +185,34 @@ class World:
         self.now += timedelta(days=1)
 
     def play(
-        self, player: Player, weeks: int, refit_weeks: frozenset[int], tick: Callable[[], None]
+        self, player: Player, weeks: int, refit_days: frozenset[int], tick: Callable[[], None]
     ) -> Played:
         """Let a policy decide for some weeks; this world is changed.
 
         Args:
             player: The policy.
             weeks: How many.
-            refit_weeks: At the start of which weeks (from 0) it learns from all final rows.
+            refit_days: At the start of which days (from 0) it learns from all final rows.
             tick: Told after every week.
         """
         rng = np.random.default_rng([self.seed, 23])
         found = Played(*(np.zeros(weeks) for _ in range(5)))
         self.remembers = player.needs_features
         for week in range(weeks):
-            if player.needs_features and week in refit_weeks:
-                recent_from = (self.now - timedelta(days=8)).timestamp()
-                player.refit(
-                    self.memory.rows(self.market, self.now),
-                    self.memory.rows(self.market, self.now, since=recent_from, final=False),
-                    self,
-                )
             for day in range(GROUPS):
+                if player.needs_features and week * GROUPS + day in refit_days:
+                    self._refit(player)
                 self._play_day(player, week, day, found, rng)
             tick()
         return found
+
+    def _refit(self, player: Player) -> None:
+        recent_from = (self.now - timedelta(days=SETTLING_DAYS)).timestamp()
+        player.refit(
+            self.memory.rows(self.market, self.now),
+            self.memory.rows(self.market, self.now, since=recent_from, final=False),
+            self,
+        )
 
     def _hold_out(self, day: int, rng: np.random.Generator) -> None:
         """Decide no contact for the holdout of the day, which every learner may learn from."""

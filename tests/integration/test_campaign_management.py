@@ -226,6 +226,9 @@ def test_a_price_in_major_units_is_refused_until_it_is_confirmed(api):
         ({"capacity_per_day": 1.5}, "capacity_per_day"),
         ({"price": 1}, "price"),
         ({"enabled": "perhaps"}, "enabled"),
+        ({"enabled": 0}, "enabled"),
+        ({"confirm_cost": 1}, "confirm_cost"),
+        ({"cost_minor": "1.5"}, "cost_minor"),
     ],
 )
 def test_a_wrong_change_of_a_channel_is_refused_by_name(api, change, field):

@@ -260,6 +260,9 @@ def test_consents_are_told_as_of_any_moment_with_their_source(api: TestClient, m
     ):
         assert api.post("/v1/customers/ada/consents", json={"consents": [said[0], wrong]}).status_code == 422
     assert api.post("/v1/customers/nobody/consents", json={"consents": said[:1]}).status_code == 404
+    for no_moment in ("0.5", "1773133200", "2026-03-10T09:30:00", "now"):
+        asked = {"as_of": no_moment}
+        assert api.get("/v1/customers/ada/consents", params=asked).status_code == 422, no_moment
 
 
 def test_an_export_holds_everything_and_an_erasure_leaves_nothing_of_it(api: TestClient, market: Any) -> None:

@@ -308,6 +308,16 @@ def test_an_address_tells_its_methods(open_app):
     refused(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "POST"
     assert api.request("OPTIONS", "/v1/campaigns").headers["allow"] == "GET, POST"
+    for path, methods in (
+        ("/v1/campaigns/spring", "GET, PUT"),
+        ("/v1/channels/sms", "GET, PUT, PATCH"),
+        ("/v1/customers/ada", "GET, DELETE"),
+        ("/v1/customers/ada/consents", "GET, POST"),
+        ("/v1/receipts/email", "POST, GET"),
+    ):
+        answer = api.request("OPTIONS", path)
+        refused(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == methods
 
 
 @ONE_DATABASE

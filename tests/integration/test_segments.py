@@ -18,7 +18,7 @@ from features.history.engine import connect, migrate
 from features.segments.language import DEEPEST, MOST_CONDITIONS, parse_segment
 from features.segments.store import list_segments, load_segment
 from models.domain.errors import InvalidInputError
-from nextchannel.main import cli
+from nextchannel.main import app, cli
 from serving.app import create_app
 
 VIP = {"description": "Our best", "condition": {"tag": "vip"}}
@@ -70,7 +70,7 @@ def test_a_tag_that_is_taken_off_is_gone(api: TestClient, market: Any) -> None:
     ("method", "path", "body", "status", "field"),
     [
         ("PUT", "/v1/segments/best", {"condition": {"colour": "red"}}, 422, "condition"),
-        ("PUT", "/v1/segments/best", {"condition": {"tag": "a", "any": []}}, 422, "condition.any.tag"),
+        ("PUT", "/v1/segments/best", {"condition": {"tag": "a", "any": []}}, 422, "condition.tag"),
         ("PUT", "/v1/segments/b%20b", VIP, 422, "name"),
         (
             "PUT",
@@ -90,6 +90,23 @@ def test_what_is_wrong_is_named(
     answer = api.request(method, path, json=body)
     assert answer.status_code == status, answer.text
     assert answer.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("condition", "field"),
+    [
+        ({"all": [{"tag": "a"}, {"interactions": {"kind": "danced"}}]}, "condition.all.1.interactions.kind"),
+        ({"not": {"feature": "x", "op": "about", "value": 1}}, "condition.not.op"),
+        ({"any": [{"not": {"all": [{"colour": 1}]}}]}, "condition.any.0.not.all.0"),
+        ({"any": [{"consent": {"channel": ""}}]}, "condition.any.0.consent.channel"),
+    ],
+)
+def test_a_wrong_part_of_a_condition_is_named_by_its_place_in_the_document(
+    condition: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        parse_segment({"name": "x", "condition": condition})
+    assert refused.value.field == field
 
 
 def test_conditions_have_a_size_and_a_depth() -> None:
@@ -182,6 +199,20 @@ def test_the_command_line_stores_counts_tags_and_exports(home: Path) -> None:
     (home / "north.json").write_text(json.dumps({"name": "north", "condition": {"tag": "north"}}))
     run("segment", "put", "north.json")
     assert run("segment", "size", "north") == "north: 1 customers\n"
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_2(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "everybody.json").write_text(json.dumps({"name": "everybody", "condition": {"all": []}}))
+    run("segment", "put", "everybody.json")
+    monkeypatch.setattr(
+        "sys.argv", ["nextchannel", "segment", "export", "everybody", "--out", "no/such/folder.csv"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        app()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "nextchannel: no/such/folder.csv.tmp: No such file or directory\n"
 
 
 def test_a_segment_that_compares_a_feature_needs_the_list_of_features(home: Path) -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.arbitration import Proposal, arbitrate, draw_again
-from models.choice import sample
+from models.choice import Predictions, sample
 from models.choose import policy_of
 from models.domain.campaign import Campaign, Content, Mode, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
 from models.domain.experiment import Arm, Experiment
+from models.value import net_value
 
 DRAWS = st.floats(0, 1, exclude_max=True)
 VALUES = st.floats(-50, 50).map(lambda value: round(value, 1))  # rounded, so that ties come up
@@ -128,6 +129,104 @@ def test_the_order_of_campaigns_matters_only_at_equal_value(given_proposals):
 def test_without_predictions_the_campaign_that_is_named_first_goes_first(given_proposals, draw):
     outcome = arbitrate(given_proposals, np.array([draw]))
     assert outcome.probabilities[0][0] == pytest.approx(given_proposals[0].probabilities[0])
+
+
+CHANCES = st.floats(0, 0.2).map(lambda p: round(p, 3))
+PRICES = st.floats(0, 40).map(lambda price: round(price, 1))
+
+
+@st.composite
+def three_campaigns(draw):
+    """Predictions, margins and costs of three campaigns for one customer: 2 offers, 2 channels, 2 slots each."""
+
+    def some(strategy, *shape):
+        size = int(np.prod(shape))
+        return np.array(draw(st.lists(strategy, min_size=size, max_size=size))).reshape(shape)
+
+    return [
+        {
+            "p_convert": some(CHANCES, 1, 2, 2, 2),
+            "p_convert_no_contact": some(CHANCES, 1),
+            "margin_minor": some(st.sampled_from([100.0, 1000.0, 4000.0]), 2),
+            "cost_minor": some(PRICES, 2),
+        }
+        for _ in range(3)
+    ]
+
+
+def bids(campaigns, attention) -> list[Proposal]:
+    """What the greedy policy proposes for each, with what a message by each of the channels loses in attention."""
+    values = [
+        net_value(
+            Predictions(
+                p_open=np.zeros_like(one["p_convert"]),
+                p_convert=one["p_convert"],
+                p_convert_no_contact=one["p_convert_no_contact"],
+                uplift_se=np.zeros_like(one["p_convert"]),
+                attention_minor=np.array([attention]),
+            ),
+            one["margin_minor"],
+            one["cost_minor"],
+        )
+        for one in campaigns
+    ]
+    return greedy(*(each[0, :-1].tolist() for each in values))
+
+
+@given(three_campaigns(), st.tuples(PRICES, PRICES), DRAWS)
+def test_of_three_campaigns_the_best_by_net_value_after_the_attention_price_makes_the_contact(
+    campaigns, attention, draw
+):
+    worth = {
+        (k, (o * 2 + c) * 2 + s): one["margin_minor"][o]
+        * (one["p_convert"][0, o, c, s] - one["p_convert_no_contact"][0])
+        - one["cost_minor"][c]
+        - attention[c]
+        for k, one in enumerate(campaigns)
+        for o, c, s in product(range(2), repeat=3)
+    }
+    outcome = arbitrate(bids(campaigns, attention), np.array([draw]))
+    best = max(worth.values())
+    if outcome.winner[0] == -1:
+        assert best <= 1e-9
+    else:
+        assert worth[int(outcome.winner[0]), int(outcome.action[0])] == pytest.approx(best)
+        assert best > -1e-9
+
+
+@given(three_campaigns(), st.tuples(PRICES, PRICES), st.floats(0.1, 50), DRAWS)
+def test_a_dearer_attention_never_makes_a_contact_out_of_silence_nor_moves_one_to_the_dearer_channel(
+    campaigns, attention, more, draw
+):
+    def channel_of(outcome) -> int | None:
+        return None if outcome.winner[0] == -1 else int(outcome.action[0]) // 2 % 2
+
+    before = channel_of(arbitrate(bids(campaigns, attention), np.array([draw])))
+    dearer = (attention[0] + more, attention[1])
+    after = channel_of(arbitrate(bids(campaigns, dearer), np.array([draw])))
+    if before is None:
+        assert after is None
+    if before == 1:
+        assert after == 1
+    # At a price that no message can earn, everybody is silent.
+    unbearable = (1e6, 1e6)
+    assert channel_of(arbitrate(bids(campaigns, unbearable), np.array([draw]))) is None
+
+
+@given(three_campaigns(), st.tuples(PRICES, PRICES), DRAWS)
+def test_one_price_of_attention_for_all_campaigns_leaves_their_order_on_a_channel_as_it_is(
+    campaigns, attention, draw
+):
+    """On one channel everybody loses the same, so who wins by it is who would win for nothing, if anybody does."""
+    one_channel = [
+        one | {"p_convert": one["p_convert"][:, :, :1], "cost_minor": one["cost_minor"][:1]}
+        for one in campaigns
+    ]
+    free = arbitrate(bids(one_channel, attention[:1]), np.array([draw]))
+    dear = arbitrate(bids(one_channel, (attention[0] + 5.0,)), np.array([draw]))
+    if dear.winner[0] != -1:
+        values = [each.net_value_minor[0, :-1].max() for each in bids(one_channel, attention[:1])]
+        assert values[dear.winner[0]] == pytest.approx(values[free.winner[0]], abs=1e-9)
 
 
 @given(proposals(), DRAWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from pathlib import Path
 
 from features.checks.checks import CHECKS
@@ -60,6 +61,24 @@ def test_every_setting_is_documented_with_its_description() -> None:
         assert f"`NEXTCHANNEL_{name.upper()}`" in page
         assert field.description is not None
         assert field.description in page
+
+
+def test_every_kind_of_problem_is_in_the_catalogue() -> None:
+    serving = DOCS.parent / "serving"
+    written = "".join(path.read_text() for path in sorted(serving.rglob("*.py")))
+    kinds = {
+        *re.findall(r'Refusal\(\s*\d+,\s*"([a-z-]+)"', written),
+        *re.findall(r'status, kind, title = \d+, "([a-z-]+)"', written),
+        *re.findall(r'type="/problems/([a-z-]+)"', written),
+        *(
+            HTTPStatus(int(status)).phrase.lower().replace(" ", "-")
+            for status in re.findall(r"HTTPException\(status_code=(4(?!13)\d\d)", written)
+        ),
+    }
+    assert {"unauthenticated", "conflict", "internal", "not-found", "unauthorized"} <= kinds
+    page = (DOCS / "reference" / "api.md").read_text()
+    listed = set(re.findall(r"^\| `/problems/([a-z-]+)` \| \d{3} \|", page, re.MULTILINE))
+    assert kinds == listed
 
 
 def test_every_way_of_being_degraded_is_documented() -> None:

@@ -140,7 +140,7 @@ def test_effects_from_moments_are_several_times_as_precise_as_those_from_convers
             assert (fitted.lag is None) == (k == 1)
             pairs = fitted.model.pairs(rows.offers, rows.channels)
             q = np.broadcast_to(0.25 / fitted.model.mediator_unit, (len(test), 2, 1))
-            uplift = pairs.predict(fitted.model.standardiser.apply(test), q)[0][:, 0, :, 0]
+            uplift = pairs.uplift(fitted.model.standardiser.apply(test), q)[:, 0, :, 0]
             true = 0.25 * EFFECT * (1 + 0.5 * np.clip(test[:, 1], -2, 2))[:, None]
             errors[k, seed] = ((uplift - true) ** 2).mean()
     early, contrast = errors.mean(axis=1)

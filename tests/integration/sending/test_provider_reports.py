@@ -315,7 +315,8 @@ def test_the_handshake_is_answered_to_who_knows_the_token(reports):
 
 @ONE_SQLITE
 def test_a_body_beyond_a_mebibyte_is_refused(reports):
-    assert reports.client.post("/v1/receipts/line", content=b"x" * (1024 * 1024 + 1)).status_code == 413
+    large = reports.client.post("/v1/receipts/line", content=b"x" * (1024 * 1024 + 1))
+    assert (large.status_code, large.json()["type"]) == (413, "/problems/payload-too-large")
 
 
 def test_every_channel_of_these_tests_is_a_default_channel():

@@ -1,0 +1,84 @@
+"""What it is worth that a customer can be reached on a channel, from the response model itself.
+
+    reach(c) = decisions per customer within the horizon
+               * mean over customers of (best net value - best net value without the channel)
+
+That is what is lost with a customer who leaves the channel. Net values contain the price of attention, which contains
+this, so it is found in passes: the first takes attention to be free, each later one uses the price of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.choice import BoolArray, FloatArray
+from models.domain.action import ActionGrid
+from models.domain.channel import Channel
+from models.logged import LoggedRows
+from models.response.model import FittedResponse
+from models.value import net_value
+
+# Who leaves is taken to be gone for a year: later customers, offers and prices are others.
+HORIZON_DAYS = 365.0
+# A log that spans less than a week does not say how often a customer is decided for: once a week is assumed at most.
+_SHORTEST_SPAN_DAYS = 7.0
+_SECONDS_PER_DAY = 86_400.0
+_PASSES = 3
+# Enough for a mean; the newest rows.
+_MOST_ROWS = 4_000
+
+
+def priced_by_reach(
+    response: FittedResponse,
+    rows: LoggedRows,
+    mask: BoolArray,
+    margin_minor: FloatArray,
+    channels: Mapping[str, Channel],
+    decisions: float,
+) -> FittedResponse:
+    """The same model with attention priced by what each channel's reach is worth.
+
+    Args:
+        response: Fitted; its own price of attention is not used.
+        rows: Logged decisions, oldest first; the newest say what customers are like.
+        mask: Their candidates, shape (n, A).
+        margin_minor: Of a conversion by offer, shape (O,).
+        channels: By name: costs.
+        decisions: Of `decisions_per_customer`.
+    """
+    newest = slice(-_MOST_ROWS, None)
+    features, candidates = rows.features[newest], mask[newest]
+    cost = np.array([channels[name].cost_minor or 0.0 for name in rows.channels])
+    priced = response.with_reach(np.zeros(len(rows.channels)))
+    for _ in range(_PASSES):
+        values = net_value(priced.predict(features, rows.grid, channels), margin_minor, cost)
+        priced = priced.with_reach(decisions * advantage(values, candidates, rows.grid))
+    return priced
+
+
+def decisions_per_customer(rows: LoggedRows) -> float:
+    """Decisions that the log's rhythm brings a customer within the horizon."""
+    span = max(float(np.ptp(rows.decided_at)) / _SECONDS_PER_DAY, _SHORTEST_SPAN_DAYS)
+    return HORIZON_DAYS * len(rows) / len(np.unique(rows.customer)) / span
+
+
+def advantage(net_value_minor: FloatArray, mask: BoolArray, grid: ActionGrid) -> FloatArray:
+    """Mean of what a decision loses without each channel, over those who can be reached on it, shape (C,), >= 0.
+
+    Args:
+        net_value_minor: Of every action, shape (n, A).
+        mask: Candidates, shape (n, A).
+        grid: Axes.
+    """
+    n, (_, n_channels, _) = len(net_value_minor), grid.shape
+    reached = mask[:, :-1].reshape(n, *grid.shape)
+    contacts = np.where(reached, net_value_minor[:, :-1].reshape(n, *grid.shape), -np.inf)
+    by_channel = contacts.max(axis=(1, 3), initial=-np.inf)
+    # Beside the channels stands no contact, which is worth 0 and cannot be lost.
+    ranked = np.sort(np.column_stack([by_channel, np.zeros((n, 2))]), axis=1)
+    best, second = ranked[:, -1], ranked[:, -2]
+    lost = np.where(by_channel == best[:, None], (best - second)[:, None], 0.0)
+    n_reached = reached.any(axis=(1, 3)).sum(axis=0)
+    return np.asarray(lost.sum(axis=0) / np.maximum(n_reached, 1)).reshape(n_channels)
