@@ -12,8 +12,10 @@ from serving.breaker import Breaker, BreakerSettings, BreakerState
 from serving.channels.contract import ChannelAdapter, Idempotency, SendsBatches
 from serving.store.rates import Rate
 
-# So many messages are claimed for each call at a time: the next ones are there before the calls have ended.
+# So many messages are claimed for each call at a time: the next ones are there before the calls have ended. Fewer
+# where a person must look into each one whose sender died.
 _CLAIMED_FOR_A_CALL = 4
+_CLAIMED_WHERE_PARKED = 2
 
 
 @dataclass(slots=True)
@@ -23,6 +25,7 @@ class Account:
     Attributes:
         turns: Calls that may be made at the same time.
         in_flight: Messages that are claimed and whose attempt has not ended.
+        parks: Whether what was perhaps sent is left to a person.
         batch_size: So many messages that say the same may go out in one call; 1 where each goes alone.
         paused_until: The provider said that there were too many of us.
     """
@@ -31,6 +34,7 @@ class Account:
     channels: tuple[str, ...]
     rate: Rate | None
     breaker: Breaker
+    parks: bool = False
     batch_size: int = 1
     turns: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
     in_flight: int = 0
@@ -52,7 +56,7 @@ class Account:
             return 0
         if self.breaker.state(now) is BreakerState.HALF_OPEN:
             return 0 if self.in_flight else 1
-        most = max(_CLAIMED_FOR_A_CALL * calls, self.batch_size)
+        most = max((_CLAIMED_WHERE_PARKED if self.parks else _CLAIMED_FOR_A_CALL) * calls, self.batch_size)
         free = most - self.in_flight
         return free if 2 * free >= most else 0
 

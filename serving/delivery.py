@@ -70,7 +70,7 @@ class Delivery:
             facts: Read with the claims.
             clock: Gives the present, aware UTC.
         """
-        parks = self._parks(claims[0].channel)
+        parks = self.parks(claims[0].channel)
         most = self._settings.max_attempts
         given_up = [each for each in claims if each.abandoned and (parks or each.attempts > most)]
         endings = [unknown(each, clock(), STOPPED) for each in given_up]
@@ -90,7 +90,7 @@ class Delivery:
                 endings += await self._call(account, to_send, clock, parks=parks)
         return endings
 
-    def _parks(self, channel: str) -> bool:
+    def parks(self, channel: str) -> bool:
         """Whether a message of the channel that was perhaps sent is left to a person."""
         settings = self._settings
         keyed = self._adapters[channel].capabilities.idempotency is Idempotency.KEYED

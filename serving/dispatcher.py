@@ -84,6 +84,8 @@ class Dispatcher:
         self._account_of = {name: account for account in self._accounts for name in account.channels}
         self._claiming = Claiming(engine, self._accounts, settings)
         self._delivery = Delivery(adapters, links, settings, rng)
+        for account in self._accounts:
+            account.parks = any(map(self._delivery.parks, account.channels))
         self._settling = Settling(engine, self._any_under_way)
         self._most = max(settings.concurrency, *(account.batch_size for account in self._accounts), 1)
 
