@@ -162,7 +162,6 @@ def bids(campaigns, attention) -> list[Proposal]:
                 p_open=np.zeros_like(one["p_convert"]),
                 p_convert=one["p_convert"],
                 p_convert_no_contact=one["p_convert_no_contact"],
-                uplift_se=np.zeros_like(one["p_convert"]),
                 attention_minor=np.array([attention]),
             ),
             one["margin_minor"],
