@@ -97,8 +97,8 @@ class Evaluation:
         best_constant: Name of the constant action that looked best in the rows learned from.
         calibration: One check a kind of prediction.
         expected_net_value_minor: What the model itself expects of the new policy beyond no contact, a decision.
-        expected_attention_minor: Expected loss of attention under the new policy, a decision.
-        control_attention_minor: The same under the campaign's control policy.
+        expected_leaving: Share of decisions after which the customer leaves a channel, under the new policy, in [0, 1].
+        control_leaving: The same under the campaign's control policy.
         contact_share: Share of decisions in which the new policy contacts the customer, in [0, 1].
     """
 
@@ -108,8 +108,8 @@ class Evaluation:
     best_constant: str
     calibration: tuple[CalibrationCheck, ...]
     expected_net_value_minor: float
-    expected_attention_minor: float
-    control_attention_minor: float
+    expected_leaving: float
+    control_leaving: float
     contact_share: float
 
     def policy(self, name: str) -> PolicyValue | None:
@@ -132,6 +132,7 @@ def evaluate(
     channels: Mapping[str, Channel],
     bundle: OpenedBundle,
     champion: OpenedBundle | None,
+    leaving: FloatArray,
 ) -> Evaluation:
     """Judge a bundle on decisions that it was not fitted on.
 
@@ -142,6 +143,7 @@ def evaluate(
         channels: Every channel of the campaign, by name.
         bundle: The new one.
         champion: The present one, where there is one.
+        leaving: Probability that a contact makes the customer leave the channel, by channel of the decisions, shape (C,).
     """
     rows, grid = held_out.rows, held_out.rows.grid
     predictions = bundle.response.predict(rows.features, grid, channels)
@@ -164,7 +166,7 @@ def evaluate(
     explored = np.flatnonzero(rows.propensity < 1)
     ranked = problem.net_value_minor if chosen.net_value_minor is None else chosen.net_value_minor
     assert ranked is not None
-    attention = _attention_of(predictions, grid)
+    leaves = _on_contacts(leaving, len(rows), grid)
     return Evaluation(
         n_rows=len(rows),
         n_explored=len(explored),
@@ -172,8 +174,8 @@ def evaluate(
         best_constant=best,
         calibration=calibration_of(rows, predictions, channels),
         expected_net_value_minor=_mean_under(chosen.probabilities, ranked),
-        expected_attention_minor=_mean_under(chosen.probabilities, attention),
-        control_attention_minor=_mean_under(control, attention),
+        expected_leaving=_mean_under(chosen.probabilities, leaves),
+        control_leaving=_mean_under(control, leaves),
         contact_share=float(1.0 - chosen.probabilities[:, grid.no_contact].mean()),
     )
 
@@ -336,10 +338,10 @@ def _mean_under(probabilities: FloatArray, values: FloatArray) -> float:
     return float(np.einsum("na,na->n", probabilities, np.where(probabilities > 0, values, 0.0)).mean())
 
 
-def _attention_of(predictions: Predictions, grid: ActionGrid) -> FloatArray:
-    n = len(predictions.attention_minor)
-    contacts = np.broadcast_to(predictions.attention_minor[:, None, :, None], (n, *grid.shape))
-    return np.concatenate([contacts.reshape(n, -1), np.zeros((n, 1))], axis=1)
+def _on_contacts(by_channel: FloatArray, n: int, grid: ActionGrid) -> FloatArray:
+    """The same for every contact on a channel, 0 for no contact, shape (n, A)."""
+    contacts = np.broadcast_to(by_channel[None, :, None], grid.shape).ravel()
+    return np.broadcast_to(np.append(contacts, 0.0), (n, grid.n_actions))
 
 
 def _margins(campaign: Campaign, grid: ActionGrid) -> FloatArray:

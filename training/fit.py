@@ -102,6 +102,7 @@ def train(
         channels,
         OpenedBundle(response, bandit),
         None if champion is None else open_bundle(champion),
+        response.attention.leaving(held_out.rows.channels),
     )
     assert response.metrics is not None
     report = TrainingReport(

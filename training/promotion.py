@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from models.evaluation.estimate import Estimate
 from training.evaluation import CHAMPION_POLICY, Evaluation, PolicyValue
 
-# The new policy may cost this much more attention than business as usual.
-_MOST_ATTENTION = 1.2
+# The new policy may make this many times as many customers leave as business as usual. It is counted in people: what one
+# is worth is in the value of every contact already, and is most where contacts are worth most.
+_MOST_LEAVING = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +114,7 @@ def _calibrated(evaluation: Evaluation) -> list[Check]:
 
 def _guarded(evaluation: Evaluation) -> list[Check]:
     expected = evaluation.expected_net_value_minor
-    attention, usual = evaluation.expected_attention_minor, evaluation.control_attention_minor
-    most = _MOST_ATTENTION * usual
+    leaving, most = evaluation.expected_leaving, _MOST_LEAVING * evaluation.control_leaving
     return [
         Check(
             name="expected value",
@@ -123,7 +123,7 @@ def _guarded(evaluation: Evaluation) -> list[Check]:
         ),
         Check(
             name="attention",
-            passed=attention <= most,
-            words=f"Contact costs {attention:.3f} of attention a decision, at most {most:.3f} is allowed.",
+            passed=leaving <= most,
+            words=f"After {leaving:.4%} of decisions the customer leaves a channel, at most {most:.4%} is allowed.",
         ),
     ]

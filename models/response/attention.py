@@ -34,12 +34,17 @@ class AttentionModel:
     mean_rate: float
     reach_minor: tuple[float, ...]
 
+    def leaving(self, channels: Sequence[str]) -> FloatArray:
+        """Probability that a contact makes the customer leave, by channel, shape (C,)."""
+        known = dict(zip(self.channels, self.rates, strict=True))
+        return np.array([known.get(name, self.mean_rate) for name in channels])
+
     def predict(self, channels: Sequence[str]) -> FloatArray:
         """Attention price by channel, minor units, shape (C,)."""
-        each = zip(self.channels, self.rates, self.reach_minor, strict=True)
-        known = {name: rate * reach for name, rate, reach in each}
-        unseen = self.mean_rate * float(np.mean(self.reach_minor))
-        return np.array([known.get(name, unseen) for name in channels])
+        known = dict(zip(self.channels, self.reach_minor, strict=True))
+        unseen = float(np.mean(self.reach_minor))
+        reach: FloatArray = np.array([known.get(name, unseen) for name in channels])
+        return self.leaving(channels) * reach
 
 
 def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:

@@ -59,8 +59,8 @@ def evaluation(
             ),
         ),
         expected_net_value_minor=2.0,
-        expected_attention_minor=1.0,
-        control_attention_minor=1.0,
+        expected_leaving=0.001,
+        control_leaving=0.001,
         contact_share=0.5,
     )
 
@@ -79,7 +79,7 @@ def evaluation(
         # Doubly robust says better, SNIPS says worse: they do not agree.
         (evaluation(ahead_of_champion=around(1.5), champion_check=6.0), False),
         (replace(evaluation(), expected_net_value_minor=-0.1), False),
-        (replace(evaluation(), expected_attention_minor=1.3), False),
+        (replace(evaluation(), expected_leaving=0.0013), False),
         # 0.2 * 0.1 + 2 * 0.01 = 0.04 is the largest sound error.
         (replace(evaluation(), calibration=(replace(evaluation().calibration[0], error=0.041),)), False),
         (replace(evaluation(), calibration=(replace(evaluation().calibration[0], n=0, error=1.0),)), True),
