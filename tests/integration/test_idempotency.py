@@ -47,6 +47,12 @@ def n_rows(market, table) -> int:
         return conn.execute(select(func.count()).select_from(table)).scalar_one()
 
 
+def n_contacts(market) -> int:
+    """Decisions to contact somebody: a draw now and then is to leave the customer alone."""
+    with market.engine.connect() as conn:
+        return conn.execute(select(func.count(decisions.c.channel))).scalar_one()
+
+
 def post(api, path, body, key, **headers):
     return api.post(path, json=body, headers={"Idempotency-Key": key, **headers})
 
@@ -57,7 +63,8 @@ def test_a_repeated_decision_is_answered_byte_for_byte_and_recorded_once(api, ma
     again = post(api, "/v1/decisions", ASK, "k-1")
     assert first.status_code == again.status_code == 200
     assert again.content == first.content
-    assert n_rows(market, decisions) == n_rows(market, outbox) == 1
+    assert n_rows(market, decisions) == 1
+    assert n_rows(market, outbox) == n_contacts(market)
     assert post(api, "/v1/decisions", ASK, "k-2").json()["decision_id"] != first.json()["decision_id"]
 
 
@@ -110,7 +117,8 @@ def test_concurrent_duplicates_of_a_decision_are_one_decision_with_one_message(a
     with ThreadPoolExecutor(8) as pool:
         answers = set(pool.map(ask, range(8)))
     assert len(answers) == 1
-    assert n_rows(market, decisions) == n_rows(market, outbox) == 1
+    assert n_rows(market, decisions) == 1
+    assert n_rows(market, outbox) == n_contacts(market)
 
 
 def test_concurrent_duplicates_of_a_batch_are_executed_once(api, market):
@@ -252,4 +260,5 @@ def test_two_replicas_that_get_the_same_key_at_once_give_the_same_decision(marke
             key = IdempotencyKey.of(f"k-{number}", "", b"body")
             first, second = (pool.submit(ask, replica, key) for replica in range(2))
             assert first.result() == second.result()
-    assert n_rows(market, decisions) == n_rows(market, outbox) == 12
+    assert n_rows(market, decisions) == 12
+    assert n_rows(market, outbox) == n_contacts(market)
