@@ -18,12 +18,14 @@ from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
 from serving.background import Repeating
+from serving.choosing import Answer
 from serving.customers import Customers
-from serving.decide import Answer, Decider, DecisionRequest
+from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.request import DecisionRequest
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
 from serving.snapshot import Snapshots

@@ -113,10 +113,12 @@ class Settling:
                 stale = await asyncio.to_thread(self._settle, [settlement for settlement, _ in group])
             except Exception as exc:  # each of the waiting raises it
                 for _, written in group:
-                    written.set_exception(exc)
+                    if not written.done():  # whoever waited may have been cancelled
+                        written.set_exception(exc)
             else:
                 for settlement, written in group:
-                    written.set_result(settlement.ending not in stale)
+                    if not written.done():
+                        written.set_result(settlement.ending not in stale)
 
     def _settle(self, settlements: Sequence[Settlement]) -> list[Ending]:
         campaigns = {each.ending.claimed.decision_id: each.campaign for each in settlements}

@@ -12,7 +12,8 @@ from models.domain.channel import Channel
 from models.domain.decision import Decision
 from models.domain.errors import InvalidInputError, NotFoundError
 from models.policy.registry import build_policies
-from serving.decide import Decider, DecisionRequest
+from serving.decide import Decider
+from serving.request import DecisionRequest
 from serving.snapshot import Snapshot
 
 T = TypeVar("T", Campaign, Caps, Channel)

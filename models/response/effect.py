@@ -82,20 +82,26 @@ class EffectModel:
 
     def pairs(self, offers: Sequence[str], channels: Sequence[str]) -> PairEffects:
         """The effects of some offers on some channels, ready to predict."""
-        o = [self.offers.index(name) if name in self.offers else len(self.offers) for name in offers]
-        c = [self.channels.index(name) if name in self.channels else len(self.channels) for name in channels]
-        at = np.ix_(o, c)
+        mean = self.mean[self._at(offers, channels)].reshape(len(offers), len(channels), 2, -1)
+        return PairEffects(mean=np.ascontiguousarray(np.moveaxis(mean, -1, 0)))
+
+    def spread(self, offers: Sequence[str], channels: Sequence[str]) -> PairSpread:
+        """How far the effects of these pairs may be off."""
         width = 1 + len(self.standardiser.columns)
-        mean = self.mean[at].reshape(len(o), len(c), 2, width)
-        block = self.covariance[at].reshape(len(o), len(c), 2, width, 2, width)
+        block = self.covariance[self._at(offers, channels)].reshape(
+            len(offers), len(channels), 2, width, 2, width
+        )
         crossed = block[:, :, 0, :, 1, :]
         quadratic = np.stack(
             [block[:, :, 0, :, 0, :], crossed + crossed.swapaxes(-1, -2), block[:, :, 1, :, 1, :]], axis=2
         )
-        return PairEffects(
-            mean=np.ascontiguousarray(np.moveaxis(mean, -1, 0)),
-            quadratic=np.ascontiguousarray(np.moveaxis(quadratic, -1, 0)),
-        )
+        return PairSpread(quadratic=np.ascontiguousarray(np.moveaxis(quadratic, -1, 0)))
+
+    def _at(self, offers: Sequence[str], channels: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Where the pairs stand; what was never seen stands last."""
+        o = [self.offers.index(name) if name in self.offers else len(self.offers) for name in offers]
+        c = [self.channels.index(name) if name in self.channels else len(self.channels) for name in channels]
+        return np.ix_(o, c)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +110,9 @@ class PairEffects:
 
     Attributes:
         mean: Shape (1 + Z, O, C, 2).
-        quadratic: Var(uplift) = q^2 x'Q0 x + q x'Q1 x + x'Q2 x, shape (1 + Z, O, C, 3, 1 + Z).
     """
 
     mean: FloatArray
-    quadratic: FloatArray
 
     def uplift(self, inputs: FloatArray, q: FloatArray) -> FloatArray:
         """What a contact changes, shape (n, O, C, S).
@@ -121,9 +125,20 @@ class PairEffects:
         effect = (inputs @ self.mean.reshape(width, -1)).reshape(len(inputs), *pairs, 2)
         return np.asarray(q[:, None] * effect[..., 0, None] + effect[..., 1, None])
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSpread:
+    """The doubt in `PairEffects`.
+
+    Attributes:
+        quadratic: Var(uplift) = q^2 x'Q0 x + q x'Q1 x + x'Q2 x, shape (1 + Z, O, C, 3, 1 + Z).
+    """
+
+    quadratic: FloatArray
+
     def standard_error(self, inputs: FloatArray, q: FloatArray) -> FloatArray:
-        """Posterior standard error of `uplift`, given q: same arguments, same shape."""
-        width, n_offers, n_channels, _ = self.mean.shape
+        """Posterior standard error of `PairEffects.uplift`, given q: same arguments, same shape."""
+        width, n_offers, n_channels, *_ = self.quadratic.shape
         shape = (len(inputs), n_offers, n_channels)
         half = (inputs @ self.quadratic.reshape(width, -1)).reshape(
             len(inputs), n_offers * n_channels * 3, width

@@ -144,7 +144,8 @@ class FittedResponse:
         single = features.astype(np.float32)
         p_open = self.opens.predict_on(plan.opens, single, plan.forest.logits(single)[:, :-1])
         inputs = self.effect.standardiser.apply(features)
-        return plan.pairs.standard_error(inputs, p_open * plan.scale[:, None])
+        spread = self.effect.spread(grid.offers, grid.channels)
+        return spread.standard_error(inputs, p_open * plan.scale[:, None])
 
     def contributions(
         self, features: FloatArray, grid: ActionGrid, contact: tuple[int, int, int]

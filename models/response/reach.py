@@ -27,7 +27,7 @@ _SHORTEST_SPAN_DAYS = 7.0
 _SECONDS_PER_DAY = 86_400.0
 _PASSES = 3
 # Enough for a mean; the newest rows.
-_MOST_ROWS = 4_000
+PRICED_ROWS = 4_000
 
 
 def priced_by_reach(
@@ -48,7 +48,7 @@ def priced_by_reach(
         channels: By name: costs.
         decisions: Of `decisions_per_customer`.
     """
-    newest = slice(-_MOST_ROWS, None)
+    newest = slice(-PRICED_ROWS, None)
     features, candidates = rows.features[newest], mask[newest]
     cost = np.array([channels[name].cost_minor or 0.0 for name in rows.channels])
     priced = response.with_reach(np.zeros(len(rows.channels)))

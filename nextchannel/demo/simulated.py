@@ -47,7 +47,7 @@ from nextchannel.demo.stages import (
 from nextchannel.service import serve, service_config
 from nextchannel.settings import Settings
 from serving.bootstrap import build, build_dispatcher
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.smtp_sink import ReceivedMail, SmtpSink
 from training.publish import Published, train_and_publish
 from training.simulator.history import simulate_history

@@ -11,9 +11,10 @@ from sqlalchemy import Engine
 from features.history.engine import read_only
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
-from serving.decide import Decider, DecisionRequest
+from serving.decide import Decider
 from serving.followups.conversation import FollowUpStatus, FollowUpStep, due, settle
 from serving.receipts import adopt
+from serving.request import DecisionRequest
 from serving.store.availability import reaching_the_store
 
 logger = logging.getLogger(__name__)

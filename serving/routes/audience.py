@@ -16,7 +16,7 @@ from features.segments.language import SegmentName
 from features.segments.store import load_segment
 from models.domain.eligibility import require_open
 from models.domain.errors import require
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.routes.decisions import IdempotencyHeader
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Name

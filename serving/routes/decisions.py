@@ -9,7 +9,6 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from models.domain.errors import NextchannelError
-from serving.decide import DecisionRequest
 from serving.explain.catalogue import Language
 from serving.explain.explainer import Explainer
 from serving.explain.languages import CATALOGUES
@@ -17,6 +16,7 @@ from serving.explain.told import Teller
 from serving.idempotency import SCOPE_EXECUTION
 from serving.observability.context import note_decision
 from serving.replay import replay
+from serving.request import DecisionRequest
 from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.ndjson import streaming_route

@@ -22,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 
 from models.domain.decision import Decision
 from models.domain.errors import InvalidInputError, NextchannelError, StoreUnavailableError
-from serving.decide import DecisionRequest
 from serving.problems import invalid_request
+from serving.request import DecisionRequest
 from serving.routes.replies import outcome_document, outcome_line
 from serving.routes.schemas import DecisionIn
 from serving.service import Service

@@ -13,8 +13,8 @@ from models.domain.campaign import Mode
 from models.domain.channel import IdentityKind
 from models.domain.decision import Decision
 from models.domain.experiment import Arm
-from serving.decide import DecisionRequest, IdentityRef
 from serving.problems import Problem
+from serving.request import DecisionRequest, IdentityRef
 from serving.routes.fields import LongText, Name
 from serving.store.idempotency import IdempotencyKey
 

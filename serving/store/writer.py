@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -48,19 +48,19 @@ class _Submission:
     """Work that waits.
 
     Attributes:
-        answer: What a thread waits for.
-        awaited: What a coroutine waits for, in its stead.
+        waiting: What a thread waits for, or a coroutine.
     """
 
     desk: Desk[Any, Any]
     work: object
     size: int
-    answer: Future[Any] = field(default_factory=Future)
-    awaited: asyncio.Future[Any] | None = None
+    waiting: Future[Any] | asyncio.Future[Any]
 
     def begin(self) -> bool:
         """Whether anybody still waits."""
-        return self.answer.set_running_or_notify_cancel() if self.awaited is None else not self.awaited.done()
+        if isinstance(self.waiting, Future):
+            return self.waiting.set_running_or_notify_cancel()
+        return not self.waiting.done()
 
 
 @dataclass(slots=True)
@@ -73,8 +73,8 @@ class _Outcome:
 
     def tell(self) -> None:
         """Say it, on the thread of whoever waits."""
-        waiting = self.submission.awaited or self.submission.answer
-        if self.submission.awaited is not None and waiting.done():
+        waiting = self.submission.waiting
+        if not isinstance(waiting, Future) and waiting.done():
             return  # it was late, or the caller has gone
         if self.error is None:
             waiting.set_result(self.answer)
@@ -137,9 +137,9 @@ class DecisionWriter:
             took place is then unknown, and asking again with the same decision id tells. Cancelled before its turn
             has come, it was never begun.
         """
-        submission = _Submission(desk, work, size)
-        self._queue(submission)
-        return cast("Future[AnswerT]", submission.answer)
+        answer: Future[AnswerT] = Future()
+        self._queue(_Submission(desk, work, size, answer))
+        return answer
 
     def submit_from_loop(
         self, desk: Desk[WorkT, AnswerT], work: WorkT, size: int = 1
@@ -148,9 +148,9 @@ class DecisionWriter:
 
         A future that is done before its turn has come was never begun.
         """
-        awaited = asyncio.get_running_loop().create_future()
-        self._queue(_Submission(desk, work, size, awaited=awaited))
-        return cast("asyncio.Future[AnswerT]", awaited)
+        answer: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self._queue(_Submission(desk, work, size, answer))
+        return answer
 
     def _queue(self, submission: _Submission) -> None:
         with self._lock:  # nothing may queue up behind the end mark
@@ -269,11 +269,11 @@ def _tell(outcomes: Iterable[_Outcome]) -> None:
     """Let everybody know; a loop is woken once."""
     of_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
     for outcome in outcomes:
-        awaited = outcome.submission.awaited
-        if awaited is None:
+        waiting = outcome.submission.waiting
+        if isinstance(waiting, Future):
             outcome.tell()
         else:
-            of_loop.setdefault(awaited.get_loop(), []).append(outcome)
+            of_loop.setdefault(waiting.get_loop(), []).append(outcome)
     for loop, some in of_loop.items():
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(_tell_all, some)

@@ -31,9 +31,9 @@ from sqlalchemy import Connection, create_engine, make_url, text
 import models.choose
 from models.policy.bandit import Bandit
 from models.response.model import FittedResponse
-from serving import decide as deciding
-from serving.decide import DecisionRequest
+from serving import choosing
 from serving.reading import PatientReader
+from serving.request import DecisionRequest
 from serving.routes import replies
 from serving.routes.schemas import LARGEST_BATCH
 from serving.store import record
@@ -151,11 +151,11 @@ def stopwatches() -> Iterator[Counter[str]]:
             (PatientReader, "read", "features"),
             (record, "load_customers", "customers"),
             (record, "_used", "limits"),
-            (deciding, "choose", "choose, whole"),
+            (choosing, "choose", "choose, whole"),
             (models.choose, "eligible", "- eligibility"),
             (FittedResponse, "predict", "- response model"),
             (Bandit, "distribution", "- bandit"),
-            (deciding, "to_decision", "answer"),
+            (choosing, "to_decision", "answer"),
             (record, "_write", "write"),
             (Connection, "_commit_impl", "commit"),
         ):

@@ -22,9 +22,9 @@ from features.history.engine import connect, migrate
 from features.history.query import seed_channels
 from models.domain.decision import Decision
 from serving.app import create_app
-from serving.decide import DecisionRequest
 from serving.observability.metrics import Metrics
 from serving.observability.requests import ObservedRequests
+from serving.request import DecisionRequest
 from serving.security.gate import Gate
 from serving.security.keys import Scope as KeyScope
 from serving.security.keys import create_key

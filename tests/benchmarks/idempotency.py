@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from features.history.engine import connect, migrate
 from features.history.query import seed_channels
 from features.identity.vault import ContactVault, make_keys
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.store.idempotency import IdempotencyKey
 from tests.integration.conftest import NOW, Market
 

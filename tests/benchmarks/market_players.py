@@ -12,12 +12,9 @@ from models.policy.bandit import Bandit
 from models.policy.baselines import CheapestFirst, Greedy, Uniform
 from models.policy.events import response_events
 from models.response.model import FittedResponse, fit_response
-from models.response.reach import decisions_per_customer, priced_by_reach
+from models.response.reach import PRICED_ROWS, decisions_per_customer, priced_by_reach
 from models.value import net_value
 from tests.benchmarks.market_world import Situation, World, certain
-
-# The newest rows of the log say what it is worth to reach a customer.
-_PRICED_ROWS = 4_000
 
 
 class Rule:
@@ -109,7 +106,7 @@ class Ours:
         """Fit the response model; the bandit starts afresh and replays what the model has not seen."""
         fitted = fit_response(rows, world.channels, attention_value_minor=0.0, seed=world.seed)
         margins = np.array([offer.margin_minor for offer in world.campaign.offers])
-        newest = rows.take(np.arange(len(rows))[-_PRICED_ROWS:])
+        newest = rows.take(np.arange(len(rows))[-PRICED_ROWS:])
         mask = world.market.mask(newest.customer, world.campaign, world.now)
         self._response = priced_by_reach(
             fitted, newest, mask, margins, world.channels, decisions_per_customer(rows)

@@ -31,11 +31,11 @@ from models.domain.follow_up import FollowUpRule, Trigger
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Message, Receipt
 from serving.channels.console import ConsoleAdapter
-from serving.decide import DecisionRequest
 from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
 from serving.followups.runner import FollowUpRunner
 from serving.receipts import advance
+from serving.request import DecisionRequest
 from tests.chaos.sending_shop import report, shop_on
 from tests.integration.conftest import NOW, Market
 

@@ -15,7 +15,7 @@ from features.history.tables import decisions, outbox
 from models.domain.campaign import Caps, Mode, Offer, PolicyName, SendWindow
 from models.domain.experiment import Arm, Experiment
 from serving.app import create_app
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 
 SEED = "01a2019c-ff02-74e0-82f9-fc1c4292b790"
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from models.domain.campaign import PolicyName
 from serving.app import create_app
 from serving.background import Repeating
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.routes.paging import to_cursor
 
 # What is refused, or differs, before the database is asked.

@@ -17,7 +17,7 @@ from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.experiment import Experiment
 from models.domain.interaction import Interaction, InteractionKind
 from serving.app import create_app
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 
 PEOPLE = [f"c{i:03d}" for i in range(200)]
 SPLIT = Experiment(experiment_id="spring", holdout_share=0.3, control_share=0.2)

@@ -15,7 +15,7 @@ from models.domain.channel import DEFAULT_CHANNELS, IdentityKind
 from models.domain.decision import Decision
 from models.domain.errors import CampaignExpiredError, ConflictError, InvalidInputError, NotFoundError
 from models.domain.experiment import Arm, Experiment
-from serving.decide import DecisionRequest, IdentityRef
+from serving.request import DecisionRequest, IdentityRef
 
 GREEDY = {"policy": PolicyName.GREEDY}
 

@@ -49,8 +49,8 @@ from models.domain.customer import Consent, ConsentStatus, Identity
 from models.domain.errors import ConflictError, NotFoundError
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.message import Receipt, ReceiptStatus
-from serving.decide import DecisionRequest
 from serving.erasure import Eraser
+from serving.request import DecisionRequest
 from serving.store.endings import OutboxStatus, sent
 from serving.store.outbox import claim, settle
 from tests.chaos import erase as erase_under_fire

@@ -16,7 +16,7 @@ from models.choice import Predictions
 from models.domain.decision import Decision
 from models.domain.errors import OverloadedError, StoreUnavailableError
 from serving.admission import Admission
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.routes.replies import batch_reply, decision_reply, outcome_document
 from serving.routes.schemas import BatchOut, DecisionOut
 from serving.store.writer import LARGEST_GROUP

@@ -15,7 +15,7 @@ from sqlalchemy import event, func, select
 from features.history.tables import campaigns, decisions, idempotency_keys, outbox
 from models.domain.campaign import PolicyName
 from serving.app import create_app
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.store.idempotency import (
     LEASE,
     LIFETIME,

@@ -19,7 +19,7 @@ from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.decision import Decision
 from models.domain.errors import StoreUnavailableError
 from models.domain.message import message_id
-from serving.decide import DecisionRequest
+from serving.request import DecisionRequest
 from serving.store.record import RECORDED, DecisionRefused, Ledger, RecordDecision, RecordOutcome
 from serving.store.writer import DecisionWriter
 

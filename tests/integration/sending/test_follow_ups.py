@@ -27,11 +27,11 @@ from models.domain.interaction import Interaction, InteractionKind
 from models.domain.machine_made import MachineRules
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import FinalRefusalError
-from serving.decide import DecisionRequest
 from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
 from serving.followups.runner import FollowUpRunner
 from serving.receipts import advance
+from serving.request import DecisionRequest
 
 NOW = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)  # 14:00 in Taipei
 AT_THREE = NOW + timedelta(hours=1)

@@ -21,18 +21,8 @@ from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
 from serving.tracking import Signer, TrackedLinks
 from tests.integration.sending.conftest import NOON
+from tests.mail_headers import HEADERS
 
-HEADERS = [
-    "From",
-    "To",
-    "Subject",
-    "Date",
-    "Message-ID",
-    "List-Unsubscribe",
-    "List-Unsubscribe-Post",
-    "MIME-Version",
-    "Content-Type",
-]
 # What ends a line somewhere: in SMTP, in Python, in Unicode, or once an encoded word has been read.
 BREAKS = [
     "\r\n",

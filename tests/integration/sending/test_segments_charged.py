@@ -22,9 +22,9 @@ from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import CostUnit
 from serving.channels.rendering import text_with_link
 from serving.channels.testing import ExampleLinks
-from serving.decide import DecisionRequest
 from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
+from serving.request import DecisionRequest
 
 UNIT = 1.45
 # Two segments with the fallback, three for the customer with the long name.

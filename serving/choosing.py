@@ -1,0 +1,282 @@
+"""The choice for requests that wait together: gathered by what they have alike, chosen, and made decisions.
+
+What a campaign, a model or features lack makes the choice simpler, and is named in `degraded`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from models.choice import FloatArray, Policy
+from models.choose import Choices, choose
+from models.domain.campaign import Campaign, PolicyName
+from models.domain.customer import Customer
+from models.domain.decision import Decision, Shadow
+from models.domain.eligibility import Limits
+from models.domain.errors import CampaignExpiredError, InvalidInputError, NextchannelError
+from serving.answer import LEARNED, Setting, to_decision
+from serving.arbitrate import combine, hold_contest, ids_of
+from serving.followups.conversation import FollowUpStep
+from serving.money import Currency
+from serving.reading import NO_FEATURES, Degraded, Reading, in_order
+from serving.request import DecisionRequest
+from serving.shadow import shadows
+from serving.snapshot import Model, Snapshot
+from serving.store.record import Ledger
+
+logger = logging.getLogger(__name__)
+
+Answer = Decision | NextchannelError
+
+# A slot comes round within a day; today and tomorrow are the days that a message can fall on.
+_DAYS_AHEAD = 2
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """One request on its way to an answer.
+
+    Attributes:
+        customer_id: Whom it turned out to mean.
+        reading: Features of several customers, this one's in row `row`.
+        error: Why it cannot be decided, as far as that shows before the transaction.
+        answer: None until it is settled.
+        chosen_again: Whether a first choice was refused.
+    """
+
+    request: DecisionRequest
+    now: datetime
+    customer_id: str = ""
+    decision_id: str = ""
+    reading: Reading = NO_FEATURES
+    row: int = 0
+    error: NextchannelError | None = None
+    answer: Answer | None = None
+    chosen_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The decision that is answered, and those of the other campaigns that were asked."""
+
+    decision: Decision
+    beside: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """What one campaign chose for several customers."""
+
+    setting: Setting
+    choices: Choices
+    shadows: Mapping[int, Shadow]
+
+
+class Chooser:
+    """Chooses inside the transaction that will record the choice.
+
+    Args:
+        currency: How explanations write money.
+    """
+
+    def __init__(self, currency: Currency) -> None:
+        self._currency = currency
+
+    def choose(
+        self, cases: Sequence[Case], ledger: Ledger, snapshot: Snapshot, now: datetime
+    ) -> dict[Case, Chosen]:
+        """A decision for every case; a case whose campaigns have closed gets its error."""
+        alike: dict[tuple[object, ...], list[Case]] = {}
+        for case in cases:
+            reading, row = case.reading, case.row
+            known = bool(reading.missing[row]), bool(reading.stale[row])
+            key = case.request.campaign_ids, id(reading), known, _scope(case.request.step)
+            alike.setdefault(key, []).append(case)
+        decided: dict[Case, Chosen] = {}
+        for together in alike.values():
+            try:
+                chosen = self._choose_alike(together, ledger, snapshot, now)
+            except InvalidInputError as exc:
+                for case in together:
+                    case.answer = exc
+                continue
+            decided |= zip(together, chosen, strict=True)
+        return decided
+
+    def _choose_alike(
+        self, cases: Sequence[Case], ledger: Ledger, snapshot: Snapshot, now: datetime
+    ) -> list[Chosen]:
+        """Choose for cases that ask the same campaigns and whose features are all there, all stale or all missing."""
+        reading, row = cases[0].reading, cases[0].row
+        # A model that looks at nothing, as the prior of day one, does without features.
+        blind = snapshot.model is not None and not snapshot.model.response.feature_names
+        missing = bool(reading.missing[row]) and not blind
+        model = None if missing else snapshot.model
+        degraded = _degraded(reading.trouble, missing, bool(reading.stale[row]), snapshot.model)
+        try:
+            return self._choose_with(model, degraded, cases, ledger, snapshot, now)
+        except NextchannelError:
+            raise
+        except Exception:  # whatever a damaged model may raise costs its predictions, never the decision
+            if model is None:
+                raise
+            logger.exception("model %s fails; rules decide", model.version)
+            return self._choose_with(None, (*degraded, Degraded.MODEL_FAILED), cases, ledger, snapshot, now)
+
+    def _choose_with(
+        self,
+        model: Model | None,
+        degraded: tuple[Degraded, ...],
+        cases: Sequence[Case],
+        ledger: Ledger,
+        snapshot: Snapshot,
+        now: datetime,
+    ) -> list[Chosen]:
+        """Choose with this model, or by rules without one."""
+        campaigns = [snapshot.campaign(name) for name in cases[0].request.campaign_ids]
+        reading = cases[0].reading
+        names = reading.names if model is None else model.response.feature_names
+        features: FloatArray = in_order(reading, names)[[case.row for case in cases]]
+        people = [ledger.people[case.customer_id] for case in cases]
+        turns: list[_Turn] = []
+        closed: list[CampaignExpiredError] = []
+        for campaign in campaigns:
+            try:
+                turns.append(
+                    self._choose_for(campaign, cases, people, features, names, model, ledger, snapshot, now)
+                )
+            except CampaignExpiredError as exc:
+                closed.append(exc)
+        if not turns:
+            raise closed[0]
+
+        def decision_of_row(turn: _Turn, choices: Choices, row: int, decision_id: str) -> Decision:
+            case = cases[row]
+            decision = to_decision(
+                choices,
+                row,
+                turn.setting,
+                decision_id=decision_id,
+                customer=people[row],
+                features=features[row],
+                degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
+                dry_run=case.request.dry_run,
+                parent_id=None if case.request.step is None else case.request.step.parent_id,
+            )
+            return replace(decision, shadow=turn.shadows[row]) if row in turn.shadows else decision
+
+        if len(campaigns) == 1:
+            (turn,) = turns
+            return [
+                Chosen(decision_of_row(turn, turn.choices, row, case.decision_id))
+                for row, case in enumerate(cases)
+            ]
+        contest = hold_contest(
+            [turn.setting for turn in turns],
+            [turn.choices for turn in turns],
+            [case.decision_id for case in cases],
+        )
+        left_out = tuple(str(exc.value) for exc in closed)
+        chosen = []
+        for row, case in enumerate(cases):
+            decisions = [
+                decision_of_row(turn, choices, row, decision_id)
+                for turn, choices, decision_id in zip(
+                    turns, contest.choices, ids_of(contest, row, case.decision_id), strict=True
+                )
+            ]
+            chosen.append(Chosen(*combine(contest, row, decisions, left_out)))
+        return chosen
+
+    def _choose_for(
+        self,
+        campaign: Campaign,
+        cases: Sequence[Case],
+        people: Sequence[Customer],
+        features: FloatArray,
+        names: Sequence[str],
+        model: Model | None,
+        ledger: Ledger,
+        snapshot: Snapshot,
+        now: datetime,
+    ) -> _Turn:
+        """What one campaign would do by itself."""
+        days = [(now.astimezone(UTC) + timedelta(days=d)).date() for d in range(_DAYS_AHEAD)]
+        response = None if model is None else model.response
+        policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
+        decision_ids = [case.decision_id for case in cases]
+        channels = snapshot.priced(campaign)
+        limits = narrowed(ledger.limits(campaign, channels, days), cases[0].request.step)
+        choices = choose(campaign, channels, people, features, response, policies, decision_ids, now, limits)
+        setting = Setting(
+            campaign=campaign,
+            channels=channels,
+            model_version=None if model is None else model.version,
+            feature_names=names,
+            currency=self._currency,
+            now=now,
+        )
+        return _Turn(
+            setting=setting,
+            choices=choices,
+            shadows=shadows(
+                choices, setting, people, features, response, policies, decision_ids, now, limits
+            ),
+        )
+
+
+def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
+    """The limits as a follow-up has them: without what its conversation used, at once where it answers."""
+    if step is None:
+        return limits
+    return replace(
+        limits,
+        channels_used=step.channels_used,
+        offers=frozenset(step.offers) if step.offers else None,
+        at_once=step.at_once,
+    )
+
+
+def _scope(step: FollowUpStep | None) -> tuple[object, ...]:
+    """Follow-ups that are narrowed alike are chosen for together."""
+    return () if step is None else (step.channels_used, step.offers, step.at_once)
+
+
+def usable_policies(
+    campaign: Campaign, policies: Mapping[PolicyName, Policy], model: Model | None
+) -> dict[PolicyName, Policy]:
+    """The campaign's policies, each replaced by the next simpler one where it lacks what it needs.
+
+    A learned policy without a model becomes the control policy (`cheapest_first` where that is learned too);
+    the bandit without a trained state becomes `greedy`.
+    """
+    rule = PolicyName.CHEAPEST_FIRST if campaign.control_policy in LEARNED else campaign.control_policy
+    usable = {}
+    for name in {campaign.policy, campaign.control_policy}:
+        stand_in = name
+        if name in LEARNED and model is None:
+            stand_in = rule
+        elif name is PolicyName.BANDIT and model is not None and model.bandit is None:
+            stand_in = PolicyName.GREEDY
+        usable[name] = policies[stand_in]
+    return usable
+
+
+def _degraded(
+    trouble: Degraded | None, missing: bool, stale: bool, model: Model | None
+) -> tuple[Degraded, ...]:
+    found = []
+    if trouble is not None:
+        found.append(trouble)
+    elif missing:
+        found.append(Degraded.FEATURES_MISSING)
+    elif stale:
+        found.append(Degraded.FEATURES_STALE)
+    if model is None:
+        found.append(Degraded.MODEL_MISSING)
+    elif model.bandit is None:
+        found.append(Degraded.BANDIT_MISSING)
+    return tuple(found)
