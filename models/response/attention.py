@@ -1,4 +1,4 @@
-"""What a contact puts at risk: the customer who unsubscribes or complains is lost to the channel."""
+"""What a contact puts at risk: who unsubscribes or complains is lost to the channel, and attention wears off."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ _PRIOR_MESSAGES = 500.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionModel:
-    """Expected loss of a contact through unsubscriptions and complaints.
+    """Expected loss of a contact through unsubscriptions and complaints, and through fatigue.
 
-    attention = p_unsubscribe(channel) * what it is worth that a customer can be reached on the channel
+    attention = p_unsubscribe(channel) * what it is worth that a customer can be reached on the channel + fatigue
 
     Attributes:
         channels: Channels seen.
         rates: `p_unsubscribe` of each, shrunk to the mean of all, shape (C,).
         mean_rate: That mean; what an unseen channel gets.
         reach_minor: What the reach of each is worth, minor units, shape (C,), >= 0; an unseen channel gets the mean.
+        fatigue_minor: What a contact takes from the contacts after it, minor units, >= 0.
     """
 
     channels: tuple[str, ...]
     rates: tuple[float, ...]
     mean_rate: float
     reach_minor: tuple[float, ...]
+    fatigue_minor: float = 0.0
 
     def leaving(self, channels: Sequence[str]) -> FloatArray:
         """Probability that a contact makes the customer leave, by channel, shape (C,)."""
@@ -44,7 +46,7 @@ class AttentionModel:
         known = dict(zip(self.channels, self.reach_minor, strict=True))
         unseen = float(np.mean(self.reach_minor))
         reach: FloatArray = np.array([known.get(name, unseen) for name in channels])
-        return self.leaving(channels) * reach
+        return self.leaving(channels) * reach + self.fatigue_minor
 
 
 def fit_attention(rows: LoggedRows, value_minor: float) -> AttentionModel:

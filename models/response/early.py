@@ -7,7 +7,8 @@ known, and `q` may be the open that really happened: people who open more would 
 Knowing who opened tells several times more of the effect of an open than knowing who was likely to.
 
 What a contact *prevents* lies evenly in the window and is seen only against rows without contact. One number for all
-contacts is learned of it, shrunk to none.
+contacts is learned of it. It cannot be above 0, and few rows are without contact: what counts is its mean over what the
+log leaves possible, not what the log makes likeliest, which would be none half of the time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import norm
 
 from models.choice import FloatArray
 from models.logged import LoggedRows
@@ -84,8 +86,8 @@ def prevented(
 
         converted - E[converted | x] - (effect - E[effect | x]) = level * (contacted - E[contacted | x]) + noise
 
-    A level above 0 would say that contacts cause conversions that are not early; that is left-over confounding, not
-    prevention, and counts as 0.
+    Before the log, the level is half-normal, `-|N(0, w2)|` with w a tenth of the mean conversion rate; the noise is
+    Gaussian. So what is left is a normal distribution cut off above 0, and its mean and variance are returned.
 
     Args:
         rows: The log.
@@ -99,4 +101,8 @@ def prevented(
     contact = rows.contacted - nuisance.contact.sum(axis=(1, 2))
     left = rows.converted - nuisance.outcome - (effect - usual)
     information = float((precision * contact**2).sum()) + 1.0 / (_PREVENTED * rate) ** 2
-    return min(0.0, float((precision * contact * left).sum()) / information), 1.0 / information
+    spread = 1.0 / np.sqrt(information)
+    at = float((precision * contact * left).sum()) * spread
+    # Mills' ratio of the part below 0; through logarithms, for it is tiny where the log speaks against any harm.
+    below = float(np.exp(norm.logpdf(at) - norm.logcdf(-at)))
+    return (at - below) * spread, (1.0 + (at - below) * below) * spread**2

@@ -74,6 +74,7 @@ def write(
             "rates": attention.rates,
             "mean_rate": attention.mean_rate,
             "reach_minor": attention.reach_minor,
+            "fatigue_minor": attention.fatigue_minor,
         },
     }
     named = {
@@ -136,6 +137,7 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         rates=tuple(of_attention["rates"]),
         mean_rate=of_attention["mean_rate"],
         reach_minor=tuple(of_attention["reach_minor"]),
+        fatigue_minor=of_attention["fatigue_minor"],
     )
     return tuple(manifest["feature_names"]), opens, convert, effect, attention
 

@@ -120,14 +120,21 @@ class FittedResponse:
         p_convert = np.minimum(np.maximum(alone[:, None, None, None] + uplift, 0.0), 1.0)
         return p_open, p_convert, alone
 
-    def with_reach(self, reach_minor: FloatArray) -> FittedResponse:
-        """The same model, where the reach of its channels is worth this much, minor units, shape (C,), each >= 0."""
+    def with_attention(self, reach_minor: FloatArray, fatigue_minor: float) -> FittedResponse:
+        """The same model with another price of attention.
+
+        Args:
+            reach_minor: What the reach of its channels is worth, minor units, shape (C,), each >= 0.
+            fatigue_minor: What a contact takes from the contacts after it, minor units, >= 0.
+        """
         return FittedResponse(
             feature_names=self._feature_names,
             opens=self.opens,
             convert=self.convert,
             effect=self.effect,
-            attention=replace(self.attention, reach_minor=tuple(reach_minor.tolist())),
+            attention=replace(
+                self.attention, reach_minor=tuple(reach_minor.tolist()), fatigue_minor=fatigue_minor
+            ),
             metrics=self.metrics,
         )
 

@@ -1,4 +1,4 @@
-"""What the reach of a channel is worth: what the best action loses without it, over the decisions of a year."""
+"""What the reach of a channel is worth: what the best action loses without it, over the decisions of a year; and fatigue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 from models.choice import FloatArray
 from models.domain.action import ActionGrid
 from models.response.model import FittedResponse, fit_response
-from models.response.reach import HORIZON_DAYS, advantage, decisions_per_customer, priced_by_reach
+from models.response.reach import (
+    HORIZON_DAYS,
+    LOST_TO_FATIGUE,
+    advantage,
+    decisions_per_customer,
+    priced_by_reach,
+    worth_of_a_contact,
+)
 from models.value import net_value
 from tests.unit.test_response_model import CHANNELS, REPORTS_ALL, ROWS
 
@@ -56,6 +63,19 @@ def test_equal_channels_can_stand_in_for_each_other():
     assert advantage(values([5, 0, 5, 0, 0, 0]), ALL[:1], GRID).tolist() == [0.0, 0.0, 0.0]
 
 
+def test_a_contact_is_worth_its_mean_over_those_who_get_one():
+    # 7 and 2; the third is better left alone.
+    found = worth_of_a_contact(
+        values([4, 1, 7, 6, -2, -3], [1, 2, -1, -4, -5, -9], [-1, -2, -3, -4, -5, -6]),
+        np.ones((3, 7), np.bool_),
+    )
+    assert found == 4.5
+
+
+def test_where_nobody_is_contacted_a_contact_is_worth_nothing():
+    assert worth_of_a_contact(values([-1, -2, -3, -4, -5, -6]), ALL[:1]) == 0.0
+
+
 def test_decisions_are_counted_by_the_rhythm_of_the_log():
     # Two customers, three decisions each, within 20 days: 3 / 20 a day.
     days = np.array([0, 0, 10, 10, 20, 20])
@@ -85,6 +105,19 @@ def test_the_price_is_what_the_priced_model_itself_would_lose(free):
     lost = advantage(net_value(said, MARGIN[: len(SOME.offers)], cost), mask[-4_000:], SOME.grid)
     assert lost.max() > 0
     assert np.array(model.attention.reach_minor) == pytest.approx(20.0 * lost, rel=0.1, abs=1.0)
+
+
+def test_fatigue_is_what_the_priced_model_itself_would_lose_of_the_next_contacts(free):
+    # One decision a customer and week.
+    mask = np.ones((len(SOME), SOME.grid.n_actions), dtype=np.bool_)
+    model = priced(free, mask, HORIZON_DAYS / 7)
+    said = model.predict(SOME.features[-4_000:], SOME.grid, CHANNELS)
+    cost = np.array([CHANNELS[name].cost_minor or 0.0 for name in SOME.channels])
+    worth = worth_of_a_contact(net_value(said, MARGIN[: len(SOME.offers)], cost), mask[-4_000:])
+    assert worth > 0
+    assert model.attention.fatigue_minor == pytest.approx(LOST_TO_FATIGUE * worth, rel=0.05)
+    leaving = model.attention.leaving(SOME.channels) * np.array(model.attention.reach_minor)
+    assert said.attention_minor[0] == pytest.approx(leaving + model.attention.fatigue_minor)
 
 
 def test_only_the_price_of_attention_changes(free):

@@ -7,13 +7,16 @@ from datetime import time
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from models.domain.channel import DEFAULT_CHANNELS
 from models.logged import LoggedRows
+from models.response.early import prevented
 from models.response.effect import fit_effect
 from models.response.evidence import UNLIMITED, Moments, fit_evidence
 from models.response.lag import Lag, early_signs, fit_lag, known_opens
-from models.response.nuisance import fit_nuisance
+from models.response.nuisance import Nuisance, fit_nuisance
 from models.response.open import fit_open
 
 CHANNELS = {channel.name: channel for channel in DEFAULT_CHANNELS}
@@ -140,7 +143,8 @@ def test_effects_from_moments_are_several_times_as_precise_as_those_from_convers
             assert (fitted.lag is None) == (k == 1)
             pairs = fitted.model.pairs(rows.offers, rows.channels)
             q = np.broadcast_to(0.25 / fitted.model.mediator_unit, (len(test), 2, 1))
-            uplift = pairs.uplift(fitted.model.standardiser.apply(test), q)[:, 0, :, 0]
+            # What contacts prevent, which is nothing here, is learned from conversions in both.
+            uplift = pairs.uplift(fitted.model.standardiser.apply(test), q)[:, 0, :, 0] - fitted.prevented
             true = 0.25 * EFFECT * (1 + 0.5 * np.clip(test[:, 1], -2, 2))[:, None]
             errors[k, seed] = ((uplift - true) ** 2).mean()
     early, contrast = errors.mean(axis=1)
@@ -152,3 +156,47 @@ def test_evidence_that_may_not_widen_a_prior_keeps_its_width():
     group, prior = np.array([0, 0]), np.array([0.01])
     assert fit_evidence(moments, group, prior, UNLIMITED).variances[0] > 0.1
     assert fit_evidence(moments, group, prior, 0.0).variances[0] == pytest.approx(0.01)
+
+
+RATE, PRIOR = 0.03, 0.003
+
+
+def prevention(rate_contacted: float, n: int = 40_000) -> tuple[float, float, float, float]:
+    """What is said of a log in which contacts have no early effect: level and variance, likelihood's mean and spread."""
+    contacted = np.arange(n) % 2 == 0
+    converted = np.zeros(n)
+    for at, rate in ((np.flatnonzero(contacted), rate_contacted), (np.flatnonzero(~contacted), RATE)):
+        converted[at[: round(rate * len(at))]] = 1.0
+    # Everybody's outcome is expected to be the same, as without knowing who was contacted.
+    nuisance = Nuisance(
+        outcome=np.full(n, converted.mean()),
+        contact=np.full((n, 1, 1), 0.5),
+        mediator=np.zeros(n),
+        expected_mediator=np.zeros((n, 1)),
+    )
+    rows = replace(
+        log(n, 0), channel=np.where(contacted, 0, -1), converted=converted, offer=np.where(contacted, 0, -1)
+    )
+    level, variance = prevented(rows, nuisance, np.zeros(n), np.zeros(n), RATE)
+    p = (RATE + converted.mean()) / 2
+    return level, variance, rate_contacted - RATE, float(np.sqrt(4 * p * (1 - p) / n))
+
+
+@pytest.mark.parametrize("contacted", [0.024, 0.028, 0.03, 0.033])
+def test_what_contacts_prevent_is_the_mean_of_what_the_log_leaves_possible(contacted):
+    level, variance, seen, spread = prevention(contacted)
+
+    def density(x: float) -> float:
+        return float(norm.pdf(x, 0, PRIOR) * norm.pdf(seen, x, spread))
+
+    low = -10 * PRIOR
+    mass = quad(density, low, 0)[0]
+    mean = quad(lambda x: x * density(x), low, 0)[0] / mass
+    assert level == pytest.approx(mean, rel=0.03)
+    assert variance == pytest.approx(quad(lambda x: (x - mean) ** 2 * density(x), low, 0)[0] / mass, rel=0.06)
+
+
+def test_what_contacts_prevent_stays_finite_where_the_log_speaks_against_any():
+    level, variance, *_ = prevention(0.2)
+    assert -0.001 < level < 0.0
+    assert 0.0 < variance < PRIOR**2
