@@ -29,6 +29,7 @@ from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.eligibility import NO_LIMITS, Eligibility, Limits, eligible
 from models.domain.experiment import Arm, assign, uniform
+from models.policy.allowance import Explored, draw_on
 from models.value import net_value
 
 
@@ -50,6 +51,7 @@ class Choices:
         predictions: Of the response model, or None.
         price_minor: Cost, shadow price and attention price of each channel, shape (n, C), or None without
             predictions.
+        explored: What the decisions draw on the day's allowance for exploring; None where that has no limit.
     """
 
     grid: ActionGrid
@@ -64,6 +66,7 @@ class Choices:
     p_open: FloatArray | None
     predictions: Predictions | None
     price_minor: FloatArray | None
+    explored: Explored | None = None
 
 
 def choose(
@@ -120,7 +123,11 @@ def choose(
     )
     n = len(customers)
     answer = _distribution(problem, named, policies)
-    probabilities = answer.probabilities
+    explored = None
+    if limits.exploration_left_minor is not None:
+        explores = np.array([name is not None and policies[name].name == PolicyName.BANDIT for name in named])
+        explored = draw_on(limits.exploration_left_minor, problem, answer, explores)
+    probabilities = answer.probabilities if explored is None else explored.probabilities
     draws = np.array([uniform("action", decision_id) for decision_id in decision_ids])
     action = sample(probabilities, draws)
     return Choices(
@@ -136,6 +143,7 @@ def choose(
         p_open=answer.p_open,
         predictions=predictions,
         price_minor=None if predictions is None else cost + shadow_price_minor + predictions.attention_minor,
+        explored=explored,
     )
 
 

@@ -25,7 +25,7 @@ from serving.reading import NO_FEATURES, Degraded, Reading, in_order
 from serving.request import DecisionRequest
 from serving.shadow import shadows
 from serving.snapshot import Model, Snapshot
-from serving.store.record import Ledger
+from serving.store.record import Claim, Ledger, exploring_claim
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The decision that is answered, and those of the other campaigns that were asked."""
+    """The decision that is answered, those of the other campaigns that were asked, and what they explore."""
 
     decision: Decision
     beside: tuple[Decision, ...] = ()
+    exploring: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ class Chooser:
                 decision_id=decision_id,
                 customer=people[row],
                 features=features[row],
-                degraded=(*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded,
+                degraded=_and_then(degraded, case, turn.choices, row),
                 dry_run=case.request.dry_run,
                 parent_id=None if case.request.step is None else case.request.step.parent_id,
             )
@@ -171,7 +172,10 @@ class Chooser:
         if len(campaigns) == 1:
             (turn,) = turns
             return [
-                Chosen(decision_of_row(turn, turn.choices, row, case.decision_id))
+                Chosen(
+                    decision_of_row(turn, turn.choices, row, case.decision_id),
+                    exploring=_explored([turn], row),
+                )
                 for row, case in enumerate(cases)
             ]
         contest = hold_contest(
@@ -188,7 +192,7 @@ class Chooser:
                     turns, contest.choices, ids_of(contest, row, case.decision_id), strict=True
                 )
             ]
-            chosen.append(Chosen(*combine(contest, row, decisions, left_out)))
+            chosen.append(Chosen(*combine(contest, row, decisions, left_out), _explored(turns, row)))
         return chosen
 
     def _choose_for(
@@ -228,6 +232,16 @@ class Chooser:
         )
 
 
+def _explored(turns: Sequence[_Turn], row: int) -> tuple[Claim, ...]:
+    """What one customer's decision takes of every campaign's allowance for exploring."""
+    claimed = (
+        exploring_claim(turn.setting.campaign, turn.setting.now, float(turn.choices.explored.loss_minor[row]))
+        for turn in turns
+        if turn.choices.explored is not None
+    )
+    return tuple(claim for claim in claimed if claim is not None)
+
+
 def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
     """The limits as a follow-up has them: without what its conversation used, at once where it answers."""
     if step is None:
@@ -263,6 +277,13 @@ def usable_policies(
             stand_in = PolicyName.GREEDY
         usable[name] = policies[stand_in]
     return usable
+
+
+def _and_then(degraded: tuple[Degraded, ...], case: Case, choices: Choices, row: int) -> tuple[Degraded, ...]:
+    """The same with what ran out for this customer."""
+    if choices.explored is not None and choices.explored.spent[row]:
+        degraded = (*degraded, Degraded.EXPLORATION_SPENT)
+    return (*degraded, Degraded.LIMITS_CHANGED) if case.chosen_again else degraded
 
 
 def _degraded(

@@ -367,6 +367,7 @@ def _take(decided: Sequence[tuple[Case, Chosen]], ledger: Ledger, snapshot: Snap
             hold=case.request.hold,
             beside=chosen.beside,
             step=case.request.step,
+            exploring=chosen.exploring,
         )
         for case, chosen in real
     ]

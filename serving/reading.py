@@ -32,6 +32,8 @@ class Degraded(StrEnum):
     MODEL_MISSING = "model_missing"
     MODEL_FAILED = "model_failed"
     BANDIT_MISSING = "bandit_missing"
+    EXPLORATION_SPENT = "exploration_spent"
+    """The day's allowance for exploring is used up, so the best candidate was taken."""
     LIMITS_CHANGED = "limits_changed"
     """A cap, budget or capacity was used up while deciding, so the choice was made again without it."""
 

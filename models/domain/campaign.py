@@ -229,6 +229,8 @@ class Campaign:
         caps: How often one customer may be contacted.
         touch_levels: Touch levels that the campaign may use.
         budget_minor: Most that the campaign may spend on contact; None for no limit.
+        exploration_budget_minor: Most that the bandit may expect to lose a UTC day by exploring, minor units; None for no
+            limit beyond that of each decision.
         attribution_window_seconds: How long after `send_at` a conversion counts.
         message_ttl_seconds: How long after `send_at` a message is still worth sending.
         mode: How far the optimiser is let in.
@@ -258,6 +260,7 @@ class Campaign:
     caps: Caps = field(default_factory=Caps)
     touch_levels: frozenset[Touch] = frozenset(Touch)
     budget_minor: float | None = None
+    exploration_budget_minor: float | None = None
     attribution_window_seconds: int = 7 * 86_400
     message_ttl_seconds: int = 6 * 3600
     mode: Mode = Mode.LIVE
@@ -312,12 +315,9 @@ class Campaign:
             self.fixed_slot,
             f"must be in [0, {len(self.slots) - 1}]",
         )
-        require(
-            self.budget_minor is None or self.budget_minor >= 0,
-            "budget_minor",
-            self.budget_minor,
-            "must be >= 0",
-        )
+        for name in ("budget_minor", "exploration_budget_minor"):
+            most: float | None = getattr(self, name)
+            require(most is None or most >= 0, name, most, "must be >= 0")
         require(0 <= self.canary_share <= 1, "canary_share", self.canary_share, "must be in [0, 1]")
         require(self.most_follow_ups >= 0, "most_follow_ups", self.most_follow_ups, "must be >= 0")
         for rule in self.follow_ups:

@@ -38,6 +38,7 @@ class Limits:
         channels_used: Channels that the conversation has used, and does not use again.
         offers: The only offers asked for; None for all.
         at_once: Whether what goes out goes out now, where the hour is not quiet and the send window is open.
+        exploration_left_minor: What exploring may still cost today, minor units; None for no limit.
     """
 
     budget_left_minor: float | None = None
@@ -46,6 +47,7 @@ class Limits:
     channels_used: frozenset[str] = frozenset()
     offers: frozenset[str] | None = None
     at_once: bool = False
+    exploration_left_minor: float | None = None
 
 
 NO_LIMITS = Limits()

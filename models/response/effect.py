@@ -14,7 +14,8 @@ converts anyway and who is contacted:
 
     converted - E[converted | x] = sum over (o, c) of (contact - E[contact | x]) * effect + noise
 
-so an error in either expectation alone does no harm. How much each part is shrunk is set by the evidence.
+so an error in either expectation alone does no harm. How much each part is shrunk is set by the evidence. The effect of a
+mean contact starts from what published rates say (`models.response.prior`), which a short log has to outweigh.
 
 References:
     Robinson (1988), Root-N-consistent semiparametric regression; Nie and Wager (2021), Quasi-oracle estimation
@@ -36,6 +37,7 @@ from models.response.early import early_moments, prevented
 from models.response.evidence import UNLIMITED, Posterior, fit_evidence
 from models.response.lag import Lag, fit_lag
 from models.response.nuisance import Nuisance
+from models.response.prior import POOLED, believed_effect
 from models.response.standardiser import Standardiser, calendar_share, fit_standardiser, varying_columns
 
 # The design has about 2 * F * (1 + C + O) columns and costs their square: the most telling features only.
@@ -198,6 +200,10 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
         if lag is None
         else early_moments(rows, nuisance, lag, standardiser, parts, unit, rate)
     )
+    # What is believed of a mean contact before the log, through both paths together.
+    believed, doubt = believed_effect(unit if mediated else POOLED.p_open, rate)
+    of_all = np.array([part.name == "all" for part in parts])[group].astype(np.float64)
+    moments = moments.believing(of_all, believed, doubt)
     growth = UNLIMITED if lag is None else 0.0
     posterior = fit_evidence(moments, group, widths**2, growth)
     shape = (n_offers + 1, n_channels + 1)

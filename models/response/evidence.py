@@ -45,6 +45,22 @@ class Moments:
     total: float
     n: int
 
+    def believing(self, weights: FloatArray, value: float, sd: float) -> Moments:
+        """The same with the belief `weights' theta ~ N(value, sd^2)`, as one row of noise 1.
+
+        Args:
+            weights: Shape (P,).
+            value: Mean of the belief.
+            sd: Its standard deviation, > 0.
+        """
+        row, y = weights / sd, value / sd
+        return Moments(
+            gram=self.gram + np.outer(row, row),
+            moment=self.moment + row * y,
+            total=self.total + y**2,
+            n=self.n + 1,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posterior:

@@ -63,6 +63,24 @@ EFFECT_OF_AN_OPEN = 0.5 * EFFECT_OF_A_MAIL / POOLED.p_open
 P_CONVERT = 0.00573
 
 
+# How far the effect in another trade is believed to be off: by as much as it is, or by a tenth of the conversion rate.
+_DOUBT_OF_RATE = 0.1
+
+
+def believed_effect(opens: float, rate: float) -> tuple[float, float]:
+    """What a contact is believed to add before a log says anything, and the standard deviation of that belief.
+
+    The experiment is one of purchases by one customer in a hundred: where conversions are much more common, the doubt
+    grows with them.
+
+    Args:
+        opens: Opens of a contact, > 0.
+        rate: Conversions of a decision, in (0, 1).
+    """
+    effect = EFFECT_OF_AN_OPEN * opens
+    return effect, max(effect, _DOUBT_OF_RATE * rate)
+
+
 def published_rate(channel: str) -> PublishedRate:
     """The rate believed of a channel."""
     return PUBLISHED.get(_ALIKE.get(channel, channel), POOLED)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.decisions import DECISION_COLUMNS, decision_row
@@ -29,6 +29,7 @@ from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
 from models.domain.message import message_id
 from serving.followups.conversation import FollowUpStep, decided
+from serving.reading import Degraded
 from serving.store.endings import OutboxStatus
 from serving.store.idempotency import IdempotencyKey, remember
 
@@ -90,6 +91,7 @@ class RecordDecision:
         hold: Whether the caller sends: the message is held until they say that it went out, or will not.
         beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
         step: The follow-up that it takes; `serving.followups.conversation.permitted` was asked.
+        exploring: What it takes of the campaigns' allowances for exploring.
     """
 
     decision: Decision
@@ -100,6 +102,7 @@ class RecordDecision:
     hold: bool = False
     beside: tuple[Decision, ...] = ()
     step: FollowUpStep | None = None
+    exploring: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,8 @@ class DecisionRecorded:
 class DecisionRefused:
     """What it needs was used up in the meantime; nothing of it is written."""
 
-    reason: ReasonCode
-    channel: str
+    reason: ReasonCode | Degraded
+    channel: str | None
 
 
 RecordOutcome = DecisionRecorded | DecisionRefused
@@ -124,19 +127,21 @@ class Resource:
     """Something that runs out.
 
     Attributes:
-        holder: The campaign whose budget it is, or the channel whose capacity.
-        day: None for a budget; the UTC day of `send_at` for a capacity.
+        holder: The campaign whose budget or exploring it is, or the channel whose capacity.
+        day: None for a budget; the UTC day of `send_at` for a capacity, of the decision for exploring.
+        exploring: Whether it is the campaign's allowance for exploring.
     """
 
     holder: str
     day: date | None = None
+    exploring: bool = False
 
     @property
     def name(self) -> str:
-        """`budget:<campaign>` or `capacity:<channel>:<day>`."""
-        return (
-            f"budget:{self.holder}" if self.day is None else f"capacity:{self.holder}:{self.day.isoformat()}"
-        )
+        """`budget:<campaign>`, `capacity:<channel>:<day>` or `exploration:<campaign>:<day>`."""
+        if self.day is None:
+            return f"budget:{self.holder}"
+        return f"{'exploration' if self.exploring else 'capacity'}:{self.holder}:{self.day.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +157,7 @@ class Claim:
     resource: Resource
     amount: float
     limit: float
-    exhausted: ReasonCode
+    exhausted: ReasonCode | Degraded
 
 
 def claims(campaign: Campaign, channel: Channel, action: Action) -> tuple[Claim, ...]:
@@ -177,6 +182,28 @@ def claims(campaign: Campaign, channel: Channel, action: Action) -> tuple[Claim,
             )
         )
     return tuple(found)
+
+
+def exploring_claim(campaign: Campaign, decided_at: datetime, loss_minor: float) -> Claim | None:
+    """What a decision takes of its campaign's allowance for exploring; None where it takes nothing.
+
+    Args:
+        campaign: Whose.
+        decided_at: Aware; its UTC day counts.
+        loss_minor: Expected loss of the decision against the best candidate, minor units.
+    """
+    if campaign.exploration_budget_minor is None or loss_minor <= 0:
+        return None
+    return Claim(
+        resource=_exploring(campaign, decided_at.astimezone(UTC).date()),
+        amount=loss_minor,
+        limit=campaign.exploration_budget_minor,
+        exhausted=Degraded.EXPLORATION_SPENT,
+    )
+
+
+def _exploring(campaign: Campaign, day: date) -> Resource:
+    return Resource(campaign.campaign_id, day, exploring=True)
 
 
 class Ledger:
@@ -213,7 +240,7 @@ class Ledger:
         Args:
             campaign: Whose budget.
             channels: Channels of the campaign, by name.
-            days: Days that a message may go out on; a channel has left what its fullest day has left, so that no
+            days: Days that a message may go out on, the day of the decision first; a channel has left what its fullest day has left, so that no
                 slot of it can meet an exhausted day.
         """
         capped = {
@@ -223,6 +250,9 @@ class Ledger:
         budget = Resource(campaign.campaign_id)
         if campaign.budget_minor is not None:
             resources.add(budget)
+        exploring, allowance = _exploring(campaign, days[0]), campaign.exploration_budget_minor
+        if allowance is not None:
+            resources.add(exploring)
         if not resources:
             return Limits()
         self._read(resources - self._used.keys())
@@ -236,6 +266,7 @@ class Ledger:
                 name: int(min(most - self._used[Resource(name, day)] for day in days))
                 for name, most in capped.items()
             },
+            exploration_left_minor=None if allowance is None else allowance - self._used[exploring],
         )
 
     def take(self, commands: Sequence[RecordDecision]) -> list[RecordOutcome]:
@@ -312,7 +343,9 @@ def _locks_rows(conn: Connection) -> bool:
 
 def _claims_of(command: RecordDecision) -> tuple[Claim, ...]:
     action = command.decision.action
-    return () if action is None else claims(command.campaign, command.channels[action.channel], action)
+    if action is None:
+        return command.exploring
+    return (*claims(command.campaign, command.channels[action.channel], action), *command.exploring)
 
 
 def _refusal(
@@ -323,11 +356,11 @@ def _refusal(
 ) -> DecisionRefused | None:
     decision = command.decision
     action = decision.action
-    if action is None:
-        return None
     for claim in needs:
         if used[claim.resource] + claim.amount > claim.limit + _ROUNDING_MINOR:
-            return DecisionRefused(claim.exhausted, action.channel)
+            return DecisionRefused(claim.exhausted, None if action is None else action.channel)
+    if action is None:
+        return None
     person = people.get(decision.customer_id)
     if person is None or person.customer_id != decision.customer_id:
         # Erased, or merged into another, since they were read.
@@ -363,6 +396,8 @@ def _used(conn: Connection, resources: Collection[Resource], lock: bool = False)
 
 def _used_so_far(resource: Resource) -> Select[Any]:
     """What was used before anybody counted: a limit may be set while a campaign runs."""
+    if resource.exploring:  # what was lost before there was a limit is not written anywhere
+        return select(literal(0.0))
     if resource.day is None:
         return (
             select(func.coalesce(func.sum(decisions.c.cost_minor), 0.0))

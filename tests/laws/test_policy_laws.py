@@ -76,6 +76,19 @@ def test_the_bandit_never_expects_to_lose_more_than_the_guardrail_allows(
     assert expected.max() <= max_loss_share * 5_000.0 * (1 + 1e-9) + 1e-9
 
 
+@given(problem=problems())
+@settings(max_examples=60, deadline=None)
+def test_three_percent_of_every_contact_are_spread_over_its_slots_where_the_guardrail_allows(
+    problem: ChoiceProblem,
+) -> None:
+    free = Exploration(value_scale_minor=5_000.0, max_loss_share=float("inf"))
+    p = Bandit.fresh(CHANNELS, SLOTS, exploration=free).distribution(problem).probabilities
+    shape = (len(p), *problem.grid.shape)
+    contacts, open_slots = p[:, :-1].reshape(shape), problem.mask[:, :-1].reshape(shape)
+    floor = 0.03 * contacts.sum(axis=3, keepdims=True) / np.maximum(open_slots.sum(axis=3, keepdims=True), 1)
+    assert (contacts >= np.where(open_slots, floor, 0.0) - 1e-12).all()
+
+
 @given(problem=problems(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_what_is_drawn_is_a_candidate_with_a_propensity_above_zero(problem: ChoiceProblem, seed: int) -> None:

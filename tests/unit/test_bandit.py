@@ -239,8 +239,8 @@ def test_the_gate_multiplies_by_the_likelihood_and_returns_a_little_of_the_first
     gate = Gate.fresh(("email",)).update(
         ("email",), np.array([0]), np.array([[0.5], [0.25], [0.25], [0.25]]), np.array([1.0])
     )
-    # .7 * .5 = .35, .1 * .25 = .025 each: sum .425. Own: .25 * (.5, .25, .25, .25): .4, .2, .2, .2.
-    assert gate.overall[0] == pytest.approx((1 - RETURN_RATE) * 0.35 / 0.425 + RETURN_RATE * PRIOR[0])
+    # .91 * .5 = .455, .03 * .25 = .0075 each: sum .4775. Own: .25 * (.5, .25, .25, .25): .4, .2, .2, .2.
+    assert gate.overall[0] == pytest.approx((1 - RETURN_RATE) * 0.455 / 0.4775 + RETURN_RATE * PRIOR[0])
     assert gate.own[0, 0] == pytest.approx((1 - RETURN_RATE) * 0.4 + RETURN_RATE * 0.25)
     product = gate.overall * gate.own[0]
     assert gate.for_channels(("email",))[0].tolist() == pytest.approx((product / product.sum()).tolist())

@@ -10,10 +10,12 @@ import pytest
 from models.domain.action import ActionGrid
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import BundleError
+from models.response.evidence import Moments, fit_evidence
 from models.response.prior import (
     EFFECT_OF_AN_OPEN,
     PUBLISHED,
     PriorResponse,
+    believed_effect,
     published_rate,
 )
 from models.response.stored import read_response
@@ -62,3 +64,26 @@ def test_a_bundle_gives_the_prior_back() -> None:
     assert read_response(_PRIOR.to_files()) == _PRIOR
     with pytest.raises(BundleError, match=r"prior\.json"):
         PriorResponse.from_files({"prior.json": b"{}"})
+
+
+def test_the_belief_in_a_contact_is_that_of_the_prior_and_as_doubtful_as_it_is_large() -> None:
+    # A quarter of the messages opened: 0.25 x 0.010909 = 0.00273; at a rate of 2 % a tenth of it is less than that.
+    effect, doubt = believed_effect(0.25, 0.02)
+    assert effect == doubt == pytest.approx(0.00273, abs=1e-5)
+    # Where every third person converts anyway, an experiment with one buyer in a hundred says little: 0.1 x 0.3.
+    assert believed_effect(0.25, 0.3) == (effect, pytest.approx(0.03))
+
+
+def test_a_belief_moves_what_the_data_leave_open_and_hardly_what_they_settle() -> None:
+    def level(n_rows: int) -> float:
+        """Posterior mean of one coefficient of which n rows say 0.10, under a belief of 0.02 +- 0.02."""
+        data = Moments(
+            gram=np.array([[n_rows]]), moment=np.array([0.10 * n_rows]), total=1.01 * n_rows, n=n_rows
+        )
+        believing = data.believing(np.ones(1), 0.02, 0.02)
+        return float(fit_evidence(believing, np.zeros(1, dtype=np.int64), np.ones(1)).mean[0])
+
+    # Precisions 25 (noise 1) and 2,500: (25 x .10 + 2,500 x .02) / 2,525 = .0208.
+    assert level(25) == pytest.approx(0.0208, abs=0.0005)
+    # 250,000 and 2,500: (25,000 + 50) / 252,500 = .0992.
+    assert level(250_000) == pytest.approx(0.0992, abs=0.0005)
