@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from models.candidates import candidates, mask_of
+from models.candidates import candidates, mask_of, seconds_of
 from models.choice import (
     ActionDistribution,
     BoolArray,
@@ -207,8 +207,7 @@ def _judge(
         return found, found.mask, found.send_at
     # For one customer the plain rules take half the time that arrays take.
     verdict = eligible(campaign, channels, customers[0], now, limits)
-    send_at = np.array([[moment.timestamp() for moment in verdict.send_at]])
-    return (verdict,), mask_of(campaign.grid, (verdict,)), send_at
+    return (verdict,), mask_of(campaign.grid, (verdict,)), seconds_of(verdict.send_at)[None]
 
 
 def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:
