@@ -229,7 +229,8 @@ def mask_of(grid: ActionGrid, verdicts: Sequence[Eligibility]) -> BoolArray:
 
 def seconds_of(moments: tuple[datetime, ...]) -> FloatArray:
     """Moments in seconds since 1970, shape (S,); not to be written to."""
-    return _moments_table((moments,))[0]
+    seconds: FloatArray = _moments_table((moments,))[0]
+    return seconds
 
 
 def candidates(

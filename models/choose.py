@@ -118,7 +118,6 @@ def choose(
         predictions=predictions,
         net_value_minor=values,
     )
-    n = len(customers)
     answer = _distribution(problem, named, policies)
     probabilities = answer.probabilities
     draws = np.array([uniform("action", decision_id) for decision_id in decision_ids])

@@ -183,7 +183,7 @@ def _known(of: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> Prepared:
 
 # One id is looked up without laying out a list: half of the time.
 _KNOWN_OF_ONE = _known(lambda customer_id: customer_id == bindparam("id"))
-_KNOWN_OF_MANY = _known(lambda customer_id: one_of(customer_id, "ids"))  # type: ignore[arg-type, return-value]
+_KNOWN_OF_MANY = _known(lambda customer_id: one_of(customer_id, "ids"))
 _OF_CONSENT = itemgetter(6, 5)
 """Moment, then number: of several consents the last holds."""
 # Ten thousand rows a batch: looking a member up by value beats calling the enumeration.

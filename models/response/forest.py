@@ -184,8 +184,12 @@ def plant(n_features: int, parts: Sequence[Part]) -> Forest:
             [pairs.setdefault((begin + t, bits), len(pairs)) for t, bits in enumerate(of_one)]
             for of_one in beside
         ]
-        common.append([0, *(pair for pair, same in zip(found[0], alike, strict=True) if same)] if found else [0])
-        own += [[0, *(pair for pair, same in zip(of_one, alike, strict=True) if not same)] for of_one in found]
+        common.append(
+            [0, *(pair for pair, same in zip(found[0], alike, strict=True) if same)] if found else [0]
+        )
+        own += [
+            [0, *(pair for pair, same in zip(of_one, alike, strict=True) if not same)] for of_one in found
+        ]
         part += [len(common) - 1] * len(columns)
         begin += len(some)
     column, threshold, rules_out = _layers(trees, n_features)
