@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -209,7 +210,7 @@ class Candidates(Sequence[Eligibility]):
     @property
     def send_at(self) -> FloatArray:
         """Send time of every slot, seconds since 1970, shape (n, S)."""
-        return _seconds(self.moments_of_zone, len(self.grid.slots))[self.zone]
+        return _moments_table(self.moments_of_zone).reshape(-1, len(self.grid.slots))[self.zone]
 
 
 def mask_of(grid: ActionGrid, verdicts: Sequence[Eligibility]) -> BoolArray:
@@ -217,13 +218,19 @@ def mask_of(grid: ActionGrid, verdicts: Sequence[Eligibility]) -> BoolArray:
     mask = np.ones((len(verdicts), grid.n_actions), dtype=np.bool_)
     for row, verdict in enumerate(verdicts):
         channel = np.array([reason is None for reason in verdict.channel])
-        slot = np.array([reason is None for reason in verdict.slot])
-        pair = np.array([[reason is None for reason in row] for row in verdict.offer_channel])
-        contacts = (channel & pair)[:, :, None] & slot
-        if any(map(any, verdict.window_closed)):
-            contacts &= ~(np.array(verdict.only_in_window)[:, :, None] & np.array(verdict.window_closed))
+        contacts = (channel & _allowed(verdict.offer_channel))[:, :, None] & _allowed((verdict.slot,))
+        for c, closed in enumerate(verdict.window_closed):
+            if verdict.channel[c] is None and any(closed):
+                only = np.array([in_window[c] for in_window in verdict.only_in_window])
+                contacts[:, c] &= ~(only[:, None] & np.array(closed))
         mask[row, :-1] = contacts.ravel()
     return mask
+
+
+def seconds_of(moments: tuple[datetime, ...]) -> FloatArray:
+    """Moments in seconds since 1970, shape (S,); not to be written to."""
+    seconds: FloatArray = _moments_table((moments,))[0]
+    return seconds
 
 
 def candidates(
@@ -271,7 +278,7 @@ def judge(
     windowed = np.flatnonzero([channel.provider_window_seconds is not None for channel in named])
     window = np.array([named[c].provider_window_seconds for c in windowed], dtype=np.int64) * _MICROS
     closes_at = standing.replied_at[:, windowed] + window
-    sent_at = np.rint(_seconds(moments, len(grid.slots)) * _MICROS).astype(np.int64)
+    sent_at = np.rint(_moments_table(moments).reshape(-1, len(grid.slots)) * _MICROS).astype(np.int64)
     return Candidates(
         grid=grid,
         channel=_channel_codes(campaign, named, standing, now, limits, windowed, closes_at),
@@ -310,21 +317,8 @@ def _channel_codes(
     codes = np.where(permission, permission, codes)
     codes[~standing.has_identity] = _CODE[ReasonCode.NO_IDENTITY]
     codes[standing.refuses] = _CODE[ReasonCode.REFUSED]
-    barred = np.array([_CODE[_barred_reason(campaign, channel, limits)] for channel in named])
+    barred = np.array([_CODE[reason] for reason in outline_of(campaign, named).barred_under(limits)])
     return np.where(barred, barred, codes)
-
-
-def _barred_reason(campaign: Campaign, channel: Channel, limits: Limits) -> ReasonCode | None:
-    """Why the campaign uses the channel for nobody now."""
-    if campaign.pinned_channel not in (None, channel.name):
-        return ReasonCode.CHANNEL_PINNED
-    if channel.touch not in campaign.touch_levels:
-        return ReasonCode.TOUCH_LEVEL
-    if channel.cost_minor is None:
-        return ReasonCode.COST_UNKNOWN
-    if not channel.enabled or channel.name in limits.channels_down:
-        return ReasonCode.CHANNEL_DOWN
-    return ReasonCode.CHANNEL_USED if channel.name in limits.channels_used else None
 
 
 def _spent_reason(channel: Channel, limits: Limits) -> ReasonCode | None:
@@ -354,5 +348,12 @@ def _reasons(codes: Codes) -> tuple[ReasonCode | None, ...]:
     return tuple(_REASONS[code] for code in codes.tolist())
 
 
-def _seconds(moments: tuple[tuple[datetime, ...], ...], n_slots: int) -> FloatArray:
-    return np.array([[moment.timestamp() for moment in row] for row in moments]).reshape(-1, n_slots)
+# What the verdicts on many customers have in common is the same tuple again and again.
+@lru_cache(maxsize=1024)
+def _allowed(reasons: tuple[tuple[ReasonCode | None, ...], ...]) -> BoolArray:
+    return np.array([[reason is None for reason in row] for row in reasons])
+
+
+@lru_cache(maxsize=256)
+def _moments_table(moments: tuple[tuple[datetime, ...], ...]) -> FloatArray:
+    return np.array([[moment.timestamp() for moment in row] for row in moments])

@@ -153,7 +153,7 @@ def sample(probabilities: FloatArray, uniforms: FloatArray) -> NDArray[np.intp]:
     Returns:
         Action indices, shape (n,).
     """
-    cumulative = np.cumsum(probabilities, axis=1)
+    cumulative = probabilities.cumsum(axis=1)
     # Rounding may leave the last sum a little off 1: scale the draw, not the law.
-    drawn: NDArray[np.intp] = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(axis=1)
-    return drawn
+    passed = cumulative <= (uniforms * cumulative[:, -1])[:, None]
+    return np.asarray(np.add.reduce(passed, axis=1, dtype=np.intp))

@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from models.candidates import candidates, mask_of
+from models.candidates import candidates, mask_of, seconds_of
 from models.choice import (
     ActionDistribution,
     BoolArray,
@@ -121,7 +121,6 @@ def choose(
         predictions=predictions,
         net_value_minor=values,
     )
-    n = len(customers)
     answer = _distribution(problem, named, policies)
     explored = None
     if limits.exploration_left_minor is not None:
@@ -136,7 +135,7 @@ def choose(
         arms=arms,
         policies=tuple(None if name is None else policies[name] for name in named),
         action=action,
-        propensity=probabilities[np.arange(n), action],
+        propensity=probabilities.take(np.arange(0, probabilities.size, grid.n_actions) + action),
         probabilities=probabilities,
         mask=mask,
         net_value_minor=answer.net_value_minor,
@@ -215,14 +214,13 @@ def _judge(
         return found, found.mask, found.send_at
     # For one customer the plain rules take half the time that arrays take.
     verdict = eligible(campaign, channels, customers[0], now, limits)
-    send_at = np.array([[moment.timestamp() for moment in verdict.send_at]])
-    return (verdict,), mask_of(campaign.grid, (verdict,)), send_at
+    return (verdict,), mask_of(campaign.grid, (verdict,)), seconds_of(verdict.send_at)[None]
 
 
 def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:
     """Refuse a distribution that gives mass to what is no candidate, or that does not sum to 1."""
-    if np.logical_and(answer.probabilities, ~mask).any():
+    if np.count_nonzero(answer.probabilities) != np.count_nonzero(answer.probabilities * mask):
         raise ValueError(f"policy {name} gives probability to an action that is not a candidate")
-    off = np.abs(answer.probabilities.sum(axis=1) - 1.0)
-    if off.size and off.max() > 1e-6:
-        raise ValueError(f"policy {name}: probabilities sum to 1 +- {off.max():.3g}, must be <= 1e-6")
+    off = np.abs(np.add.reduce(answer.probabilities, axis=1) - 1.0).max(initial=0.0)
+    if not off <= 1e-6:
+        raise ValueError(f"policy {name}: probabilities sum to 1 +- {off:.3g}, must be <= 1e-6")

@@ -138,11 +138,23 @@ def eligible(
     capped = _Capped.of(campaign, customer, now)
     slots = outline.slots_in(customer.time_zone, now, limits)
     return Eligibility(
-        channel=tuple(_channel_reason(campaign, channel, customer, now, limits, capped) for channel in named),
+        channel=tuple(
+            [
+                barred or _channel_reason(campaign, channel, customer, now, limits, capped)
+                for channel, barred in zip(named, outline.barred_under(limits), strict=True)
+            ]
+        ),
         slot=slots.reasons,
         offer_channel=outline.offers_under(limits),
         only_in_window=outline.only_in_window,
-        window_closed=tuple(_window_closed(channel, customer, slots.send_at) for channel in named),
+        window_closed=tuple(
+            [
+                _window_closed(channel, customer, slots.send_at)
+                if channel.provider_window_seconds is not None
+                else outline.never_closed
+                for channel in named
+            ]
+        ),
         send_at=slots.send_at,
     )
 
@@ -168,13 +180,31 @@ class Outline:
 
     Attributes:
         named: The campaign's channels.
+        barred: Why the campaign uses a channel for nobody, as far as neither limits nor failures say so.
     """
 
     campaign: Campaign
     named: tuple[Channel, ...]
+    barred: tuple[ReasonCode | None, ...]
     offer_channel: tuple[tuple[ReasonCode | None, ...], ...]
     only_in_window: tuple[tuple[bool, ...], ...]
     _zones: dict[str, ZoneSlots] = field(default_factory=dict)
+
+    @property
+    def never_closed(self) -> tuple[bool, ...]:
+        """`Eligibility.window_closed` of a channel without a provider window."""
+        return (False,) * len(self.campaign.slots)
+
+    def barred_under(self, limits: Limits) -> tuple[ReasonCode | None, ...]:
+        """Why the campaign uses a channel for nobody now."""
+        if not limits.channels_down and not limits.channels_used:
+            return self.barred
+        return tuple(
+            reason
+            or (ReasonCode.CHANNEL_DOWN if channel.name in limits.channels_down else None)
+            or (ReasonCode.CHANNEL_USED if channel.name in limits.channels_used else None)
+            for channel, reason in zip(self.named, self.barred, strict=True)
+        )
 
     def offers_under(self, limits: Limits) -> tuple[tuple[ReasonCode | None, ...], ...]:
         """Why an offer does not go out on a channel, where only some offers are asked for."""
@@ -222,6 +252,7 @@ def outline_of(campaign: Campaign, named: Sequence[Channel]) -> Outline:
     made = Outline(
         campaign,
         tuple(named),
+        tuple(_barred_reason(campaign, channel) for channel in named),
         tuple(tuple(content_reason(offer, channel) for channel in named) for offer in campaign.offers),
         tuple(tuple(only_in_window(offer, channel) for channel in named) for offer in campaign.offers),
     )
@@ -322,6 +353,16 @@ def slot_reasons(
     )
 
 
+def _barred_reason(campaign: Campaign, channel: Channel) -> ReasonCode | None:
+    if campaign.pinned_channel not in (None, channel.name):
+        return ReasonCode.CHANNEL_PINNED
+    if channel.touch not in campaign.touch_levels:
+        return ReasonCode.TOUCH_LEVEL
+    if channel.cost_minor is None:
+        return ReasonCode.COST_UNKNOWN
+    return None if channel.enabled else ReasonCode.CHANNEL_DOWN
+
+
 def _channel_reason(
     campaign: Campaign,
     channel: Channel,
@@ -330,19 +371,10 @@ def _channel_reason(
     limits: Limits,
     capped: _Capped,
 ) -> ReasonCode | None:
-    if campaign.pinned_channel not in (None, channel.name):
-        return ReasonCode.CHANNEL_PINNED
-    if channel.touch not in campaign.touch_levels:
-        return ReasonCode.TOUCH_LEVEL
-    if channel.cost_minor is None:
-        return ReasonCode.COST_UNKNOWN
-    if not channel.enabled or channel.name in limits.channels_down:
-        return ReasonCode.CHANNEL_DOWN
-    if channel.name in limits.channels_used:
-        return ReasonCode.CHANNEL_USED
+    """Why a channel that the campaign uses is not used for this customer."""
     if reason := unreachable(channel, campaign.purpose, customer, now):
         return reason
-    if limits.budget_left_minor is not None and limits.budget_left_minor < channel.cost_minor:
+    if limits.budget_left_minor is not None and limits.budget_left_minor < (channel.cost_minor or 0.0):
         return ReasonCode.BUDGET_EXHAUSTED
     if limits.capacity_left.get(channel.name, 1) < 1:
         return ReasonCode.CAPACITY_EXHAUSTED

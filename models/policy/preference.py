@@ -46,10 +46,11 @@ def best_action(problem: ChoiceProblem, value_minor: FloatArray) -> NDArray[np.i
         Action indices, shape (n,).
     """
     contacts = value_minor[:, :-1]
-    worthwhile = problem.mask[:, :-1] & (contacts > 0)
+    worthwhile = contacts > 0
+    worthwhile &= problem.mask[:, :-1]
     ranked = contacts * worthwhile
     best: NDArray[np.intp] = ranked.argmax(axis=1)
-    top = ranked[np.arange(len(ranked)), best]
+    top = ranked.take(np.arange(0, ranked.size, ranked.shape[1]) + best)
     if np.count_nonzero((ranked == top[:, None]) & worthwhile) > np.count_nonzero(
         top
     ):  # somewhere there is a tie

@@ -17,6 +17,9 @@ _MIN_POSITIVES = 50
 # A calibration must earn its place: this much of the raw log-loss, or the model stays raw.
 _WORTHWHILE = 1e-4
 _MAX_KNOTS = 200
+# Probabilities are held this far from 0 and 1, where logarithms end.
+_LEAST = 1e-9
+_FURTHEST_LOGIT = float(logit(np.float64(1 - _LEAST)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class Calibration:
         if self.method == "platt":
             return sigmoid(self.parameters[0] + self.parameters[1] * logit(probability))
         if self.method == "beta":
-            p = np.clip(probability, 1e-9, 1 - 1e-9)
+            p = np.clip(probability, _LEAST, 1 - _LEAST)
             constant, low, high = self.parameters
             return sigmoid(constant + low * np.log(p) - high * np.log(1 - p))
         if self.method == "isotonic":
@@ -59,6 +62,11 @@ class Calibration:
         """`apply(sigmoid(raw))`: a map of logits needs no way through the raw probability."""
         if self.method == "platt":
             return sigmoid(self.parameters[0] + self.parameters[1] * raw)
+        if self.method == "beta":
+            # log(p) of the logit, and log(1 - p) = log(p) - logit.
+            held = np.minimum(np.maximum(raw, -_FURTHEST_LOGIT), _FURTHEST_LOGIT)
+            constant, low, high = self.parameters
+            return sigmoid(constant + high * held - (low - high) * np.log1p(np.exp(-held)))
         return self.apply(sigmoid(raw))
 
 
@@ -107,7 +115,7 @@ def _fit(method: str, label: FloatArray, probability: FloatArray) -> Calibration
         return Calibration(
             method=method, knots=(tuple(probability[order][at].tolist()), tuple(q[at].tolist()))
         )
-    p = np.clip(probability, 1e-9, 1 - 1e-9)
+    p = np.clip(probability, _LEAST, 1 - _LEAST)
     columns = [logit(p)] if method == "platt" else [np.log(p), -np.log(1 - p)]
     weights = _logistic(np.column_stack([np.ones(len(p)), *columns]), label)
     if (weights[1:] < 0).any() or not (weights[1:] > 0).any():

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import time
 
 import numpy as np
@@ -35,6 +35,7 @@ _PRIOR_VISITS, _PRIOR_MEMBERS = 4.0, 1.0
 _BLUR = 0.1
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
 _WIDTHS = np.array([FIRST_VISIT_HOUR, *(last - first for first, last in VISIT_PARTS)], dtype=np.float64)
+_PRIOR_OF_PARTS = PRIOR_VISITS / 24 * _WIDTHS[1:]
 _CENTRES = np.array([FIRST_VISIT_HOUR / 2, *((first + last) / 2 for first, last in VISIT_PARTS)])
 
 
@@ -54,6 +55,12 @@ class DayKinds:
     share: FloatArray
     hours: FloatArray
     centre: FloatArray
+    _log_share: FloatArray = field(init=False, repr=False, compare=False)
+    _log_hours: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_log_share", np.log(self.share))
+        object.__setattr__(self, "_log_hours", np.log(self.hours).T)
 
     @classmethod
     def nothing(cls) -> DayKinds:
@@ -72,17 +79,21 @@ class DayKinds:
 
     def visits(self, features: np.ndarray) -> FloatArray:
         """Visits by part of the day, out of the shrunk shares, shape (n, B)."""
-        told = features[:, self.columns].astype(np.float64)
+        told = features.take(self.columns, axis=1).astype(np.float64)
         total = told[:, -1:]
-        parts = told[:, :-1] * (total + PRIOR_VISITS) - PRIOR_VISITS / 24 * _WIDTHS[1:]
-        counts = np.concatenate([total - parts.sum(axis=1, keepdims=True), parts], axis=1)
-        return np.asarray(np.where(np.isnan(counts), 0.0, np.maximum(counts, 0.0)))
+        counts = np.empty_like(told)
+        parts = counts[:, 1:]  # the same memory
+        np.multiply(told[:, :-1], total + PRIOR_VISITS, out=parts)
+        parts -= _PRIOR_OF_PARTS
+        np.subtract(total, np.add.reduce(parts, axis=1, keepdims=True), out=counts[:, :1])
+        # Unlike `maximum`, it takes the number where the other is missing.
+        return np.fmax(counts, 0.0, out=counts)
 
     def kinds(self, features: np.ndarray) -> FloatArray:
         """Posterior over the kinds, shape (n, K)."""
         if not self.known:
             return np.ones((len(features), 1))
-        return _posterior(self.visits(features), self.share, self.hours)
+        return _softmax(self.visits(features) @ self._log_hours + self._log_share)
 
     def habits(self, slots: Sequence[time]) -> FloatArray:
         """Log density ratio of every kind at some times of day, shape (K, S); between parts it is interpolated."""
@@ -170,6 +181,11 @@ def fit_day_kinds(features: np.ndarray, feature_names: Sequence[str], seed: int)
 
 def _posterior(visits: FloatArray, share: FloatArray, hours: FloatArray) -> FloatArray:
     """P(k | visits), shape (n, K)."""
-    logs = visits @ np.log(hours).T + np.log(share)
-    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+    return _softmax(visits @ np.log(hours).T + np.log(share))
+
+
+def _softmax(logs: FloatArray) -> FloatArray:
+    logs -= np.maximum.reduce(logs, axis=1, keepdims=True)
+    odds = np.exp(logs, out=logs)
+    odds /= np.add.reduce(odds, axis=1, keepdims=True)
+    return odds

@@ -85,8 +85,9 @@ class Forest:
     """Trees on a customer's F features, for k alternatives, each of which has some of the trees.
 
     The conditions on features lie in D layers of at most one a tree. A column is a feature with missing values put
-    lowest or, F further on, the same with missing values put highest: so one comparison says where they go. M pairs of
-    alternative and tree lie behind each other.
+    lowest or, F further on, the same with missing values put highest: so one comparison says where they go. Alternatives
+    that leave the same leaves of a tree over have the same leaf of it: there are M different pairs of a tree and what an
+    alternative leaves of it. What all alternatives of a part have in common is added up once.
 
     Attributes:
         n_features: F.
@@ -94,8 +95,11 @@ class Forest:
         threshold: It holds at or below, shape (D * T,).
         rules_out: Leaves that it rules out where it does not hold, shape (D, T).
         tree: Of every pair, shape (M,).
-        beside: Leaves that the pair's alternative leaves over, shape (M,).
-        first: First pair of every alternative, shape (k,).
+        beside: Leaves that the pair leaves over, shape (M,).
+        place: Where the leaves of the pair's tree begin, shape (M,).
+        added: Pairs to add up, behind each other.
+        first: First of them that is for all alternatives of a part, then first for each alternative, shape (P + k,).
+        part: Of every alternative, shape (k,).
         leaf: Value of every leaf by its place, shape (T * 32,).
     """
 
@@ -105,7 +109,10 @@ class Forest:
     rules_out: Bits
     tree: NDArray[np.intp]
     beside: Bits
+    place: NDArray[np.intp]
+    added: NDArray[np.intp]
     first: NDArray[np.intp]
+    part: NDArray[np.intp]
     leaf: FloatArray
 
     def logits(self, features: Float32Array) -> FloatArray:
@@ -114,7 +121,7 @@ class Forest:
         Args:
             features: Shape (n, F); NaN where missing.
         """
-        chunk = max(1, _NUMBERS_AT_ONCE // max(self.rules_out.size, self.beside.size))
+        chunk = max(1, _NUMBERS_AT_ONCE // max(self.rules_out.size, self.added.size))
         if len(features) <= chunk:
             return self._logits(features)
         starts = range(0, len(features), chunk)
@@ -134,8 +141,10 @@ class Forest:
         leaves &= np.negative(leaves)
         leaves *= np.uint32(_DE_BRUIJN)
         leaves >>= np.uint32(_TOPMOST)
-        place = self.tree * MOST_LEAVES + leaves
-        return np.asarray(np.add.reduceat(self.leaf.take(place), self.first, axis=1))
+        values_of_pairs = self.leaf.take(self.place + leaves)
+        sums = np.add.reduceat(values_of_pairs.take(self.added, axis=1), self.first, axis=1)
+        n_alternatives = len(self.part)
+        return np.asarray(sums[:, -n_alternatives:] + sums.take(self.part, axis=1))
 
 
 def read_trees(text: str) -> tuple[Tree, ...]:
@@ -157,27 +166,46 @@ def plant(n_features: int, parts: Sequence[Part]) -> Forest:
         n_features: F, the columns that are the customer's.
         parts: Their alternatives follow each other.
     """
-    trees = [tree for some, _ in parts for tree in some]
+    # The first tree adds nothing: it stands where there is nothing to add.
+    trees = [*NO_TREES, *(tree for some, _ in parts for tree in some)]
     leaf = np.zeros((len(trees), MOST_LEAVES))
     for number, tree in enumerate(trees):
         leaf[number, _PLACE[: len(tree.leaves)]] = tree.leaves
-    numbers: list[NDArray[np.intp]] = []
-    beside: list[Bits] = []
-    begin = 0
+    pairs: dict[tuple[int, int], int] = {(0, _EVERY): 0}
+    common: list[list[int]] = []
+    own: list[list[int]] = []
+    part: list[int] = []
+    begin = 1
     for some, columns in parts:
-        within = np.arange(begin, begin + len(some))
-        numbers += [within] * len(columns)
-        beside += [_left_by(some, n_features, row) for row in columns.tolist()]
+        # By alternative, then by tree.
+        beside = [_left_by(some, n_features, row) for row in columns.tolist()]
+        alike = [len(set(bits)) == 1 for bits in zip(*beside, strict=True)]
+        found = [
+            [pairs.setdefault((begin + t, bits), len(pairs)) for t, bits in enumerate(of_one)]
+            for of_one in beside
+        ]
+        common.append(
+            [0, *(pair for pair, same in zip(found[0], alike, strict=True) if same)] if found else [0]
+        )
+        own += [
+            [0, *(pair for pair, same in zip(of_one, alike, strict=True) if not same)] for of_one in found
+        ]
+        part += [len(common) - 1] * len(columns)
         begin += len(some)
     column, threshold, rules_out = _layers(trees, n_features)
+    tree_of_pair = np.array([number for number, _ in pairs], dtype=np.intp)
+    added = [*common, *own]
     return Forest(
         n_features=n_features,
         column=column.ravel(),
         threshold=threshold.ravel(),
         rules_out=rules_out,
-        tree=np.concatenate(numbers),
-        beside=np.concatenate(beside),
-        first=np.cumsum([0, *map(len, numbers[:-1])]),
+        tree=tree_of_pair,
+        beside=np.array([bits for _, bits in pairs], dtype=np.uint32),
+        place=tree_of_pair * MOST_LEAVES,
+        added=np.concatenate([np.array(some, dtype=np.intp) for some in added]),
+        first=np.cumsum([0, *map(len, added[:-1])]),
+        part=np.array(part, dtype=np.intp),
         leaf=leaf.ravel(),
     )
 
@@ -244,7 +272,7 @@ def _members(words: Sequence[int]) -> Iterator[int]:
         yield from (32 * position + bit for bit in range(32) if word >> bit & 1)
 
 
-def _left_by(trees: Sequence[Tree], n_features: int, row: Sequence[float]) -> Bits:
+def _left_by(trees: Sequence[Tree], n_features: int, row: Sequence[float]) -> list[int]:
     """Leaves of every tree that further columns leave over."""
     left = []
     for tree in trees:
@@ -253,7 +281,7 @@ def _left_by(trees: Sequence[Tree], n_features: int, row: Sequence[float]) -> Bi
             if one.column >= n_features and not one.holds(row[one.column - n_features]):
                 bits &= ~one.rules_out
         left.append(bits)
-    return np.array(left, dtype=np.uint32)
+    return left
 
 
 def _layers(trees: Sequence[Tree], n_features: int) -> tuple[NDArray[np.intp], Float32Array, Bits]:

@@ -31,10 +31,12 @@ class Standardiser:
 
     def apply(self, features: np.ndarray) -> FloatArray:
         """Intercept and standardised features, shape (n, 1 + Z)."""
-        chosen = np.minimum(np.maximum(features[:, self.columns], self.low), self.high)
         inputs = np.ones((len(features), 1 + len(self.columns)))
-        standard = (chosen - self.center) / self.scale
-        inputs[:, 1:] = np.where(np.isnan(standard), 0.0, standard)
+        standard = inputs[:, 1:]  # the same memory
+        np.minimum(np.maximum(features.take(self.columns, axis=1), self.low), self.high, out=standard)
+        standard -= self.center
+        standard /= self.scale
+        standard[np.isnan(standard)] = 0.0
         return inputs
 
 

@@ -201,6 +201,7 @@ def test_customers_are_loaded_as_of_a_moment(engine: Engine) -> None:
         append_interactions(conn, replies, NOW)
         append_decisions(conn, [decision()])
         found = load_customers(conn, ["c-1", "c-2", "c-1", "nobody"], NOW)
+        assert load_customers(conn, ["c-1"], NOW) == {"c-1": found["c-1"]}, "one is read as of many"
         earlier = load_customers(conn, ["c-1"], NOW - 4 * DAY)["c-1"]
         recipient, earlier_recipient = (
             load_recipients(conn, ["c-1"], moment)["c-1", IdentityKind.EMAIL]()

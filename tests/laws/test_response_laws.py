@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.response.boosting import later_rows, log_loss, logit, shrunk_rate, sigmoid
-from models.response.calibration import fit_calibration
+from models.response.calibration import Calibration, fit_calibration
 from models.response.evidence import Moments, fit_evidence
 
 seeds = st.integers(0, 2**32 - 1)
@@ -23,6 +23,23 @@ def test_a_calibration_keeps_the_order_and_stays_a_probability(seed, slope, shif
     calibrated = fit_calibration(label, raw, 0).apply(np.linspace(0, 1, 101))
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
     assert (np.diff(calibrated) >= -1e-12).all()
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Calibration(),
+        Calibration(method="platt", parameters=(-0.3, 1.2)),
+        Calibration(method="beta", parameters=(0.4, 0.7, 1.6)),
+        Calibration(method="isotonic", knots=((0.1, 0.5, 0.9), (0.2, 0.3, 0.8))),
+    ],
+    ids=lambda calibration: calibration.method,
+)
+def test_calibrating_a_logit_is_calibrating_its_probability(calibration):
+    raw = np.concatenate([np.linspace(-12, 12, 301), [-30.0, 30.0]])
+    np.testing.assert_allclose(
+        calibration.of_logit(raw), calibration.apply(sigmoid(raw)), rtol=1e-6, atol=1e-7
+    )
 
 
 @given(seed=seeds)
