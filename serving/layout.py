@@ -1,0 +1,190 @@
+"""What the answers to many customers are made of, gathered from the arrays of a choice at once.
+
+Numpy takes about as long for one number as for all of a batch. So whatever an answer shows of its candidates is picked
+out for everybody together, and is plain Python numbers from here on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.candidates import Candidates
+from models.choice import BoolArray, FloatArray, Predictions
+from models.choose import Choices
+from models.domain.action import Action, ActionGrid, Exclusion
+from models.domain.campaign import Campaign
+from models.domain.eligibility import Eligibility
+
+MOST_ALTERNATIVES = 5
+
+Indices = NDArray[np.intp]
+_NO_VALUES: FloatArray = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The choices of n customers, laid out.
+
+    An option is what the answer shows: first the chosen action, then the best others, as many as there are. Lists of
+    options that are longer than `options` hold nothing after those.
+
+    Attributes:
+        options: The actions, None for no contact; one list a customer.
+        exclusions: Why the rest of the grid holds no candidate; one tuple a customer.
+        propensity: Probability of each option.
+        p_open: None without predictions; meaningless where the option is no contact.
+        p_convert: None without predictions.
+        p_convert_no_contact: None without predictions; one number a customer.
+        net_value_minor: None without predictions.
+        price_minor: None without predictions; by channel.
+        candidates: Indices of the candidates, and their net values, of which there are none without predictions.
+        drawn: Indices of the actions above zero, and their probabilities.
+    """
+
+    options: list[list[Action | None]]
+    exclusions: list[tuple[Exclusion, ...]]
+    propensity: list[list[float]]
+    p_open: list[list[float]] | None
+    p_convert: list[list[float]] | None
+    p_convert_no_contact: list[float] | None
+    net_value_minor: list[list[float]] | None
+    price_minor: list[list[float]] | None
+    candidates: list[tuple[Indices, FloatArray]]
+    drawn: list[tuple[Indices, FloatArray]]
+
+
+def lay_out(choices: Choices, campaign: Campaign) -> Layout:
+    """Lay out the choices of all customers of a call, which were for that campaign."""
+    values = choices.net_value_minor
+    options, n_options = _options(choices)
+    predicted, p_open = choices.predictions, choices.p_open
+    p_convert = None if predicted is None else _p_convert(predicted, options, choices.grid.no_contact)
+    if p_open is not None:
+        n, n_pairs = len(p_open), p_open.shape[1] * p_open.shape[2]
+        p_open = np.take_along_axis(p_open.reshape(n, n_pairs), options % n_pairs, axis=1)
+    indices = [row[:n] for row, n in zip(options.tolist(), n_options.tolist(), strict=True)]
+    drawn = choices.probabilities > 0.0
+    return Layout(
+        options=_actions(choices.grid, indices, _send_at(choices.eligibility), campaign),
+        exclusions=_exclusions(choices.eligibility, campaign),
+        propensity=np.take_along_axis(choices.probabilities, options, axis=1).tolist(),
+        p_open=None if p_open is None else p_open.tolist(),
+        p_convert=None if p_convert is None else p_convert.tolist(),
+        p_convert_no_contact=None if predicted is None else predicted.p_convert_no_contact.tolist(),
+        net_value_minor=None if values is None else np.take_along_axis(values, options, axis=1).tolist(),
+        price_minor=None if choices.price_minor is None else choices.price_minor.tolist(),
+        candidates=_picked(choices.mask, values),
+        drawn=_picked(drawn, choices.probabilities),
+    )
+
+
+def _send_at(verdicts: Sequence[Eligibility]) -> list[tuple[datetime, ...]]:
+    if isinstance(verdicts, Candidates):
+        return [verdicts.moments_of_zone[zone] for zone in verdicts.zone.tolist()]
+    return [verdict.send_at for verdict in verdicts]
+
+
+def _actions(
+    grid: ActionGrid, indices: list[list[int]], send_at: list[tuple[datetime, ...]], campaign: Campaign
+) -> list[list[Action | None]]:
+    """The action of every index; customers whom it would reach at the same moment share it."""
+    lifetime = timedelta(seconds=campaign.message_ttl_seconds)
+    made: dict[tuple[int, datetime], Action] = {}
+    found: list[list[Action | None]] = []
+    for row, moments in zip(indices, send_at, strict=True):
+        actions: list[Action | None] = []
+        for index in row:
+            axes = grid.unravel(index)
+            if axes is None:
+                actions.append(None)
+                continue
+            offer, channel, slot = axes
+            key = index, moments[slot]
+            if key not in made:
+                made[key] = Action(
+                    offer=grid.offers[offer],
+                    channel=grid.channels[channel],
+                    slot=slot,
+                    send_at=moments[slot],
+                    expires_at=moments[slot] + lifetime,
+                )
+            actions.append(made[key])
+        found.append(actions)
+    return found
+
+
+def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[tuple[Exclusion, ...]]:
+    """`Eligibility.exclusions` of every customer; of many who are judged together few are asked for theirs.
+
+    An exclusion is known by its channel and reason, by slot and time zone, or by offer and channel: who has one that
+    nobody had before is asked. So is everybody whose provider window closes before a slot.
+    """
+    if not isinstance(verdicts, Candidates):
+        return [verdict.exclusions(campaign) for verdict in verdicts]
+    slots = [
+        [("slot", zone, int(s)) for s in np.flatnonzero(row)]
+        for zone, row in enumerate(verdicts.slot_of_zone)
+    ]
+    pairs = [("offer", int(o), int(c)) for o, c in np.argwhere(verdicts.offer_channel)]
+    only = verdicts.only_in_window[:, verdicts.windowed].any(axis=0)
+    closing = verdicts.window_closed.any(axis=2) & only & (verdicts.channel[:, verdicts.windowed] == 0)
+    known: dict[tuple[str, int, int], Exclusion] = {}
+    found = []
+    rows = zip(verdicts.channel.tolist(), verdicts.zone.tolist(), closing.any(axis=1).tolist(), strict=True)
+    for row, (codes, zone, closes) in enumerate(rows):
+        if closes:
+            found.append(verdicts[row].exclusions(campaign))
+            continue
+        keys = [("channel", c, code) for c, code in enumerate(codes) if code]
+        keys += slots[zone]
+        keys += [pair for pair in pairs if not codes[pair[2]]]
+        if not all(key in known for key in keys):
+            known |= zip(keys, verdicts[row].exclusions(campaign), strict=True)
+        found.append(tuple([known[key] for key in keys]))
+    return found
+
+
+def _options(choices: Choices) -> tuple[Indices, NDArray[np.intp]]:
+    """The chosen action and the best others, and how many of them there are, shapes (n, most + 1) and (n,).
+
+    The others are the best slot of each offer and channel, and no contact. Without predictions the likelier comes
+    first; of equals the first in the order of the grid.
+    """
+    values, chosen = choices.net_value_minor, choices.action[:, None]
+    n, n_slots = len(choices.action), len(choices.grid.slots)
+    worth = np.where(choices.mask, choices.probabilities if values is None else values, -np.inf)
+    np.put_along_axis(worth, chosen, -np.inf, axis=1)
+    contacts = worth[:, :-1].reshape(n, -1, n_slots)
+    slot = contacts.argmax(axis=2)
+    best = np.append(
+        np.take_along_axis(contacts, slot[:, :, None], axis=2).reshape(n, -1), worth[:, -1:], axis=1
+    )
+    index = np.append(
+        slot + np.arange(contacts.shape[1]) * n_slots, np.full((n, 1), choices.grid.no_contact), axis=1
+    )
+    order = np.argsort(-best, axis=1, kind="stable")[:, :MOST_ALTERNATIVES]
+    n_others = (np.take_along_axis(best, order, axis=1) > -np.inf).sum(axis=1)
+    return np.append(chosen, np.take_along_axis(index, order, axis=1), axis=1), n_others + 1
+
+
+def _p_convert(predicted: Predictions, options: Indices, no_contact: int) -> FloatArray:
+    by_index = predicted.p_convert.reshape(len(options), -1)
+    contacts = np.take_along_axis(by_index, np.minimum(options, no_contact - 1), axis=1)
+    return np.where(options == no_contact, predicted.p_convert_no_contact[:, None], contacts)
+
+
+def _picked(which: BoolArray, values: FloatArray | None) -> list[tuple[Indices, FloatArray]]:
+    """By customer the columns that are true, and the values there (none: an empty row)."""
+    columns = np.nonzero(which)[1]
+    picked = None if values is None else values[which]
+    ends = which.sum(axis=1).cumsum().tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (columns[start:end], _NO_VALUES if picked is None else picked[start:end])
+        for start, end in zip(starts, ends, strict=True)
+    ]
