@@ -61,22 +61,23 @@ class Layout:
 def lay_out(choices: Choices, campaign: Campaign) -> Layout:
     """Lay out the choices of all customers of a call, which were for that campaign."""
     values = choices.net_value_minor
-    options, n_options = _options(choices)
+    row = np.arange(len(choices.action))[:, None]
+    options, n_options = _options(choices, row)
     predicted, p_open = choices.predictions, choices.p_open
-    p_convert = None if predicted is None else _p_convert(predicted, options, choices.grid.no_contact)
+    p_convert = None if predicted is None else _p_convert(predicted, row, options, choices.grid.no_contact)
     if p_open is not None:
-        n, n_pairs = len(p_open), p_open.shape[1] * p_open.shape[2]
-        p_open = np.take_along_axis(p_open.reshape(n, n_pairs), options % n_pairs, axis=1)
-    indices = [row[:n] for row, n in zip(options.tolist(), n_options.tolist(), strict=True)]
+        by_pair = p_open.reshape(len(p_open), -1)
+        p_open = by_pair[row, options % by_pair.shape[1]]
+    indices = [some[:n] for some, n in zip(options.tolist(), n_options.tolist(), strict=True)]
     drawn = choices.probabilities > 0.0
     return Layout(
         options=_actions(choices.grid, indices, _send_at(choices.eligibility), campaign),
         exclusions=_exclusions(choices.eligibility, campaign),
-        propensity=np.take_along_axis(choices.probabilities, options, axis=1).tolist(),
+        propensity=choices.probabilities[row, options].tolist(),
         p_open=None if p_open is None else p_open.tolist(),
         p_convert=None if p_convert is None else p_convert.tolist(),
         p_convert_no_contact=None if predicted is None else predicted.p_convert_no_contact.tolist(),
-        net_value_minor=None if values is None else np.take_along_axis(values, options, axis=1).tolist(),
+        net_value_minor=None if values is None else values[row, options].tolist(),
         price_minor=None if choices.price_minor is None else choices.price_minor.tolist(),
         candidates=_picked(choices.mask, values),
         drawn=_picked(drawn, choices.probabilities),
@@ -149,7 +150,7 @@ def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[tup
     return found
 
 
-def _options(choices: Choices) -> tuple[Indices, NDArray[np.intp]]:
+def _options(choices: Choices, row: Indices) -> tuple[Indices, NDArray[np.intp]]:
     """The chosen action and the best others, and how many of them there are, shapes (n, most + 1) and (n,).
 
     The others are the best slot of each offer and channel, and no contact. Without predictions the likelier comes
@@ -158,23 +159,21 @@ def _options(choices: Choices) -> tuple[Indices, NDArray[np.intp]]:
     values, chosen = choices.net_value_minor, choices.action[:, None]
     n, n_slots = len(choices.action), len(choices.grid.slots)
     worth = np.where(choices.mask, choices.probabilities if values is None else values, -np.inf)
-    np.put_along_axis(worth, chosen, -np.inf, axis=1)
+    worth[row, chosen] = -np.inf
     contacts = worth[:, :-1].reshape(n, -1, n_slots)
-    slot = contacts.argmax(axis=2)
-    best = np.append(
-        np.take_along_axis(contacts, slot[:, :, None], axis=2).reshape(n, -1), worth[:, -1:], axis=1
-    )
-    index = np.append(
-        slot + np.arange(contacts.shape[1]) * n_slots, np.full((n, 1), choices.grid.no_contact), axis=1
-    )
+    best = np.empty((n, contacts.shape[1] + 1))
+    best[:, :-1], best[:, -1] = contacts.max(axis=2), worth[:, -1]
+    index = np.empty(best.shape, dtype=np.intp)
+    index[:, :-1] = contacts.argmax(axis=2) + np.arange(contacts.shape[1]) * n_slots
+    index[:, -1] = choices.grid.no_contact
     order = np.argsort(-best, axis=1, kind="stable")[:, :MOST_ALTERNATIVES]
-    n_others = (np.take_along_axis(best, order, axis=1) > -np.inf).sum(axis=1)
-    return np.append(chosen, np.take_along_axis(index, order, axis=1), axis=1), n_others + 1
+    n_others = (best[row, order] > -np.inf).sum(axis=1)
+    return np.concatenate((chosen, index[row, order]), axis=1), n_others + 1
 
 
-def _p_convert(predicted: Predictions, options: Indices, no_contact: int) -> FloatArray:
+def _p_convert(predicted: Predictions, row: Indices, options: Indices, no_contact: int) -> FloatArray:
     by_index = predicted.p_convert.reshape(len(options), -1)
-    contacts = np.take_along_axis(by_index, np.minimum(options, no_contact - 1), axis=1)
+    contacts = by_index[row, np.minimum(options, no_contact - 1)]
     return np.where(options == no_contact, predicted.p_convert_no_contact[:, None], contacts)
 
 
