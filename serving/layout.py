@@ -60,6 +60,47 @@ class Layout:
 
 def lay_out(choices: Choices, campaign: Campaign) -> Layout:
     """Lay out the choices of all customers of a call, which were for that campaign."""
+    return _of_one(choices, campaign) if len(choices.action) == 1 else _of_many(choices, campaign)
+
+
+def _of_one(choices: Choices, campaign: Campaign) -> Layout:
+    """The same without arrays as far as it goes: for one customer every call of numpy's is for a handful of numbers."""
+    values, predicted = choices.net_value_minor, choices.predictions
+    n_slots = len(choices.grid.slots)
+    probabilities = choices.probabilities[0].tolist()
+    worth = probabilities if values is None else values[0].tolist()
+    candidates, drawn = np.flatnonzero(choices.mask[0]), np.flatnonzero(choices.probabilities[0])
+    indices, seen = [int(choices.action[0])], set()
+    for index in sorted(candidates.tolist(), key=worth.__getitem__, reverse=True):
+        if (
+            index != indices[0] and index // n_slots not in seen
+        ):  # of offer and channel; no contact is the last
+            seen.add(index // n_slots)
+            indices.append(index)
+            if len(indices) > MOST_ALTERNATIVES:
+                break
+    p_convert = p_open = None
+    if predicted is not None:
+        by_index = [*predicted.p_convert[0].ravel().tolist(), float(predicted.p_convert_no_contact[0])]
+        p_convert = [[by_index[index] for index in indices]]
+    if choices.p_open is not None:
+        by_pair = choices.p_open[0].ravel().tolist()
+        p_open = [[by_pair[index % len(by_pair)] for index in indices]]
+    return Layout(
+        options=_actions(choices.grid, [indices], _send_at(choices.eligibility), campaign),
+        exclusions=_exclusions(choices.eligibility, campaign),
+        propensity=[[probabilities[index] for index in indices]],
+        p_open=p_open,
+        p_convert=p_convert,
+        p_convert_no_contact=None if predicted is None else predicted.p_convert_no_contact.tolist(),
+        net_value_minor=None if values is None else [[worth[index] for index in indices]],
+        price_minor=None if choices.price_minor is None else choices.price_minor.tolist(),
+        candidates=[(candidates, _NO_VALUES if values is None else values[0, candidates])],
+        drawn=[(drawn, choices.probabilities[0, drawn])],
+    )
+
+
+def _of_many(choices: Choices, campaign: Campaign) -> Layout:
     values = choices.net_value_minor
     row = np.arange(len(choices.action))[:, None]
     options, n_options = _options(choices, row)

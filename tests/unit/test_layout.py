@@ -93,10 +93,10 @@ def best_others(choices: Choices, row: int, campaign) -> list[tuple[Action | Non
     ids=["plain", "quiet", "cards", "card or text"],
 )
 @pytest.mark.parametrize("predicted", [True, False])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_decision_shows_what_one_customer_alone_would_be_shown(campaign, excluded, predicted, seed):
+@pytest.mark.parametrize(("seed", "n"), [(0, N), (1, N), (2, N), *((seed, 1) for seed in range(10, 30))])
+def test_a_decision_shows_what_one_customer_alone_would_be_shown(campaign, excluded, predicted, seed, n):
     draw = random.Random(seed)
-    people = [customer(f"c-{i}", draw) for i in range(N)]
+    people = [customer(f"c-{i}", draw) for i in range(n)]
     choices = choices_of(campaign, people, seed, predicted=predicted)
     setting = Setting(
         campaign=campaign,
@@ -141,4 +141,4 @@ def test_a_decision_shows_what_one_customer_alone_would_be_shown(campaign, exclu
             assert evidence.net_value_minor == evidence.price_minor == {}
         reasons |= {one.reason for one in decision.exclusions if one.offer is not None}
     # Why an offer is excluded on a channel that is open.
-    assert reasons == excluded
+    assert reasons == excluded if n == N else reasons <= excluded
