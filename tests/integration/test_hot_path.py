@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import event, func, select
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event, func, select, text
 
 from features.history.documents import from_document, to_document, to_json
+from features.history.engine import migrate
 from features.history.evidence import FeatureOrders
 from features.history.tables import decisions, feature_orders, outbox
 from models.choice import Predictions
@@ -21,6 +25,8 @@ from serving.request import DecisionRequest
 from serving.routes.replies import batch_reply, decision_reply, outcome_document
 from serving.routes.schemas import BatchOut, DecisionOut
 from serving.store.writer import LARGEST_GROUP
+
+ROOT = Path(__file__).parents[2]
 
 
 def ask(customer_id: str = "ada", **more: object) -> DecisionRequest:
@@ -68,6 +74,27 @@ def test_evidence_in_numbers_reads_as_it_was_before_and_after_its_names_are_know
         held = [tuple(names) for names in conn.scalars(select(feature_orders.c.names))]
     assert forms == [0, 1, 0, 1]
     assert sorted(held) == [("age",), ("age", "visits")]
+
+
+def test_going_back_a_migration_puts_the_numbers_into_the_document_where_older_decisions_have_them(market):
+    market.customers("ada", "bob")
+    market.campaign()
+    decider = market.service().decider
+    made = [decider.decide(ask(name), market.now) for name in ("ada", "bob")]
+    with market.engine.begin() as conn:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "features" / "history" / "migrations"))
+        config.attributes["connection"] = conn
+        command.downgrade(config, "0012")
+        documents = dict(conn.execute(text("SELECT decision_id, document FROM decisions")).all())
+    before = {
+        key: orjson.loads(value) if isinstance(value, str) else value for key, value in documents.items()
+    }
+    for decision in made:
+        assert before[decision.decision_id]["evidence"]["features"] == {"age": 40.0}
+    migrate(market.engine)
+    for decision in made:
+        assert decider.recorded(decision.decision_id) == decision
 
 
 def test_names_of_features_that_were_rolled_back_are_not_relied_on(market):
