@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
-import numpy as np
-
+from features.history.evidence import Numbers
 from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
@@ -15,17 +15,16 @@ from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Alternative, Decision, Evidence, Expected
-from models.domain.eligibility import Eligibility
 from serving.explain.summary import Grounds, explain
+from serving.layout import Layout, lay_out
 from serving.money import Currency
 
-MOST_ALTERNATIVES = 5
 HOLDOUT_POLICY = "holdout"
 # Policies whose choices depend on the model: their version is the model's.
 LEARNED = frozenset({PolicyName.BANDIT, PolicyName.GREEDY})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What the rows of one call of `choose` have in common.
 
@@ -40,6 +39,23 @@ class Setting:
     feature_names: Sequence[str]
     currency: Currency
     now: datetime
+
+    @cached_property
+    def cost_minor(self) -> dict[str, float]:
+        """Cost of a message by channel of the campaign."""
+        return {name: self.channels[name].cost_minor or 0.0 for name in self.campaign.channels}
+
+    def layout_of(self, choices: Choices) -> Layout:
+        """The layout of one of the call's choices, worked out once for all its rows."""
+        known = self._layouts.get(id(choices))
+        if known is None:
+            known = self._layouts[id(choices)] = choices, lay_out(choices, self.campaign)
+        return known[1]
+
+    @cached_property
+    def _layouts(self) -> dict[int, tuple[Choices, Layout]]:
+        """By the choices' identity, which holds as long as they are kept."""
+        return {}
 
 
 def to_decision(
@@ -67,16 +83,22 @@ def to_decision(
         dry_run: Whether the decision is only shown.
         parent_id: The decision that it follows.
     """
-    campaign = setting.campaign
-    chosen = int(choices.action[row])
-    verdict = choices.eligibility[row]
-    action = _action_at(choices, verdict, chosen, campaign)
-    expected = expected_of(choices, row, chosen, setting)
-    candidates = np.flatnonzero(choices.mask[row])
-    alternatives = _alternatives(choices, row, verdict, candidates, chosen, setting)
-    exclusions = verdict.exclusions(campaign)
-    name, version = version_of(choices.policies[row], setting.model_version)
+    campaign, laid = setting.campaign, setting.layout_of(choices)
+    action, *others = laid.options[row]
     propensity = float(choices.propensity[row])
+    expected = _expected(laid, row, 0, action, setting)
+    alternatives = tuple(
+        [
+            Alternative(
+                action=other,
+                propensity=laid.propensity[row][option],
+                expected=_expected(laid, row, option, other, setting),
+            )
+            for option, other in enumerate(others, start=1)
+        ]
+    )
+    exclusions = laid.exclusions[row]
+    name, version = version_of(choices.policies[row], setting.model_version)
     return Decision(
         decision_id=decision_id,
         customer_id=customer.customer_id,
@@ -102,12 +124,12 @@ def to_decision(
                 exclusions=exclusions,
                 arm=choices.arms[row],
                 policy=name,
-                n_candidates=len(candidates),
+                n_candidates=len(laid.candidates[row][0]),
                 time_zone=customer.time_zone,
             ),
             setting.currency,
         ),
-        evidence=_evidence(choices, row, candidates, setting, customer, features),
+        evidence=_evidence(laid, row, setting, customer, features),
         parent_id=parent_id,
         dry_run=dry_run,
     )
@@ -124,15 +146,11 @@ def version_of(policy: Policy | None, model_version: str | None) -> tuple[str, s
 
 def action_of(choices: Choices, row: int, index: int, campaign: Campaign) -> Action | None:
     """The action of an index of the grid; None is no contact."""
-    return _action_at(choices, choices.eligibility[row], index, campaign)
-
-
-def _action_at(choices: Choices, verdict: Eligibility, index: int, campaign: Campaign) -> Action | None:
     axes = choices.grid.unravel(index)
     if axes is None:
         return None
     offer, channel, slot = axes
-    send_at = verdict.send_at[slot]
+    send_at = choices.eligibility[row].send_at[slot]
     return Action(
         offer=choices.grid.offers[offer],
         channel=choices.grid.channels[channel],
@@ -146,18 +164,9 @@ def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Exp
     """What the action of that index is expected to do."""
     axes = choices.grid.unravel(index)
     predictions = choices.predictions
-    cost = 0.0
-    if axes is not None:
-        cost = setting.channels[choices.grid.channels[axes[1]]].cost_minor or 0.0
+    cost = 0.0 if axes is None else setting.cost_minor[choices.grid.channels[axes[1]]]
     if predictions is None:
-        return Expected(
-            p_open=None,
-            p_convert=None,
-            p_convert_no_contact=None,
-            uplift=None,
-            cost_minor=cost,
-            net_value_minor=None,
-        )
+        return _unknown(cost)
     base = float(predictions.p_convert_no_contact[row])
     p_open, p_convert = None, base
     if axes is not None:
@@ -176,63 +185,43 @@ def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Exp
     )
 
 
-def _alternatives(
-    choices: Choices,
-    row: int,
-    verdict: Eligibility,
-    candidates: np.ndarray[tuple[int], np.dtype[np.intp]],
-    chosen: int,
-    setting: Setting,
-) -> tuple[Alternative, ...]:
-    """The best other candidates: the best slot of each offer and channel, and no contact."""
-    if choices.net_value_minor is not None:
-        rank = -choices.net_value_minor[row, candidates]
-    else:  # without predictions: the likelier first, the rest in the order of the grid
-        rank = -choices.probabilities[row, candidates]
-    found: list[Alternative] = []
-    seen: set[int] = set()
-    n_slots = len(choices.grid.slots)
-    for index in candidates[np.argsort(rank, kind="stable")].tolist():
-        pair = index // n_slots  # of offer and channel; no contact is the last
-        if index == chosen or pair in seen:
-            continue
-        seen.add(pair)
-        found.append(
-            Alternative(
-                action=_action_at(choices, verdict, index, setting.campaign),
-                propensity=float(choices.probabilities[row, index]),
-                expected=expected_of(choices, row, index, setting),
-            )
-        )
-        if len(found) == MOST_ALTERNATIVES:
-            break
-    return tuple(found)
+def _expected(laid: Layout, row: int, option: int, action: Action | None, setting: Setting) -> Expected:
+    """`expected_of`, of what is laid out already."""
+    cost = 0.0 if action is None else setting.cost_minor[action.channel]
+    if laid.p_convert is None or laid.p_convert_no_contact is None:
+        return _unknown(cost)
+    base, p_convert = laid.p_convert_no_contact[row], laid.p_convert[row][option]
+    return Expected(
+        p_open=None if action is None or laid.p_open is None else laid.p_open[row][option],
+        p_convert=p_convert,
+        p_convert_no_contact=base,
+        uplift=p_convert - base,
+        cost_minor=cost,
+        net_value_minor=None if laid.net_value_minor is None else laid.net_value_minor[row][option],
+    )
 
 
-def _evidence(
-    choices: Choices,
-    row: int,
-    candidates: np.ndarray[tuple[int], np.dtype[np.intp]],
-    setting: Setting,
-    customer: Customer,
-    features: FloatArray,
-) -> Evidence:
-    known: list[float | None] = features.tolist()
-    for missing in np.flatnonzero(np.isnan(features)).tolist():
-        known[missing] = None
-    drawn = np.flatnonzero(choices.probabilities[row])
-    values, prices = choices.net_value_minor, choices.price_minor
-    names = choices.grid.channels
+def _unknown(cost_minor: float) -> Expected:
+    return Expected(
+        p_open=None,
+        p_convert=None,
+        p_convert_no_contact=None,
+        uplift=None,
+        cost_minor=cost_minor,
+        net_value_minor=None,
+    )
+
+
+def _evidence(laid: Layout, row: int, setting: Setting, customer: Customer, features: FloatArray) -> Evidence:
+    candidates, values = laid.candidates[row]
+    drawn, probabilities = laid.drawn[row]
+    prices = laid.price_minor
     return Evidence(
-        features=dict(zip(setting.feature_names, known, strict=True)),
-        distribution=dict(zip(drawn.tolist(), choices.probabilities[row, drawn].tolist(), strict=True)),
-        net_value_minor=(
-            {}
-            if values is None
-            else dict(zip(candidates.tolist(), values[row, candidates].tolist(), strict=True))
-        ),
-        cost_minor={name: setting.channels[name].cost_minor or 0.0 for name in names},
-        price_minor={} if prices is None else dict(zip(names, prices[row].tolist(), strict=True)),
+        features=Numbers(setting.feature_names, features),
+        distribution=Numbers(drawn, probabilities),
+        net_value_minor=Numbers(candidates[: len(values)], values),
+        cost_minor=setting.cost_minor,
+        price_minor={} if prices is None else dict(zip(setting.cost_minor, prices[row], strict=True)),
         n_candidates=len(candidates),
         time_zone=customer.time_zone,
     )

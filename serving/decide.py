@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from features.history.decisions import load_decision
 from features.history.engine import read_only
+from features.history.evidence import FeatureOrders
 from features.history.query import find_customer_id
 from models.domain.decision import Decision
 from models.domain.errors import (
@@ -90,6 +91,7 @@ class Decider:
         self._writer = writer
         self._chooser = Chooser(currency)
         self._deadline_seconds = deadline_seconds
+        self._orders = FeatureOrders()
 
     def warm(self, now: datetime) -> None:
         """Load what the first read of features loads, so that no request waits for it."""
@@ -196,6 +198,7 @@ class Decider:
             docket.cases = [Case(request, docket.now) for request in docket.requests]
             _refuse_repeated_ids(docket.cases)
         cases = [case for docket in dockets for case in docket.cases]
+        self._orders.confirm(self._engine.connect)
         self._identify(cases)
         for together in _close_in_time(cases):
             open_cases = [case for case in together if case.error is None]
@@ -227,7 +230,7 @@ class Decider:
         if not cases:
             return
         now = cases[-1].now
-        ledger = Ledger(conn, {case.customer_id for case in cases}, now)
+        ledger = Ledger(conn, {case.customer_id for case in cases}, now, self._orders)
         self._follow_merges(cases, ledger, now)
         for case in cases:
             try:

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
+from features.history.evidence import actions_of
 from features.history.export import frame
 from features.history.tables import consents, identities
 from models.choice import BoolArray
@@ -35,7 +36,8 @@ def candidates(
 
     Args:
         conn: Only read.
-        log: One row a decision: `customer_id`, `decided_at`, `campaign_version`, `evidence` (JSON text or null).
+        log: One row a decision: `customer_id`, `decided_at`, `campaign_version`, `evidence` (packed or null), `older_evidence` (JSON text
+            or null).
         versions: The campaign as it was, by version.
         present: The campaign as it is.
         channels: By name.
@@ -49,11 +51,11 @@ def candidates(
     of_version = {version: _translation(then.grid, grid) for version, then in versions.items()}
     mask = np.zeros((len(log), grid.n_actions), dtype=np.bool_)
     silent = []
-    for row, (version, text) in enumerate(zip(log["campaign_version"], log["evidence"], strict=True)):
-        evidence = orjson.loads(text) if text else {}
-        named = {*(evidence.get("distribution") or ()), *(evidence.get("net_value_minor") or ())}
+    logged = zip(log["campaign_version"], log["evidence"], log["older_evidence"], strict=True)
+    for row, (version, packed, older) in enumerate(logged):
+        named = _older_actions(older) if packed is None else actions_of(packed)
         if named:
-            mask[row, of_version[version][[int(index) for index in named]]] = True
+            mask[row, of_version[version][list(named)]] = True
         else:
             silent.append(row)
     if silent:
@@ -65,6 +67,12 @@ def candidates(
     mask &= still
     mask[:, grid.no_contact] = True
     return mask
+
+
+def _older_actions(text: str | None) -> set[int]:
+    evidence = orjson.loads(text) if text else {}
+    named = {*(evidence.get("distribution") or ()), *(evidence.get("net_value_minor") or ())}
+    return {int(index) for index in named}
 
 
 def _reachable(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Select, select
+from sqlalchemy import Connection, Engine, Select, case, select
 
 from features.history.contested import contested
 from features.history.engine import read_only
@@ -155,7 +155,9 @@ def _query(campaign_id: str, as_of: datetime, since: datetime | None, *, only_fi
             decisions.c.slot,
             decisions.c.send_at,
             decisions.c.propensity,
-            decisions.c.document["evidence"].label("evidence"),
+            decisions.c.evidence,
+            # Where it was written before evidence had a column of its own.
+            case((decisions.c.evidence.is_(None), decisions.c.document["evidence"])).label("older_evidence"),
             contested().label("contested"),
             customers.c.time_zone,
             rewards.c.opened,

@@ -10,7 +10,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Table, select
 
 from features.history.attributes import Told, keep_former
-from features.history.decisions import decision_row
+from features.history.decisions import whole_row
 from features.history.facts import DEFAULT_MACHINE_RULES, UNSAID, FactRow, flag_machine_made, mark_agents
 from features.history.insert import insert_into, insert_new
 from features.history.members import update_members
@@ -254,7 +254,7 @@ def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
     lost = erased_customers(conn, (decision.customer_id for decision in made))
     kept = [decision for decision in made if decision.customer_id not in lost]
     merged = present_ids(conn, (decision.customer_id for decision in kept))
-    rows = [decision_row(decision) | of_person(decision.customer_id, merged) for decision in kept]
+    rows = [whole_row(decision) | of_person(decision.customer_id, merged) for decision in kept]
     return replace(_append(conn, decisions, rows), n_erased=len(made) - len(kept))
 
 

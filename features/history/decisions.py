@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection, Row, select
 
 from features.history.documents import from_document, to_json
+from features.history.evidence import FeatureOrders, pack, unpack
 from features.history.tables import decisions
 from models.domain.action import Action
 from models.domain.campaign import Mode
@@ -19,8 +20,12 @@ from models.domain.experiment import Arm
 DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
 
 
-def decision_row(decision: Decision) -> dict[str, object]:
+def decision_row(decision: Decision, orders: FeatureOrders | None = None) -> dict[str, object]:
     """The values of the columns of `decisions`.
+
+    Args:
+        decision: Not a dry run.
+        orders: The lists of feature names that the database holds.
 
     Raises:
         InvalidInputError: the decision is a dry run, which is never stored.
@@ -53,7 +58,18 @@ def decision_row(decision: Decision) -> dict[str, object]:
         "degraded": list(decision.degraded),
         "document": orjson.Fragment(to_json(decision)),
         "parent_id": decision.parent_id,
+        "evidence": pack(decision.evidence, orders),
     }
+
+
+def whole_row(decision: Decision) -> dict[str, object]:
+    """The same in values that JSON can hold: all of the evidence is in the document.
+
+    Raises:
+        InvalidInputError: the decision is a dry run, which is never stored.
+    """
+    whole = orjson.Fragment(to_json(decision, with_numbers=True))
+    return decision_row(decision) | {"document": whole, "evidence": None}
 
 
 def load_decision(conn: Connection, decision_id: str) -> Decision:
@@ -69,7 +85,10 @@ def load_decision(conn: Connection, decision_id: str) -> Decision:
         raise NotFoundError("decision_id", decision_id)
     if row.document is None:
         return _from_columns(row)
-    return replace(from_document(Decision, row.document), customer_id=row.customer_id)
+    decision = replace(from_document(Decision, row.document), customer_id=row.customer_id)
+    if row.evidence is None:
+        return decision
+    return replace(decision, evidence=unpack(conn, row.evidence, decision.evidence))
 
 
 def _from_columns(row: Row[tuple[object, ...]]) -> Decision:

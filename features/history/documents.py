@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, WrapSerializer
 
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
-from models.domain.decision import Decision
+from models.domain.decision import Decision, Evidence
 
 T = TypeVar("T", Campaign, Channel, Decision)
 
@@ -48,6 +48,10 @@ _ADAPTERS: dict[type[object], TypeAdapter[Any]] = {
     Decision: TypeAdapter(Decision),
 }
 
+_NUMBERS = ("features", "distribution", "net_value_minor")
+_PLAIN = tuple(each.name for each in fields(Decision) if each.name != "evidence")
+_PLAIN_EVIDENCE = tuple(each.name for each in fields(Evidence) if each.name not in _NUMBERS)
+
 
 def to_document(noun: Campaign | Channel | Decision) -> dict[str, Any]:
     """What JSON can hold of it: moments as ISO 8601, sets as sorted lists."""
@@ -55,9 +59,20 @@ def to_document(noun: Campaign | Channel | Decision) -> dict[str, Any]:
     return document
 
 
-def to_json(decision: Decision) -> bytes:
-    """The text of `to_document`, made straight from the dataclass: every decision writes one."""
-    return orjson.dumps(decision, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+def to_json(decision: Decision, *, with_numbers: bool = False) -> bytes:
+    """The text of `to_document`, made straight from the dataclass: every decision writes one.
+
+    Args:
+        decision: Any.
+        with_numbers: Also the evidence's numbers by name, which `features.history.evidence.pack` writes apart.
+    """
+    evidence = decision.evidence
+    document = {name: getattr(decision, name) for name in _PLAIN}
+    said = {name: getattr(evidence, name) for name in _PLAIN_EVIDENCE}
+    if with_numbers:
+        said |= {name: dict(getattr(evidence, name)) for name in _NUMBERS}
+    document["evidence"] = said
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
 def from_document(kind: type[T], document: object) -> T:

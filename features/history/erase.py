@@ -73,6 +73,7 @@ OF_NOBODY = (
     "channels",
     "campaigns",
     "segments",
+    "feature_orders",
     "resource_usage",
     "reservations",
     "rewards",
@@ -264,7 +265,7 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
             "event_id": literal(f"{tombstone}/") + cast(interactions.c.interaction_id, String),
             "attributes": {},
         },
-        decisions.name: {**nameless, "document": null()},
+        decisions.name: {**nameless, "document": null(), "evidence": null()},
         outbox.name: {**nameless, "detail": null(), "provider_message_id": null()},
     }
     known = {table.name for table in REMOVED}

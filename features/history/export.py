@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Float,
     Integer,
+    LargeBinary,
     Numeric,
     Select,
     Text,
@@ -72,4 +73,6 @@ def _polars_type(chosen: ColumnElement[Any]) -> pl.DataType:
         return pl.Int64()
     if isinstance(chosen.type, (Float, Numeric)):
         return pl.Float64()
+    if isinstance(chosen.type, LargeBinary):
+        return pl.Binary()
     return pl.String()

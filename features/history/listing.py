@@ -56,7 +56,7 @@ class Place:
 def list_decisions(
     conn: Connection, wanted: DecisionFilter, after: Place | None, limit: int
 ) -> list[Row[Any]]:
-    """Rows of `decisions` without their documents, with the state of their message as `message_status`.
+    """Rows of `decisions` without documents and evidence, with the state of their message as `message_status`.
 
     Args:
         conn: Only read.
@@ -64,7 +64,7 @@ def list_decisions(
         after: Where the page before ended; None for the first page.
         limit: At most this many.
     """
-    columns = [column for column in decisions.c if column is not decisions.c.document]
+    columns = [column for column in decisions.c if column.name not in ("document", "evidence")]
     query = (
         select(*columns, outbox.c.status.label("message_status"))
         .outerjoin_from(decisions, outbox, outbox.c.decision_id == decisions.c.decision_id)

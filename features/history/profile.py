@@ -326,6 +326,7 @@ def export_person(conn: Connection, customer_id: str, now: datetime) -> dict[str
     decided = [row["decision_id"] for row in tables[decisions.name]]
     for row in tables[decisions.name]:
         row["document"] = to_document(load_decision(conn, row["decision_id"]))
+        del row["evidence"]  # the document has it by name
     earned: list[dict[str, Any]] = []
     for start in range(0, len(decided), 10_000):
         chunk = decided[start : start + 10_000]

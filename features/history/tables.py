@@ -255,9 +255,21 @@ decisions = Table(
     Column("degraded", Document, nullable=False, default=list),
     Column("document", Document, comment="models.domain.decision.Decision; null where imported"),
     Column("parent_id", String(64)),
+    Column(
+        "evidence",
+        LargeBinary,
+        comment="numbers of the decision's evidence: features.history.evidence; older ones are in the document",
+    ),
     Index(None, "customer_id", "decided_at"),
     Index(None, "campaign_id", "decided_at"),
     Index(None, "decided_at", "decision_id"),
+)
+
+feature_orders = Table(
+    "feature_orders",
+    metadata,
+    Column("digest", String(64), primary_key=True, comment="SHA-256 of the names"),
+    Column("names", Document, nullable=False, comment="of features, as decisions.evidence has them"),
 )
 
 resource_usage = Table(

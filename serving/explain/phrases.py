@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 
 from models.domain.action import Action
 from models.domain.customer import zone
@@ -30,13 +31,17 @@ def name_of(action: Action | None, time_zone: str, words: Catalogue) -> str:
 
 def local_time(moment: datetime, time_zone: str, words: Catalogue) -> str:
     """A moment on the customer's own clock, for example `Mon 2 Mar 09:00`."""
-    local = moment.astimezone(zone(time_zone))
+    weekday, day, month, clock = _on_the_clock(moment, time_zone)
     return words.moment.format(
-        weekday=words.weekdays[local.weekday()],
-        day=local.day,
-        month=words.months[local.month - 1],
-        clock=f"{local:%H:%M}",
+        weekday=words.weekdays[weekday], day=day, month=words.months[month], clock=clock
     )
+
+
+@lru_cache(maxsize=4_096)
+def _on_the_clock(moment: datetime, time_zone: str) -> tuple[int, int, int, str]:
+    """Weekday and month from 0, day from 1, and the time: slots strike for all customers of a time zone at once."""
+    local = moment.astimezone(zone(time_zone))
+    return local.weekday(), local.day, local.month - 1, f"{local:%H:%M}"
 
 
 def odds(probability: float) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, bindparam, func, insert, literal, sel
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.decisions import DECISION_COLUMNS, decision_row
+from features.history.evidence import FeatureOrders
 from features.history.prepared import Prepared, one_of
 from features.history.query import load_customers
 from features.history.tables import customers as customers_table
@@ -213,13 +214,21 @@ class Ledger:
         conn: A connection whose transaction the caller commits; nothing holds before that commit.
         customer_ids: Whom the transaction may decide for.
         now: Aware; as of when they are read.
+        orders: The lists of feature names that the database holds; one that it lacks is added.
 
     Attributes:
         people: Those who are known, by their own id; an id that was merged into another gives the person too.
     """
 
-    def __init__(self, conn: Connection, customer_ids: Collection[str], now: datetime) -> None:
+    def __init__(
+        self,
+        conn: Connection,
+        customer_ids: Collection[str],
+        now: datetime,
+        orders: FeatureOrders | None = None,
+    ) -> None:
         self._conn = conn
+        self._orders = orders
         self._used: dict[Resource, float] = {}
         self._sure: set[Resource] = set()
         self._accepted: list[RecordDecision] = []
@@ -295,7 +304,7 @@ class Ledger:
 
     def write(self) -> None:
         """Write what was accepted, in a fixed number of statements."""
-        _write(self._conn, self._accepted, self._reserved)
+        _write(self._conn, self._accepted, self._reserved, self._orders)
         for command in self._accepted:
             if command.step is not None:
                 decided(self._conn, command.step, command.decision.decided_at)
@@ -417,12 +426,21 @@ def _used_so_far(resource: Resource) -> Select[Any]:
 
 
 def _write(
-    conn: Connection, accepted: Sequence[RecordDecision], reserved: Sequence[tuple[Decision, Claim]]
+    conn: Connection,
+    accepted: Sequence[RecordDecision],
+    reserved: Sequence[tuple[Decision, Claim]],
+    orders: FeatureOrders | None,
 ) -> None:
     _ADD_DECISION.run_all(
         conn,
-        [decision_row(decision) for command in accepted for decision in (command.decision, *command.beside)],
+        [
+            decision_row(decision, orders)
+            for command in accepted
+            for decision in (command.decision, *command.beside)
+        ],
     )
+    if orders is not None:
+        orders.keep(conn)
     made = [
         (command.key, command.decision.decision_id, command.decision.decided_at)
         for command in accepted

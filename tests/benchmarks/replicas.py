@@ -3,7 +3,8 @@
     make bench NAME=replicas ARGS="--customers 10000"
 
 The installation is that of `decide`. One replica and two are measured in turn, with 16 connections to each; the load
-comes from this process. Where the second replica does not double the throughput, the shares of the cores say why.
+comes from this process. Where the second replica does not double the throughput, the account of CPU says why: what a
+decision costs replica, database and load, and how many decisions all cores together have time for.
 """
 
 from __future__ import annotations
@@ -85,14 +86,21 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
             cores[1].update(used_both)
     busy = [{name: round(share / wanted.rounds, 2) for name, share in one.items()} for one in cores]
     n_cores = len(os.sched_getaffinity(0))
+    rps_one, rps_two = median([alone for alone, _ in found]), median([both for _, both in found])
+    # What a decision costs with one replica at work, everybody's part, and how many of these the cores have time for.
+    ms = {name: round(1_000 * share / rps_one, 3) for name, share in busy[0].items()}
+    possible = 1_000 * n_cores / sum(ms.values())
     return {
         "bench": "replicas",
         "rps_two_over_one": median([both / alone for alone, both in found]),
-        "rps_one": median([alone for alone, _ in found]),
-        "rps_two": median([both for _, both in found]),
+        "rps_one": rps_one,
+        "rps_two": rps_two,
         "cores": n_cores,
         "cores_used_with_one": busy[0],
         "cores_used_with_two": busy[1],
+        "cpu_ms_per_decision": ms,
+        "rps_that_the_cores_allow": round(possible, 1),
+        "two_over_one_that_the_cores_allow": round(possible / rps_one, 3),
         "cores_used_up_with_two": sum(busy[1].values()) >= n_cores * (1 - SPARE),
         "load_average": os.getloadavg()[0],
     }

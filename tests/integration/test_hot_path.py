@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import event, func, select
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event, func, select, text
 
-from features.history.documents import to_document, to_json
-from features.history.tables import decisions, outbox
+from features.history.documents import from_document, to_document, to_json
+from features.history.engine import migrate
+from features.history.evidence import FeatureOrders
+from features.history.tables import decisions, feature_orders, outbox
 from models.choice import Predictions
 from models.domain.decision import Decision
 from models.domain.errors import OverloadedError, StoreUnavailableError
@@ -20,6 +25,8 @@ from serving.request import DecisionRequest
 from serving.routes.replies import batch_reply, decision_reply, outcome_document
 from serving.routes.schemas import BatchOut, DecisionOut
 from serving.store.writer import LARGEST_GROUP
+
+ROOT = Path(__file__).parents[2]
 
 
 def ask(customer_id: str = "ada", **more: object) -> DecisionRequest:
@@ -40,9 +47,69 @@ def decided(market) -> list[Decision]:
 def test_the_stored_document_is_the_same_as_by_the_description_of_the_decision(decided):
     assert len(decided) == 3
     for decision in decided:
-        assert orjson.loads(to_json(decision)) == orjson.loads(
-            orjson.dumps(to_document(decision), option=orjson.OPT_NON_STR_KEYS)
-        )
+        written = orjson.loads(to_json(decision, with_numbers=True))
+        again = from_document(Decision, written)
+        assert again == decision
+        assert written == orjson.loads(orjson.dumps(to_document(again), option=orjson.OPT_NON_STR_KEYS))
+        for numbers in ("features", "distribution", "net_value_minor"):
+            del written["evidence"][numbers]
+        assert orjson.loads(to_json(decision)) == written
+
+
+def test_evidence_in_numbers_reads_as_it_was_before_and_after_its_names_are_known(market):
+    market.customers("ada", "bob", "cid")
+    market.features.without.add("bob")
+    market.campaign()
+    decider = market.service().decider
+    # The first transaction writes the names beside the numbers; the next ones find them in the database.
+    made = [decider.decide(ask(name), market.now) for name in ("ada", "cid", "bob", "cid")]
+    for decision in made:
+        assert decider.recorded(decision.decision_id) == decision
+    assert made[0].evidence.features == {"age": 40.0}
+    assert made[2].evidence.features == {"age": None, "visits": None}
+    with market.engine.connect() as conn:
+        rows = conn.execute(select(decisions.c.decision_id, decisions.c.evidence)).all()
+        packed = {row.decision_id: row.evidence for row in rows}
+        forms = [packed[decision.decision_id][0] for decision in made]
+        held = [tuple(names) for names in conn.scalars(select(feature_orders.c.names))]
+    assert forms == [0, 1, 0, 1]
+    assert sorted(held) == [("age",), ("age", "visits")]
+
+
+def test_going_back_a_migration_puts_the_numbers_into_the_document_where_older_decisions_have_them(market):
+    market.customers("ada", "bob")
+    market.campaign()
+    decider = market.service().decider
+    made = [decider.decide(ask(name), market.now) for name in ("ada", "bob")]
+    with market.engine.begin() as conn:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "features" / "history" / "migrations"))
+        config.attributes["connection"] = conn
+        command.downgrade(config, "0012")
+        documents = dict(conn.execute(text("SELECT decision_id, document FROM decisions")).all())
+    before = {
+        key: orjson.loads(value) if isinstance(value, str) else value for key, value in documents.items()
+    }
+    for decision in made:
+        assert before[decision.decision_id]["evidence"]["features"] == {"age": 40.0}
+    migrate(market.engine)
+    for decision in made:
+        assert decider.recorded(decision.decision_id) == decision
+
+
+def test_names_of_features_that_were_rolled_back_are_not_relied_on(market):
+    names, orders = ("age", "visits"), FeatureOrders()
+    with market.engine.connect() as conn:
+        assert orders.digest_of(names) is None
+        orders.keep(conn)
+        conn.rollback()
+    orders.confirm(market.engine.connect)
+    assert orders.digest_of(names) is None
+    with market.engine.begin() as conn:
+        orders.keep(conn)
+        orders.keep(conn)  # another replica may have been first
+    orders.confirm(market.engine.connect)
+    assert orders.digest_of(names) is not None
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
