@@ -154,15 +154,12 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     # The driver must not begin transactions by itself: `_begin_sqlite` does.
     dbapi_connection.isolation_level = None
     # SQLite keeps 2 MB of pages by default; settling rewards then reads the same pages again and again.
-    # A page that is not kept is read where the operating system has it, without a copy: customers come in no order, and
-    # what another connection writes makes SQLite forget what it keeps. At most 256 MB count as the process's memory.
     # Deleted contact points must not linger in free pages.
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "foreign_keys=ON",
         "cache_size=-32768",
-        "mmap_size=268435456",
         "secure_delete=FAST",
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
