@@ -26,7 +26,7 @@ FRESH = Bandit.fresh(GRID.channels, GRID.slots)
 BANDIT = replace(
     FRESH,
     corrections=Corrections.from_vectors(
-        np.random.default_rng(5).normal(0, 2.0, FRESH.corrections.vectors.shape).astype(np.float32),
+        np.random.default_rng(5).normal(0, 6.0, FRESH.corrections.vectors.shape).astype(np.float32),
         FRESH.corrections,
     ),
 )
