@@ -31,6 +31,7 @@ from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.receipts import receipt_routes
+from serving.routes.registration import registration_routes
 from serving.routes.report import report_routes
 from serving.routes.schemas import DecisionIn
 from serving.routes.segments import segment_routes
@@ -88,6 +89,7 @@ def create_app(service: Service) -> FastAPI:
         listing_routes(service),
         simulation_routes(service),
         interaction_routes(service),
+        registration_routes(service),
         customer_routes(service),
         identity_routes(service),
         campaign_routes(service),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from features.history.append import append_consents
+from features.history.append import Appended, append_consents
 from features.history.engine import read_only
 from features.history.members import person_of
 from features.history.profile import (
@@ -23,9 +23,12 @@ from features.history.profile import (
     load_profile,
 )
 from features.history.query import load_channels
+from features.history.register import Registration, register
 from features.identity.link import Conflict, Link, Linked, link, list_conflicts
-from models.domain.customer import EVERY_CHANNEL, Consent
-from models.domain.errors import NextchannelError, require
+from features.identity.normalise import check
+from features.identity.vault import vault_of
+from models.domain.customer import EVERY_CHANNEL, Consent, Identity
+from models.domain.errors import InvalidInputError, NextchannelError, require
 from models.domain.party import Party
 from serving.reading import FeatureSource
 from serving.store.availability import reaching_the_store
@@ -127,22 +130,27 @@ class Customers:
             InvalidInputError: a channel is not configured, or a statement is dated in the future.
         """
         with reaching_the_store(), self._engine.begin() as conn:
-            channels = load_channels(conn)
-            for index, said in enumerate(statements):
+            for said in statements:
                 person_of(conn, said.customer_id)
-                require(
-                    said.channel == EVERY_CHANNEL or said.channel in channels,
-                    f"consents.{index}.channel",
-                    said.channel,
-                    f"must be {EVERY_CHANNEL} or one of {', '.join(channels)}",
-                )
-                require(
-                    said.since <= now,
-                    f"consents.{index}.since",
-                    said.since.isoformat(),
-                    "must not be in the future",
-                )
+            _require_sayable(statements, load_channels(conn), now)
             return append_consents(conn, statements).n_new
+
+    def register(self, people: Sequence[Registration], now: datetime) -> Appended:
+        """Take in people: all of them, or none where one is wrong. Who was erased is passed over.
+
+        Raises:
+            InvalidInputError: a contact point belongs to somebody else or is none of its kind, a channel is not
+                configured, or a moment lies in the future; names the person by their position.
+        """
+        with reaching_the_store(), self._engine.begin() as conn:
+            channels = load_channels(conn)
+            for position, one in enumerate(people):
+                where = f"customers.{position}."
+                _require_past(f"{where}created_at", one.customer.created_at, now)
+                for link in one.identities:
+                    _require_contact_point(link, vault_of(conn).region, where)
+                _require_sayable(one.consents, channels, now, where)
+            return register(conn, people, now)
 
     def export(self, customer_id: str, now: datetime) -> dict[str, Any]:
         """Everything that is held about a person.
@@ -197,3 +205,27 @@ class Customers:
         )
         as_of = getattr(vectors, "as_of", None)
         return shown, None if as_of is None else datetime.fromtimestamp(float(as_of[0]), UTC)
+
+
+def _require_sayable(
+    statements: Sequence[Consent], channels: Collection[str], now: datetime, where: str = ""
+) -> None:
+    for index, said in enumerate(statements):
+        require(
+            said.channel == EVERY_CHANNEL or said.channel in channels,
+            f"{where}consents.{index}.channel",
+            said.channel,
+            f"must be {EVERY_CHANNEL} or one of {', '.join(channels)}",
+        )
+        _require_past(f"{where}consents.{index}.since", said.since, now)
+
+
+def _require_contact_point(link: Identity, region: str, where: str) -> None:
+    try:
+        check(link.kind, link.value, region)
+    except InvalidInputError as exc:
+        raise InvalidInputError(f"{where}{exc.field}", exc.value, exc.bound) from exc
+
+
+def _require_past(field: str, moment: datetime, now: datetime) -> None:
+    require(moment <= now, field, moment.isoformat(), "must not be in the future")

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from features.history.append import append_decisions, append_interactions
 from features.history.query import save_campaign, save_channel
+from features.history.register import register
 from features.history.rewards import settle_rewards
 from features.workspace import FeatureWorkspace
 from models.choice import FloatArray
@@ -29,7 +30,6 @@ from training.choices import Chooser, ComputedFeatures
 from training.datasets import logged_decisions
 from training.evaluation import rewards_of
 from training.fit import TrainedBundle, train
-from training.imports import append_customer_rows
 from training.public_experiment import PublicExperiment, mean_value_minor
 
 _POLICY = "nextchannel"
@@ -128,7 +128,7 @@ def put_history(
     with engine.begin() as conn:
         save_channel(conn, experiment.channel, ran_at)
         for some in rows.iter_slices(_ROWS_AT_ONCE):
-            append_customer_rows(conn, list(experiment.customers(some, ran_at)), ran_at)
+            register(conn, list(experiment.customers(some, ran_at)), ran_at)
         for campaign_id, half in halves.items():
             campaign = save_campaign(conn, experiment.campaign(campaign_id, margin, ran_at), ran_at)
             for some in half.iter_slices(_ROWS_AT_ONCE):

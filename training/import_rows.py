@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from features.history.append import CustomerRecord
+from features.history.register import Registration
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Mode
 from models.domain.channel import Channel, IdentityKind
@@ -101,15 +102,6 @@ DECISION_COLUMNS = Columns(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerRow:
-    """All that one row of a customers file says."""
-
-    customer: CustomerRecord
-    identities: tuple[Identity, ...]
-    consents: tuple[Consent, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InteractionRow:
     """All that one row of an interactions file says.
 
@@ -122,14 +114,14 @@ class InteractionRow:
     point: tuple[IdentityKind, str] | None
 
 
-def customer(row: Row) -> CustomerRow:
+def customer(row: Row) -> Registration:
     """Read a row of a customers file."""
     customer_id = _id(row, "customer_id")
     created_at = _moment(row, "created_at")
     zone(row["time_zone"])
     since = _moment(row, "consent_since") if row.get("consent_since") else created_at
     purpose = row.get("consent_purpose") or "marketing"
-    return CustomerRow(
+    return Registration(
         customer=CustomerRecord(
             customer_id=customer_id,
             time_zone=row["time_zone"],

@@ -14,27 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from features.history.append import (
     Appended,
-    append_consents,
-    append_customers,
     append_decisions,
-    append_identities,
     append_interactions,
 )
 from features.history.engine import read_only
-from features.history.query import list_campaigns, load_channels, present_ids
-from features.history.suppression import erased_contact_points, erased_customers
-from features.history.tables import identities
+from features.history.query import list_campaigns, load_channels
+from features.history.register import register
 from features.history.visitors import find_or_make_visitors
 from features.identity.normalise import mask, redact
-from features.identity.vault import vault_of
-from models.domain.customer import Identity
 from models.domain.decision import Decision
-from models.domain.errors import ConflictError, InvalidInputError, NotFoundError, require
+from models.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from models.domain.interaction import Interaction
 from training.import_files import RowFile, open_rows
 from training.import_rejects import Reject, Rejects
@@ -43,7 +37,6 @@ from training.import_rows import (
     DECISION_COLUMNS,
     INTERACTION_COLUMNS,
     Columns,
-    CustomerRow,
     InteractionRow,
     Row,
     customer,
@@ -206,58 +199,6 @@ def _reject(line: int, error: Exception) -> Reject:
     return Reject(line, "", "", redact(str(error).splitlines()[0]))
 
 
-def append_customer_rows(conn: Connection, rows: Sequence[CustomerRow], now: datetime) -> Appended:
-    """Add people with their contact points and permissions.
-
-    A row with the id or a contact point of somebody who was erased is passed over as a whole.
-
-    Args:
-        conn: In the caller's transaction.
-        rows: The people.
-        now: Since when their attributes are known, where others were known before.
-
-    Raises:
-        InvalidInputError: a contact point belongs to somebody else; the transaction must be rolled back.
-    """
-    erased = erased_customers(conn, (row.customer.customer_id for row in rows))
-    points = erased_contact_points(conn, ((link.kind, link.value) for row in rows for link in row.identities))
-    kept = [
-        row
-        for row in rows
-        if row.customer.customer_id not in erased
-        and not any((link.kind, link.value) in points for link in row.identities)
-    ]
-    appended = append_customers(conn, [replace(row.customer, told_at=now) for row in kept])
-    links = [link for row in kept for link in row.identities]
-    append_identities(conn, links)
-    _refuse_contact_points_of_others(conn, links)
-    append_consents(conn, [consent for row in kept for consent in row.consents])
-    return replace(appended, n_erased=len(rows) - len(kept))
-
-
-def _refuse_contact_points_of_others(conn: Connection, links: Sequence[Identity]) -> None:
-    owners = sorted({link.customer_id for link in links})
-    person_of = present_ids(conn, owners)
-    people = [person_of.get(owner, owner) for owner in owners]
-    owned = {
-        (row.customer_id, row.kind, row.lookup)
-        for row in conn.execute(
-            select(identities.c.customer_id, identities.c.kind, identities.c.lookup).where(
-                identities.c.customer_id.in_(people)
-            )
-        )
-    }
-    vault = vault_of(conn)
-    for link in links:
-        person = person_of.get(link.customer_id, link.customer_id)
-        require(
-            (person, link.kind.value, vault.lookup(link.kind, link.value)) in owned,
-            link.kind.value,
-            mask(link.kind, link.value),
-            "must not belong to another customer",
-        )
-
-
 def _whose(conn: Connection, rows: Sequence[InteractionRow]) -> Sequence[Interaction | InvalidInputError]:
     """The facts with their customers; a cookie that nobody has yet becomes a visitor."""
     points = {row.point: (row.fact.occurred_at, row.fact.source) for row in rows if row.point is not None}
@@ -292,5 +233,5 @@ def _decisions_of(engine: Engine) -> _Importer[Decision, Decision]:
     )
 
 
-_CUSTOMERS = _Importer(CUSTOMER_COLUMNS, customer, _as_they_are, append_customer_rows)
+_CUSTOMERS = _Importer(CUSTOMER_COLUMNS, customer, _as_they_are, register)
 _INTERACTIONS = _Importer(INTERACTION_COLUMNS, interaction, _whose, append_interactions)

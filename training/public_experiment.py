@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from features.history.append import CustomerRecord
+from features.history.register import Registration
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Caps, Content, Mode, Offer, PolicyName, QuietHours, SendWindow
 from models.domain.channel import Channel, ContentKind
@@ -30,7 +31,6 @@ from models.domain.decision import Decision, Expected
 from models.domain.errors import require
 from models.domain.experiment import Arm, Experiment, uniform
 from models.domain.interaction import Interaction, InteractionKind
-from training.import_rows import CustomerRow
 from training.public_file import PublicFile
 
 _LINK = "https://example.com/new"
@@ -115,12 +115,12 @@ class PublicExperiment:
             attribution_window_seconds=int(self.window.total_seconds()),
         )
 
-    def customers(self, rows: pl.DataFrame, ran_at: datetime) -> Iterator[CustomerRow]:
+    def customers(self, rows: pl.DataFrame, ran_at: datetime) -> Iterator[Registration]:
         """Everybody, with what was known beforehand; all could be reached, and were allowed to be."""
         created_at = ran_at - timedelta(days=1)
         for row in rows.iter_rows(named=True):
             customer_id = row["customer_id"]
-            yield CustomerRow(
+            yield Registration(
                 customer=CustomerRecord(
                     customer_id=customer_id,
                     time_zone="UTC",

@@ -460,6 +460,23 @@ CHANNEL_CHANGES = _body(
     }
 )
 
+REGISTRATIONS = _body(
+    {
+        "person": {
+            "source": "crm",
+            "customers": [
+                {
+                    "customer_id": "c-1001",
+                    "time_zone": "Asia/Taipei",
+                    "created_at": "2025-11-03T00:00:00Z",
+                    "attributes": {"tier": "gold", "age": 41},
+                    "identities": [{"kind": "email", "value": "ada@example.com"}],
+                    "consents": [{"channel": "email", "status": "granted"}],
+                }
+            ],
+        }
+    }
+)
 INTERACTIONS = _body(
     {
         "conversion": {

@@ -72,6 +72,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/calls/{task_id}", Scope.SEND, page=True),
     Rule("POST", "/calls/{task_id}/take", Scope.SEND, FORM, page=True),
     Rule("POST", "/calls/{task_id}/outcome", Scope.SEND, FORM, page=True),
+    Rule("POST", "/v1/customers", Scope.INGEST),
     Rule("GET", "/v1/customers/{customer_id}", Scope.READ),
     Rule("DELETE", "/v1/customers/{customer_id}", Scope.ADMIN),
     Rule("GET", "/v1/customers/{customer_id}/history", Scope.READ),

@@ -125,7 +125,7 @@ def test_every_bad_row_is_named_with_line_column_and_reason(engine: Engine, tmp_
     assert reasons(done.rejected) == {
         4: "time_zone must be an IANA time zone, for example Asia/Taipei",
         5: "created_at must carry a time zone, for example 2026-01-31T09:00:00Z",
-        6: "email must not belong to another customer",
+        6: "email must not belong to another customer than c-5",
         7: "has 3 cells, must have 9",
         8: "consent_email must be one of granted, withdrawn, unsubscribed, complained",
         # The row before it spans three lines of the file.
