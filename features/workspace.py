@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
-from features.compute import compute, load_known
+from features.compute import POINTS, compute, load_known
 from features.feature_list import LIST_FILE, FeatureList, describe_attributes, describe_channels
 from features.history.engine import read_only
 from features.history.query import list_campaigns, load_channels
@@ -242,14 +242,17 @@ class FeatureWorkspace:
             waits = None if self._served_at is None else monotonic() - self._served_at
             if waits is None or (only_if_due and waits < _SERVED_SECONDS):
                 return False
-            rows = pl.concat(self._served)
+            # The list may have changed since some of them were computed: such rows are of no use.
+            columns = [*POINTS.names(), "created_timestamp", *self.features.names]
+            useful = [rows.select(columns) for rows in self._served if set(columns) <= set(rows.columns)]
             self._served, self._served_at = [], None
+        if not useful:
+            return True
+        rows = pl.concat(useful)
         with read_only(self.engine).connect() as conn:
             gone = erased_customers(conn, rows["customer_id"].unique().to_list())
         rows = rows.filter(~pl.col("customer_id").is_in(list(gone)))
-        # The list may have changed since: such rows are of no use.
-        if set(self.features.names) <= set(rows.columns):
-            self._write_file(rows, "served")
+        self._write_file(rows, "served")
         return True
 
     def write_online(self, rows: pl.DataFrame) -> None:

@@ -26,6 +26,7 @@ from nextchannel.commands.demo import demo
 from nextchannel.commands.evaluate import evaluate
 from nextchannel.commands.learn import learn
 from nextchannel.commands.materialize import materialize
+from nextchannel.commands.rehearse import rehearse
 from nextchannel.commands.serve import serve
 from nextchannel.commands.simulate import simulate
 from nextchannel.commands.train import train
@@ -39,6 +40,7 @@ cli = typer.Typer(
 cli.command()(demo)
 cli.command()(serve)
 cli.command()(simulate)
+cli.command()(rehearse)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
 cli.add_typer(outbox.app, name="outbox")

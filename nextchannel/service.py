@@ -28,6 +28,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         phone_region=settings.phone_region,
         parties=settings.parties,
         run_dispatcher=settings.send,
+        rehearse_from=settings.rehearse_from,
         adapters=settings.adapters,
         adapter_settings={
             **settings.adapter_settings,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -126,6 +126,13 @@ class Settings(BaseSettings):
         default=5_000.0,
         gt=0,
         description="How long a caller waits for a decision to be recorded before it is answered 503.",
+    )
+    rehearse_from: AwareDatetime | None = Field(
+        default=None,
+        description=(
+            "Rehearsal: the service's clock begins here, in ISO 8601 with an offset, and stands still until `PUT "
+            "/v1/clock` moves it. Needs `NEXTCHANNEL_SEND=false`. Not set: the clock of the machine."
+        ),
     )
     send: bool = Field(default=True, description="Whether this process also sends messages.")
     smtp_host: str = Field(default="127.0.0.1", description="Mail server.")

@@ -20,6 +20,7 @@ from serving.routes.api_pages import mount_api_pages
 from serving.routes.audience import audience_routes
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
+from serving.routes.clock import clock_routes
 from serving.routes.customers import customer_routes
 from serving.routes.decisions import decision_endpoint, decision_routes
 from serving.routes.direct import DirectEndpoint
@@ -98,6 +99,7 @@ def create_app(service: Service) -> FastAPI:
         audience_routes(service),
         report_routes(service),
         health_routes(service),
+        clock_routes(service),
         metrics_routes(service),
         dashboard_routes(service),
         sign_in_routes(service, sessions),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
-from models.domain.errors import NotFoundError
+from models.domain.errors import NotFoundError, require
 from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
@@ -33,6 +34,7 @@ from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
+from serving.rehearsal import SETTING, Rehearsal, SteppedClock, require_none_later
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
 from serving.sending import SendingThread
@@ -45,6 +47,7 @@ from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
 if TYPE_CHECKING:
+    from features.workspace import FeatureWorkspace
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter, DeliveryEvent
 
@@ -85,6 +88,7 @@ class ServiceConfig:
         title: Name of the service on its pages.
         currency: How money is written.
         seed: Of the sender's jitter.
+        rehearse_from: Where the clock of a rehearsal begins; None for a service by the clock of the machine.
     """
 
     database_url: str
@@ -112,6 +116,7 @@ class ServiceConfig:
     title: str = "nextchannel"
     currency: Currency = field(default_factory=Currency)
     seed: int = 0
+    rehearse_from: datetime | None = None
 
 
 def build(config: ServiceConfig) -> Service:
@@ -128,16 +133,18 @@ def build(config: ServiceConfig) -> Service:
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
     engine = connect(config.database_url, vault, checkpoints_apart=True)
     migrate(engine)
+    stepped = None if config.rehearse_from is None else _stepped(config, engine, config.rehearse_from)
+    clock = utc_now if stepped is None else stepped.now
     with engine.begin() as conn:
         check_keys(conn)
-        seed_channels(conn, utc_now())
+        seed_channels(conn, clock())
     workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
     if not workspace.defined:
         workspace.define()
     adapters = open_adapters(config, engine)
     snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
     writer = DecisionWriter(engine)
-    eraser = Eraser(engine, workspace, utc_now)
+    eraser = Eraser(engine, workspace, clock)
     metrics = Metrics()
     follower = ChangeFollower(engine, workspace.cache)
     decider = Decider(
@@ -149,7 +156,12 @@ def build(config: ServiceConfig) -> Service:
         config.deadline_ms / 1000,
         metrics=metrics,
     )
-    follow_ups = FollowUpRunner(engine, decider, utc_now)
+    follow_ups = FollowUpRunner(engine, decider, clock)
+    refresher = FeatureRefresher(FeatureWriter(workspace), clock)
+
+    def expire() -> None:
+        expire_held(engine, clock())
+
     return Service(
         title=config.title,
         currency=config.currency,
@@ -157,7 +169,7 @@ def build(config: ServiceConfig) -> Service:
         snapshots=snapshots,
         decider=decider,
         writer=writer,
-        refresher=FeatureRefresher(FeatureWriter(workspace)),
+        refresher=refresher,
         admission=Admission(config.most_under_way),
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
@@ -171,8 +183,8 @@ def build(config: ServiceConfig) -> Service:
             Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
             Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
-            Repeating("held-messages", lambda: expire_held(engine, utc_now()), _EXPIRY_SECONDS),
-            Repeating("idempotency-keys", lambda: forget_expired(engine, utc_now()), _CLEANING_SECONDS),
+            Repeating("held-messages", expire, _EXPIRY_SECONDS),
+            Repeating("idempotency-keys", lambda: forget_expired(engine, clock()), _CLEANING_SECONDS),
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
@@ -182,7 +194,33 @@ def build(config: ServiceConfig) -> Service:
         if config.run_dispatcher
         else None,
         adapters=adapters,
+        clock=clock,
+        rehearsal=None
+        if stepped is None
+        else _rehearsal(stepped, workspace, (refresher.run_once, follow_ups.run_due, expire)),
     )
+
+
+def _stepped(config: ServiceConfig, engine: Engine, begins_at: datetime) -> SteppedClock:
+    """The clock of a rehearsal.
+
+    Raises:
+        InvalidInputError: it begins in the future or before the newest decision, or messages would be sent.
+    """
+    require(
+        not config.run_dispatcher, "NEXTCHANNEL_SEND", True, "must be false in a rehearsal: nothing is sent"
+    )
+    require_none_later(engine, SETTING, begins_at)
+    return SteppedClock(begins_at, utc_now)
+
+
+def _rehearsal(
+    clock: SteppedClock, workspace: FeatureWorkspace, due: tuple[Callable[[], object], ...]
+) -> Rehearsal:
+    """What moves the clock; everybody's features are made anew each night."""
+    from features.offline import materialize
+
+    return Rehearsal(clock=clock, due=due, every_day=lambda: materialize(workspace, clock.now()))
 
 
 def open_bundle(bundle: Bundle) -> Model:

@@ -51,6 +51,8 @@ def readiness(service: Service) -> Readiness:
             degraded.append("there is no champion model: rules decide")
     if service.snapshots.model_error is not None:
         degraded.append("the champion model cannot be loaded; the log says why")
+    if service.rehearsal is not None:
+        degraded.append(f"this is a rehearsal: its clock stands at {service.clock().isoformat()}")
     return Readiness(
         reasons=tuple(reasons),
         degraded=tuple(degraded),

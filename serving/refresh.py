@@ -49,6 +49,7 @@ class FeatureRefresher:
         self._clock = clock
         self._due: dict[str, None] = {}
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._thread = Repeating("feature-refresher", self.run_once, EVERY_SECONDS)
 
     def start(self) -> None:
@@ -72,7 +73,11 @@ class FeatureRefresher:
         return len(self._due)
 
     def run_once(self) -> int:
-        """Refresh everybody who is due; how many that were."""
+        """Refresh everybody who is due, after the turn under way; how many that were."""
+        with self._turn:
+            return self._refresh_due()
+
+    def _refresh_due(self) -> int:
         done = 0
         while batch := self._take():
             try:

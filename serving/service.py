@@ -25,6 +25,7 @@ from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
+from serving.rehearsal import Rehearsal
 from serving.request import DecisionRequest
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
@@ -79,6 +80,7 @@ class Service:
         sender: None where another process sends.
         adapters: By channel; here they read what providers report.
         clock: Gives `now`.
+        rehearsal: What moves the clock; None for a service by the clock of the machine.
         admission: Of single decisions.
         batches: Of batches.
         answer_within_seconds: How long a caller waits for a decision before it is told to come again.
@@ -103,6 +105,7 @@ class Service:
     sender: Sender | None = None
     adapters: Mapping[str, ChannelAdapter] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=utc_now)
+    rehearsal: Rehearsal | None = None
     admission: Admission = field(default_factory=lambda: Admission(MOST_UNDER_WAY))
     batches: Admission = field(default_factory=lambda: Admission(MOST_BATCHES))
     answer_within_seconds: float = 5.0

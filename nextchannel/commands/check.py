@@ -30,22 +30,13 @@ def check(
 
     from features.checks.window import of_days
     from features.history.engine import read_only
-    from models.domain.errors import InvalidInputError
     from nextchannel.commands.installation import open_history
+    from nextchannel.commands.moments import read_moment
     from nextchannel.settings import Settings
 
-    now = datetime.now(UTC)
-    if as_of is not None:
-        try:
-            now = datetime.fromisoformat(as_of)
-        except ValueError as exc:
-            raise InvalidInputError("as_of", as_of, "must be an ISO 8601 moment") from exc
-        if now.tzinfo is None:
-            raise InvalidInputError(
-                "as_of", as_of, "must carry a time zone, for example 2026-01-31T09:00:00Z"
-            )
+    now = datetime.now(UTC) if as_of is None else read_moment("--as-of", as_of)
     with read_only(open_history(Settings())).connect() as conn:
-        window = of_days(conn, now.astimezone(UTC), days, reference_days, source)
+        window = of_days(conn, now, days, reference_days, source)
     report(window, log)
 
 

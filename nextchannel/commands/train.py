@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nextchannel.commands.moments import RehearsedAt, present
+
 
 def train(
     campaign: Annotated[str, typer.Option(help="Whose decisions to learn from.")],
@@ -16,10 +18,9 @@ def train(
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Same history and seed, same model.")] = 0,
+    as_of: RehearsedAt = "",
 ) -> None:
     """Train a model, judge it on decisions that it has not seen, and publish it."""
-    from datetime import UTC, datetime
-
     from features.offline import materialize
     from nextchannel.commands.installation import open_features, open_history, open_registry
     from nextchannel.settings import Settings
@@ -27,22 +28,25 @@ def train(
 
     settings = Settings()
     engine = open_history(settings)
+    now = present(as_of, engine)
     workspace = open_features(settings, engine)
     before = workspace.features if workspace.defined else None
     if workspace.define() != before:
         # A running service reads rows of the new list from now on: it must find some.
-        materialize(workspace, datetime.now(UTC))
+        materialize(workspace, now)
     done = train_and_publish(
         engine,
         workspace,
         open_registry(settings),
         campaign,
-        as_of=datetime.now(UTC),
+        as_of=now,
         seed=seed,
         promote=promote,
         progress=lambda words: typer.echo(words, err=True),
     )
-    typer.echo("features: everybody as of now into the online store", err=True)
-    materialize(workspace, datetime.now(UTC))
+    # Without the option a while has passed by now.
+    now = present(as_of, engine)
+    typer.echo(f"features: everybody as of {now:%Y-%m-%d %H:%M} UTC into the online store", err=True)
+    materialize(workspace, now)
     typer.echo(done.trained.report.to_markdown())
     typer.echo(f"published as version {done.version}, {'champion now' if done.promoted else 'challenger'}")

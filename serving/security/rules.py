@@ -84,6 +84,8 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/v1/identities/conflicts", Scope.READ),
     Rule("GET", "/v1/report", Scope.READ),
     Rule("GET", "/metrics", Scope.READ),
+    Rule("GET", "/v1/clock", Scope.READ),
+    Rule("PUT", "/v1/clock", Scope.ADMIN),
     Rule("GET", "/", Scope.READ, page=True),
     Rule("GET", "/decisions/{decision_id}", Scope.READ, page=True),
     Rule("GET", "/customers/{customer_id}", Scope.READ, page=True),

@@ -95,6 +95,19 @@ def test_the_readme_brings_your_own_data_in(service: ServiceProcess, tmp_path: P
     assert len(choices) == 1 + 2_000
 
 
+def test_a_rehearsal_runs_as_its_page_says(service: ServiceProcess, tmp_path: Path) -> None:
+    begin, ask = blocks(ROOT / "docs" / "how-to" / "rehearse.md", "sh")
+    # Shorter than on the page, and its service ends with it.
+    for written, shorter in (("--customers 3000", "--customers 140"), ("--days 28", "--days 8")):
+        assert written in begin
+        begin = begin.replace(written, shorter)
+    moved = re.sub(r"2026-11-01T09:00:00Z", "'$(date -u +%FT%TZ)'", ask)
+    block = f"trap 'kill $(jobs -p)' EXIT\n{begin}\n{moved}".replace("8001", str(service.port))
+    said = run(block, tmp_path, service)
+    assert "of what full knowledge would earn" in said
+    assert re.search(r"^   1 +140 ", said, re.MULTILINE)
+
+
 def test_the_tutorial_runs_from_top_to_bottom(service: ServiceProcess, tmp_path: Path) -> None:
     for block in blocks(ROOT / "docs" / "tutorial.md", "sh"):
         if block.strip() == "nextchannel serve":

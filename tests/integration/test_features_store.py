@@ -108,6 +108,28 @@ def test_features_online_equal_the_offline_frame_exactly(engine: Engine, tmp_pat
     np.testing.assert_array_equal(served, offline)
 
 
+def test_rows_of_a_former_list_are_let_go_and_do_not_hold_up_those_of_the_new(
+    workspace: FeatureWorkspace, tmp_path: Path
+) -> None:
+    other = FeatureWorkspace(tmp_path / "data", workspace.engine)
+    workspace.keep_served(workspace.compute(points(("c-1", START))), START)
+    other.define(CHANNELS[:1])
+    workspace.keep_served(workspace.compute(points(("c-2", START))), START)
+    assert workspace.flush_served()
+    (file,) = workspace.rows_dir.glob("served-*.parquet")
+    assert pl.read_parquet(file)["customer_id"].to_list() == ["c-1", "c-2"]
+    workspace.keep_served(workspace.compute(points(("c-3", START))), START)
+    workspace.define(CHANNELS)
+    workspace.keep_served(workspace.compute(points(("c-4", START))), START)
+    assert workspace.flush_served()
+    assert not workspace.flush_served()
+    written = [
+        pl.read_parquet(each)["customer_id"].to_list() for each in workspace.rows_dir.glob("served-*.parquet")
+    ]
+    assert ["c-4"] in written
+    assert not any("c-3" in each for each in written)
+
+
 def test_training_sees_the_row_that_was_served(workspace: FeatureWorkspace) -> None:
     FeatureWriter(workspace).refresh(["c-1", "c-2"], START)
     asked = points(("c-1", START + timedelta(hours=5)), ("c-2", START + 2 * DAY), ("c-3", START))
