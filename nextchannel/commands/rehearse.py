@@ -11,7 +11,7 @@ from nextchannel.commands.simulate import Preset
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from training.simulator.rehearse import Rehearsed
+    from training.rehearse import Rehearsed
 
 
 def rehearse(
@@ -44,9 +44,9 @@ def rehearse(
     from models.domain.campaign import PolicyName
     from models.domain.errors import InvalidInputError
     from nextchannel.commands.progress import progress_bar
+    from training.rehearse import RehearsedService
+    from training.rehearse import rehearse as play
     from training.simulator.market import Market
-    from training.simulator.rehearse import RehearsedService
-    from training.simulator.rehearse import rehearse as play
 
     if policy not in [name.value for name in PolicyName]:
         raise InvalidInputError("--policy", policy, f"must be one of {', '.join(PolicyName)}")
@@ -88,7 +88,9 @@ def _run(command: str, now: datetime) -> None:
     except OSError as exc:
         raise InvalidInputError("command", words[0], f"must be one that can be run ({exc.strerror})") from exc
     if ended.returncode:
-        typer.echo(f"{now:%Y-%m-%d}: {command!r} ended with {ended.returncode}; the rehearsal goes on", err=True)
+        typer.echo(
+            f"{now:%Y-%m-%d}: {command!r} ended with {ended.returncode}; the rehearsal goes on", err=True
+        )
 
 
 def _lines(done: Rehearsed) -> list[str]:

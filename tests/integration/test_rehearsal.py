@@ -21,8 +21,8 @@ from models.domain.follow_up import FollowUpRule, Trigger
 from nextchannel.main import cli
 from serving.app import create_app
 from serving.bootstrap import ServiceConfig, build
+from training.rehearse import Rehearsed, RehearsedService, ServiceError, rehearse
 from training.simulator.market import Market
-from training.simulator.rehearse import Rehearsed, RehearsedService, ServiceError, rehearse
 
 BEGINS = datetime.now(UTC).replace(hour=6, minute=0, second=0, microsecond=0) - timedelta(days=30)
 
