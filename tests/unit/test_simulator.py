@@ -232,6 +232,45 @@ def test_a_withheld_channel_comes_last_on_the_grid_once_it_opens() -> None:
     assert np.array_equal(contacts[:, 0, -1, 0], agreed)
 
 
+def test_a_withheld_offer_comes_last_once_it_opens_and_is_worth_what_it_is_elsewhere() -> None:
+    rows, whole = np.arange(2_000), Market("retail", 2_000, 1)
+    market = Market("retail", 2_000, 1, withheld_offers=("new_season",))
+    assert market.grid.offers == ("ten_off",)
+    assert [offer.offer_id for offer in market.campaign(START).offers] == ["ten_off"]
+    size = market.expected_net_value(rows, START).shape[1]
+    market.new_offer("new_season")
+    campaign = market.campaign(START)
+    assert market.grid.offers == ("ten_off", "new_season")
+    assert [offer.margin_minor for offer in campaign.offers] == [2_250.0, 3_000.0]
+    turned = [1, 0]
+    values = market.expected_net_value(rows, START)
+    assert values.shape[1] == 2 * size - 1
+    expected = whole.expected_net_value(rows, START)[:, :-1].reshape(-1, *whole.grid.shape)[:, turned]
+    assert np.array_equal(values[:, :-1].reshape(-1, *market.grid.shape), expected)
+    assert np.array_equal(market.true_uplift(rows, START), whole.true_uplift(rows, START)[:, turned])
+    # Purchases by the full-price offer are never discounted, whichever place it has on the grid.
+    email = market.grid.channels.index("email")
+    for offer, discounted in ((0, True), (1, False)):
+        fork = market.fork()
+        actions = np.full(len(rows), market.grid.index(offer, email, 0))
+        at = fork.start_at(rows, actions, campaign, START)
+        outcomes = fork.respond(rows, actions, at, np.random.default_rng(0))
+        assert outcomes.discounted.any() == discounted
+        told = fork.interactions(outcomes, [f"d-{row}" for row in rows], campaign.campaign_id)
+        assert {fact.offer_id for fact in told} <= {market.grid.offers[offer], None}
+
+
+def test_offers_that_are_none_are_named() -> None:
+    with pytest.raises(
+        InvalidInputError, match="withheld_offers == 'free', must be one of new_season, ten_off"
+    ):
+        Market("retail", 200, 0, withheld_offers=("free",))
+    with pytest.raises(InvalidInputError, match="must leave an offer"):
+        Market("bank", 200, 0, withheld_offers=("savings_plan",))
+    with pytest.raises(InvalidInputError, match="must be one that was withheld"):
+        Market("retail", 200, 0).new_offer("ten_off")
+
+
 def test_customers_lapse_without_purchases() -> None:
     market = Market("retail", 5000, 1)
     before = market.true_p_convert_no_contact(np.arange(5000)).mean()

@@ -43,9 +43,17 @@ class Market:
         n_customers: From 100 on.
         seed: Of the population and of everyday behaviour.
         withheld: Channels that do not exist until `new_channel` is called.
+        withheld_offers: Offers that do not exist until `new_offer` is called; not all of them.
     """
 
-    def __init__(self, preset: str, n_customers: int, seed: int, withheld: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        preset: str,
+        n_customers: int,
+        seed: int,
+        withheld: tuple[str, ...] = (),
+        withheld_offers: tuple[str, ...] = (),
+    ) -> None:
         require(n_customers >= 100, "n_customers", n_customers, "must be >= 100")
         self.preset = varied(preset_of(preset), np.random.default_rng([seed, _PRESET]))
         self.n_customers = n_customers
@@ -53,6 +61,12 @@ class Market:
         names = tuple(self.preset.channels)
         for name in withheld:
             require(name in names, "withheld", name, f"must be one of {', '.join(names)}")
+        offers = tuple(offer.offer_id for offer in self.preset.offers)
+        for name in withheld_offers:
+            require(name in offers, "withheld_offers", name, f"must be one of {', '.join(offers)}")
+        require(
+            len(set(withheld_offers)) < len(offers), "withheld_offers", withheld_offers, "must leave an offer"
+        )
         defaults = {channel.name: channel for channel in DEFAULT_CHANNELS}
         self._channels = {
             name: replace(
@@ -70,6 +84,7 @@ class Market:
         self.reachable = self.population.identity[:, columns]
         self.state = initial_state(self.population, self.reachable, self._rng(_STATE))
         self._columns = np.array([i for i, name in enumerate(names) if name not in withheld])
+        self._offers = np.array([i for i, name in enumerate(offers) if name not in withheld_offers])
         self._days = 0
 
     def _rng(self, *stream: int) -> np.random.Generator:
@@ -88,8 +103,9 @@ class Market:
     @property
     def grid(self) -> ActionGrid:
         """Axes of this market's decisions."""
-        offers = tuple(offer.offer_id for offer in self.preset.offers)
-        return ActionGrid(offers, tuple(self.channels()), SLOTS)
+        return ActionGrid(
+            tuple(offer.offer_id for offer in self._existing_offers()), tuple(self.channels()), SLOTS
+        )
 
     def channels(self) -> dict[str, Channel]:
         """The channels that exist, by name; their costs are simulated."""
@@ -109,13 +125,16 @@ class Market:
             campaign_id=name,
             send_window=SendWindow(starts_at=now, ends_at=now + timedelta(days=days)),
             slots=SLOTS,
-            offers=tuple(self._offer(truth) for truth in self.preset.offers),
+            offers=tuple(self._offer(truth) for truth in self._existing_offers()),
             channels=tuple(self.channels()),
             experiment=experiment or Experiment(experiment_id=name, holdout_share=0.05, control_share=0.10),
             conversion_value_minor=self.preset.margin_minor,
             attribution_window_seconds=int(COVERED_DAYS * DAY),
             simulated=True,
         )
+
+    def _existing_offers(self) -> list[OfferTruth]:
+        return [self.preset.offers[i] for i in self._offers]
 
     def _offer(self, truth: OfferTruth) -> Offer:
         link = f"https://shop.example.com/{truth.offer_id}"
@@ -180,7 +199,8 @@ class Market:
             contacts = self.response.net_value(
                 part, self.state.lifecycle[part], self.state.pressure_of(part, now.timestamp())
             )
-            values[start : start + _CHUNK, :-1] = contacts[:, :, self._columns].reshape(len(part), -1)
+            existing = contacts[:, self._offers][:, :, self._columns]
+            values[start : start + _CHUNK, :-1] = existing.reshape(len(part), -1)
         return values
 
     def true_p_open(self, rows: IntArray, now: datetime) -> FloatArray:
@@ -195,7 +215,7 @@ class Market:
         rows = self._rows(rows)
         pressure = self.state.pressure_of(rows, now.timestamp())
         uplift = self.response.uplift(rows, self.state.lifecycle[rows], pressure)
-        return uplift[:, :, self._columns].astype(np.float64)
+        return uplift[:, self._offers][:, :, self._columns].astype(np.float64)
 
     def true_p_convert_no_contact(self, rows: IntArray) -> FloatArray:
         """True probability of a purchase within seven days without contact, shape (n,)."""
@@ -251,7 +271,7 @@ class Market:
             self.response,
             self.state,
             rows=rows,
-            offer=offer,
+            offer=np.where(offer >= 0, self._offers[offer], -1),
             channel=np.where(channel >= 0, self._columns[channel], -1),
             slot=slot,
             start_at=start_at,
@@ -336,6 +356,14 @@ class Market:
         column = self._column(channel)
         require(column not in self._columns, "channel", channel, "must be one that was withheld")
         self._columns = np.append(self._columns, column)
+
+    def new_offer(self, offer_id: str) -> None:
+        """Open an offer that was withheld: it comes last on the grid, and in new campaigns, from now on."""
+        names = [offer.offer_id for offer in self.preset.offers]
+        require(offer_id in names, "offer_id", offer_id, f"must be one of {', '.join(names)}")
+        index = names.index(offer_id)
+        require(index not in self._offers, "offer_id", offer_id, "must be one that was withheld")
+        self._offers = np.append(self._offers, index)
 
     def _column(self, channel: str) -> int:
         names = tuple(self._channels)
