@@ -20,6 +20,7 @@ from models.evaluation.estimate import Estimate
 from models.evaluation.off_policy import dr, dr_difference, snips
 from models.evaluation.overlap import Withheld, screened
 from models.logged import LoggedRows
+from models.policy.native import NativeBandit
 from models.policy.registry import build_policies
 from models.response.boosting import log_loss
 from models.response.metrics import auc, calibration_error
@@ -29,6 +30,7 @@ from training.opened import OpenedBundle
 
 NOBODY = "nobody"
 CHAMPION_POLICY = "champion"
+SHADOW = "shadow"
 _GROUPS = 10
 
 
@@ -133,6 +135,7 @@ def evaluate(
     bundle: OpenedBundle,
     champion: OpenedBundle | None,
     leaving: FloatArray,
+    shadow: NativeBandit | None = None,
 ) -> Evaluation:
     """Judge a bundle on decisions that it was not fitted on.
 
@@ -144,6 +147,7 @@ def evaluate(
         bundle: The new one.
         champion: The present one, where there is one.
         leaving: Probability that a contact makes the customer leave the channel, by channel of the decisions, shape (C,).
+        shadow: A challenger that decides for nobody.
     """
     rows, grid = held_out.rows, held_out.rows.grid
     predictions = bundle.response.predict(rows.features, grid, channels)
@@ -162,6 +166,8 @@ def evaluate(
         their_problem = replace(problem_of(held_out, campaign, channels, theirs), features=features)
         policy = build_policies(campaign, champion.bandit)[campaign.policy]
         targets[CHAMPION_POLICY] = policy.distribution(their_problem).probabilities
+    if shadow is not None:
+        targets[f"{SHADOW}: {shadow.name}"] = shadow.distribution(problem).probabilities
     targets |= {label: constants[label] for label in dict.fromkeys((best, NOBODY))}
     explored = np.flatnonzero(rows.propensity < 1)
     ranked = problem.net_value_minor if chosen.net_value_minor is None else chosen.net_value_minor

@@ -17,12 +17,13 @@ from models.bundle import Bundle
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
 from models.domain.price import priced
-from models.policy.bandit import Bandit
-from models.policy.events import response_events
+from models.policy.bandit import REPLAYED, Bandit
+from models.policy.events import replies, response_events
+from models.policy.native import NativeBandit
 from models.response.model import FittedResponse, fit_response
 from models.response.reach import decisions_per_customer, priced_by_reach
 from training.datasets import LoggedDecisions, logged_decisions
-from training.evaluation import evaluate
+from training.evaluation import evaluate, problem_of
 from training.opened import OpenedBundle, open_bundle
 from training.promotion import judge
 from training.report import TrainingReport
@@ -103,6 +104,7 @@ def train(
         OpenedBundle(response, bandit),
         None if champion is None else open_bundle(champion),
         response.attention.leaving(held_out.rows.channels),
+        _shadow(replayed, response, campaign, channels),
     )
     assert response.metrics is not None
     report = TrainingReport(
@@ -149,3 +151,15 @@ def _importance(response: FittedResponse) -> dict[str, float]:
             shares.append(gains / max(float(gains.sum()), 1e-12))
     total = np.mean(shares, axis=0) if shares else np.zeros(len(names))
     return {names[i]: float(total[i]) for i in np.argsort(-total, kind="stable") if total[i] > 0}
+
+
+def _shadow(
+    replayed: LoggedDecisions, response: FittedResponse, campaign: Campaign, channels: Mapping[str, Channel]
+) -> NativeBandit:
+    """The challenger that decides for nobody, taught by the decisions on which the bandit warms up."""
+    newest = replayed.take(np.arange(len(replayed))[-REPLAYED:])
+    rows = newest.rows
+    predictions = response.predict(rows.features, rows.grid, channels)
+    problem = problem_of(newest, campaign, channels, predictions)
+    margin = max(abs(offer.margin_minor) for offer in campaign.offers)
+    return NativeBandit.learned(problem, rows, replies(rows, channels), margin)

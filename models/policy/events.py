@@ -76,6 +76,26 @@ class ResponseEvents:
         )
 
 
+def replies(rows: LoggedRows, channels: Mapping[str, Channel]) -> FloatArray:
+    """Whether each contact was opened, or clicked where a channel reports clicks but no opens; NaN where nobody can tell.
+
+    Args:
+        rows: Logged decisions.
+        channels: Every channel of the rows, by name: says what it can report.
+
+    Returns:
+        Shape (n,).
+    """
+    replied = np.full(len(rows), np.nan)
+    for c, name in enumerate(rows.channels):
+        sent = rows.channel == c
+        if channels[name].reports(InteractionKind.OPENED):
+            replied[sent] = rows.opened[sent]
+        elif channels[name].reports(InteractionKind.CLICKED):
+            replied[sent] = rows.clicked[sent]
+    return replied
+
+
 def response_events(
     rows: LoggedRows, p_open: FloatArray, segments: Segments, channels: Mapping[str, Channel]
 ) -> ResponseEvents:
@@ -97,13 +117,7 @@ def response_events(
     """
     shape = (len(rows), len(rows.channels), len(rows.slots))
     require(p_open.shape == shape, "p_open", p_open.shape, f"must have shape {shape}")
-    responded = np.full(len(rows), np.nan)
-    for c, name in enumerate(rows.channels):
-        sent = rows.channel == c
-        if channels[name].reports(InteractionKind.OPENED):
-            responded[sent] = rows.opened[sent]
-        elif channels[name].reports(InteractionKind.CLICKED):
-            responded[sent] = rows.clicked[sent]
+    responded = replies(rows, channels)
     known = np.flatnonzero(~np.isnan(responded))
     known = known[np.argsort(rows.decided_at[known], kind="stable")]
     channel, slot = rows.channel[known], rows.slot[known]
