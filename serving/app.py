@@ -30,6 +30,7 @@ from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
+from serving.routes.models import model_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.report import report_routes
 from serving.routes.schemas import DecisionIn
@@ -95,6 +96,7 @@ def create_app(service: Service) -> FastAPI:
         segment_routes(service),
         audience_routes(service),
         report_routes(service),
+        model_routes(service),
         health_routes(service),
         metrics_routes(service),
         dashboard_routes(service),

@@ -135,7 +135,8 @@ def build(config: ServiceConfig) -> Service:
     if not workspace.defined:
         workspace.define()
     adapters = open_adapters(config, engine)
-    snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
+    registry = ModelRegistry(config.tracking_uri, config.artifact_root)
+    snapshots = Snapshots(engine, registry, open_bundle)
     writer = DecisionWriter(engine)
     eraser = Eraser(engine, workspace, utc_now)
     metrics = Metrics()
@@ -162,6 +163,7 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        registry=registry,
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         key_ring=KeyRing(engine, utc_now),

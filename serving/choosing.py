@@ -42,6 +42,7 @@ class Case:
     Attributes:
         customer_id: Whom it turned out to mean.
         reading: Features of several customers, this one's in row `row`.
+        ends_at: When its caller has waited long enough, monotonic seconds; None where the caller has not said.
         error: Why it cannot be decided, as far as that shows before the transaction.
         answer: None until it is settled.
         chosen_again: Whether a first choice was refused.
@@ -49,6 +50,7 @@ class Case:
 
     request: DecisionRequest
     now: datetime
+    ends_at: float | None = None
     customer_id: str = ""
     decision_id: str = ""
     reading: Reading = NO_FEATURES

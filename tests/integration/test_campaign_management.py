@@ -292,7 +292,7 @@ def test_every_replica_follows_a_change_under_load_and_no_request_fails(api, mar
         campaign = spring(api)
         assert put(api, campaign | {"policy": "greedy", "budget_minor": 1e6}).status_code == 200
         assert api.patch("/v1/channels/sms", json={"cost_minor": 2.0}).status_code == 200
-        market.champion.promote(replace(market.champion.model, version="rule-2"))
+        market.champion.succeed(replace(market.champion.model, version="rule-2"))
         until = time.monotonic() + 20
         while (2, "rule-2", 2.0) not in seen and not failures and time.monotonic() < until:
             time.sleep(0.02)
