@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from models.choice import FloatArray, Policy
 from models.choose import Choices, choose
-from models.domain.campaign import Campaign, PolicyName
+from models.domain.campaign import LEARNED, Campaign, PolicyName
 from models.domain.customer import Customer
 from models.domain.decision import Decision, Shadow
 from models.domain.eligibility import Limits
 from models.domain.errors import CampaignExpiredError, InvalidInputError, NextchannelError
-from serving.answer import LEARNED, Setting, to_decision
+from serving.answer import Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
 from serving.followups.conversation import FollowUpStep
 from serving.money import Currency

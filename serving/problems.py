@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 PROBLEM = "nextchannel.problem"
 RETRY_AFTER_SECONDS = 1
 _LONGEST_SHOWN = 200
+_NO_ADDRESS = "The service has no such address; the reference of the HTTP API lists those that it has."
 # Python 3.13 calls it "Content Too Large": a caller acts on one name.
 _KINDS = {413: "payload-too-large"}
 # What reading a body as JSON raises beside a syntax error: bytes that are no text, endless numbers, endless nesting.
@@ -136,7 +137,7 @@ def install(app: FastAPI) -> None:
                 type=f"/problems/{kind}",
                 title=title,
                 status=error.status_code,
-                detail=str(error.detail),
+                detail=_NO_ADDRESS if error.detail == HTTPStatus.NOT_FOUND.phrase else str(error.detail),
                 instance=request.url.path,
             ),
             headers=dict(error.headers or {}),

@@ -352,6 +352,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "by_identity",
         "several_campaigns",
         "caller_sends",
+        "in_a_hurry",
     }
     assert set(described["paths"]) == {
         "/v1/decisions/simulate", "/v1/decisions/{decision_id}/activate", "/v1/decisions/{decision_id}/cancel",
