@@ -335,7 +335,7 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
         except IntegrityError:
             continue  # somebody stored the same version number a moment ago
         if not dry_run:
-            service.snapshots.reload()
+            service.snapshots.reload_campaigns()
         warnings = [FindingOut.of(each, _PREFIX) for each in findings]
         return CampaignOut(campaign=stored, warnings=warnings), not latest and not dry_run
     raise ConflictError(f"campaign {posted.campaign.campaign_id} is being changed by others; try again")

@@ -166,7 +166,7 @@ def _store(
         if not dry_run and channel != before:
             save_channel(conn, channel, service.clock())
     if not dry_run:
-        service.snapshots.reload()
+        service.snapshots.reload_campaigns()
     return answer, before is None and not dry_run
 
 

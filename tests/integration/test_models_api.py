@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
+from features.history.documents import to_document
 from features.history.engine import connect
 from features.registry import ModelRegistry
 from models.domain.experiment import Experiment
@@ -73,6 +77,26 @@ def test_models_are_listed_promoted_and_rolled_back_and_decisions_follow_at_once
         ):
             assert api.request(method, path).status_code == status, path
         engine.dispose()
+
+
+def test_without_its_tracking_server_the_service_starts_decides_by_rules_and_says_why(config, market_on):
+    with socket.socket() as closed:  # bound and not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with TestClient(create_app(build(replace(config, tracking_uri=address, artifact_root=None)))) as api:
+            engine = connect(config.database_url)
+            market = market_on(engine, datetime.now(UTC))
+            market.customers("ada")
+            campaign = json.loads(json.dumps(to_document(market.campaign()), default=str))
+            assert api.put("/v1/campaigns/spring", json={"campaign": campaign}).status_code == 200
+            assert api.post("/v1/decisions", json=ASK).json()["degraded"][-1] == "model_missing"
+            ready = api.get("/readyz")
+            assert ready.status_code == 200
+            assert "the champion model cannot be loaded; the log says why" in ready.json()["degraded"]
+            refused = api.get("/v1/models")
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store-unavailable")
+            assert refused.headers["retry-after"]
+            engine.dispose()
 
 
 @ONE_DATABASE
