@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from serving.app import create_app
-from tests.openapi_changes import changes
+from tests.openapi_changes import COMMITTED, changes, main
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
@@ -94,3 +92,15 @@ def test_a_route_that_goes_breaks_and_one_that_comes_does_not():
         "additive  POST /b: is new",
     ]
     assert changes(OLD, OLD) == []
+
+
+def test_a_change_that_breaks_callers_fails_the_comparison_with_what_was_there_before(tmp_path, capsys):
+    older = tmp_path / "older.json"
+    older.write_text(COMMITTED.read_text())
+    assert main([str(older)]) == 0
+    described = json.loads(COMMITTED.read_text())
+    described["paths"]["/v1/gone"] = {"get": {"responses": {}}}
+    del described["paths"]["/v1/models"]
+    older.write_text(json.dumps(described))
+    assert main([str(older)]) == 1
+    assert capsys.readouterr().out == "BREAKING  GET /v1/gone: is gone\nadditive  GET /v1/models: is new\n"
