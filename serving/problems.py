@@ -160,7 +160,10 @@ def install(app: FastAPI) -> None:
 def refused(request: Request, error: NextchannelError) -> JSONResponse:
     """The answer to a request that an error of ours has ended."""
     problem = problem_of(error, request.url.path)
-    if problem.status >= 500:
+    if isinstance(error, StoreUnavailableError):  # as many as ask while it is away: a line each, no more
+        why = str(error.__cause__ or "").partition("\n")[0]
+        logger.warning("%s %s was refused: %s: %s", request.method, request.url.path, error, why)
+    elif problem.status >= 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _answer(request, problem)
 

@@ -204,6 +204,8 @@ class Snapshots:
         and channels do not wait for it.
         """
         with self._following:
+            if self._champion_looked_at is None:
+                self._champion_looked_at = time.monotonic()
             try:
                 version = self._registry.champion_version()
                 self._champion_looked_at = time.monotonic()
