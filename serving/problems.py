@@ -232,9 +232,8 @@ def _wrong_field(error: Any) -> FieldError:
     path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
     if error["type"] == "json_invalid":
         # The path of text that is no JSON is the position at which it ceases to be.
-        return FieldError(
-            field="body", value="", bound=f"must be JSON: {error['ctx']['error']} at byte {path[-1]}"
-        )
+        place = f" at byte {path[-1]}" if path[-1].isdecimal() else ""
+        return FieldError(field="body", value="", bound=f"must be JSON: {error['ctx']['error']}{place}")
     return FieldError(
         field=printable(".".join(path)), value=shown(error.get("input", "")), bound=printable(error["msg"])
     )

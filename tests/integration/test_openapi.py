@@ -25,6 +25,17 @@ def test_the_committed_description_is_the_services_own(market):
     assert committed == described, f"`make openapi` writes it anew; what callers will see:\n{told}"
 
 
+@ONE_DATABASE
+def test_whoever_is_to_come_again_is_told_in_the_description_where_it_says_when(market):
+    described = create_app(market.service(start=False)).openapi()
+    answers = described["paths"]["/v1/decisions"]["post"]["responses"]
+    assert list(answers["429"]["headers"]) == [
+        "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+    ]  # fmt: skip
+    assert list(answers["503"]["headers"]) == ["Retry-After"]
+    assert "headers" not in described["paths"]["/readyz"]["get"]["responses"]["503"]
+
+
 OLD = {
     "paths": {
         "/a": {
