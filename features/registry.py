@@ -65,11 +65,22 @@ class ModelRegistry:
         tracking_uri: MLflow address, for example `sqlite:////var/lib/nextchannel/mlflow.db` or
             `http://mlflow:5000`.
         artifact_root: Where a local registry keeps its files; None leaves that to the tracking server.
+        answer_seconds: How long a tracking server may take to answer, and it is asked twice at most, by this whole
+            process; None for MLflow's own patience, which is minutes.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, artifact_root: Path | None = None, answer_seconds: int | None = None
+    ) -> None:
         self._tracking_uri = tracking_uri
         self._artifact_root = artifact_root
+        self._defaults = _MLFLOW_DEFAULTS
+        if answer_seconds is not None:
+            hurry = {
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": str(answer_seconds),
+                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            }
+            self._defaults = _MLFLOW_DEFAULTS | hurry
         self._opened: MlflowClient | None = None
 
     def publish(
@@ -246,7 +257,7 @@ class ModelRegistry:
 
     def _client(self) -> MlflowClient:
         if self._opened is None:
-            self._opened = open_client(self._tracking_uri, self._artifact_root)
+            self._opened = open_client(self._tracking_uri, self._artifact_root, self._defaults)
         return self._opened
 
     def _experiment_id(self) -> str:
@@ -276,9 +287,11 @@ class ModelRegistry:
         self._client().set_registered_model_tag(REGISTERED_NAME, _FORMER_CHAMPIONS, json.dumps(versions))
 
 
-def open_client(tracking_uri: str, artifact_root: Path | None) -> MlflowClient:
+def open_client(
+    tracking_uri: str, artifact_root: Path | None, defaults: Mapping[str, str] = _MLFLOW_DEFAULTS
+) -> MlflowClient:
     """MLflow at that address, without telemetry and quiet; `artifact_root` is made where it is missing."""
-    for name, value in _MLFLOW_DEFAULTS.items():
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 

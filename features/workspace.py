@@ -44,6 +44,8 @@ _MOST_CACHED_ON_WRITE = 2_000
 # Served rows wait in memory, so that a busy day does not leave a file a refresh.
 _MOST_SERVED_ROWS = 10_000
 _SERVED_SECONDS = 30.0
+# Without these a Redis whose machine is gone is waited for until the connection is found to be dead: for hours.
+_REDIS_SECONDS = {"socket_timeout": 5, "socket_connect_timeout": 5}
 
 
 class FeatureWorkspace:
@@ -70,7 +72,7 @@ class FeatureWorkspace:
         self.features_dir = Path(data_dir).resolve() / "features"
         self._list_path = str(self._list_file)
         self.cache = RowCache()
-        self._online_store = online_store
+        self._online_store = None if online_store is None else _not_for_ever(online_store)
         self._project = project
         self._list: FeatureList | None = None
         self._list_stamp: int | None = None
@@ -309,3 +311,12 @@ def entity_key(customer_id: str) -> Any:
     from feast.protos.feast.types.Value_pb2 import Value
 
     return EntityKey(join_keys=["customer_id"], entity_values=[Value(string_val=customer_id)])
+
+
+def _not_for_ever(online_store: Mapping[str, object]) -> Mapping[str, object]:
+    """The same with bounds on how long Redis is waited for, where the operator has set none."""
+    address = online_store.get("connection_string")
+    if online_store.get("type") != "redis" or not isinstance(address, str):
+        return online_store
+    missing = [f"{name}={seconds}" for name, seconds in _REDIS_SECONDS.items() if f"{name}=" not in address]
+    return {**online_store, "connection_string": ",".join([address, *missing])}

@@ -11,7 +11,7 @@ from features.history.evidence import Numbers
 from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
-from models.domain.campaign import Campaign, PolicyName
+from models.domain.campaign import LEARNED, Campaign
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Alternative, Decision, Evidence, Expected
@@ -20,8 +20,6 @@ from serving.layout import Layout, lay_out
 from serving.money import Currency
 
 HOLDOUT_POLICY = "holdout"
-# Policies whose choices depend on the model: their version is the model's.
-LEARNED = frozenset({PolicyName.BANDIT, PolicyName.GREEDY})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
+from serving.routes.models import model_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.registration import registration_routes
 from serving.routes.report import report_routes
@@ -98,6 +99,7 @@ def create_app(service: Service) -> FastAPI:
         segment_routes(service),
         audience_routes(service),
         report_routes(service),
+        model_routes(service),
         health_routes(service),
         clock_routes(service),
         metrics_routes(service),

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 # How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
 _EXPIRY_SECONDS = 30.0
 _CLEANING_SECONDS = 3_600.0
+# An answer of the tracking server may take so long: decisions go on with the model that they have, or by rules.
+_REGISTRY_SECONDS = 5
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
 
 
@@ -142,7 +144,8 @@ def build(config: ServiceConfig) -> Service:
     if not workspace.defined:
         workspace.define()
     adapters = open_adapters(config, engine)
-    snapshots = Snapshots(engine, ModelRegistry(config.tracking_uri, config.artifact_root), open_bundle)
+    registry = ModelRegistry(config.tracking_uri, config.artifact_root, _REGISTRY_SECONDS)
+    snapshots = Snapshots(engine, registry, open_bundle)
     writer = DecisionWriter(engine)
     eraser = Eraser(engine, workspace, clock)
     metrics = Metrics()
@@ -174,13 +177,15 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        registry=registry,
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
         background=(
-            Repeating("snapshot", snapshots.reload, RELOAD_SECONDS),
+            Repeating("snapshot", snapshots.reload_campaigns, RELOAD_SECONDS),
+            Repeating("champion", snapshots.follow_champion, RELOAD_SECONDS),
             Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", expire, _EXPIRY_SECONDS),

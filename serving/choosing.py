@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from models.choice import FloatArray, Policy
 from models.choose import Choices, choose
-from models.domain.campaign import Campaign, PolicyName
+from models.domain.campaign import LEARNED, Campaign, PolicyName
 from models.domain.customer import Customer
 from models.domain.decision import Decision, Shadow
 from models.domain.eligibility import Limits
 from models.domain.errors import CampaignExpiredError, InvalidInputError, NextchannelError
-from serving.answer import LEARNED, Setting, to_decision
+from serving.answer import Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
 from serving.followups.conversation import FollowUpStep
 from serving.money import Currency
@@ -42,6 +42,7 @@ class Case:
     Attributes:
         customer_id: Whom it turned out to mean.
         reading: Features of several customers, this one's in row `row`.
+        ends_at: When its caller has waited long enough, monotonic seconds; None where the caller has not said.
         error: Why it cannot be decided, as far as that shows before the transaction.
         answer: None until it is settled.
         chosen_again: Whether a first choice was refused.
@@ -49,6 +50,7 @@ class Case:
 
     request: DecisionRequest
     now: datetime
+    ends_at: float | None = None
     customer_id: str = ""
     decision_id: str = ""
     reading: Reading = NO_FEATURES

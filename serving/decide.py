@@ -7,6 +7,7 @@ it that a caller always gets an answer.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -54,6 +55,21 @@ class _Docket:
     requests: Sequence[DecisionRequest]
     now: datetime
     cases: list[Case] = field(default_factory=list)
+    submitted_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When its caller has waited long enough, monotonic seconds; None where the caller has not said."""
+        given = [one.deadline_seconds for one in self.requests if one.deadline_seconds is not None]
+        return self.submitted_at + min(given) if given else None
+
+
+class _InAHurry:
+    """The desk of a call with a deadline of its own: nobody else is decided with it, so nobody else does without."""
+
+    def __init__(self, decider: Decider) -> None:
+        self.prepare = decider.prepare
+        self.settle = decider.settle
 
 
 class Decider:
@@ -68,7 +84,7 @@ class Decider:
         features: The online store.
         writer: The thread that decides.
         currency: How explanations write money.
-        deadline_seconds: How long features may take, for every hundred customers of a call.
+        deadline_seconds: How long features may take, for every hundred customers of a call; a request may say less.
         n_readers: Feature reads at the same time.
         metrics: Where decisions and the time of their stages are counted.
     """
@@ -145,7 +161,8 @@ class Decider:
         Raises:
             StoreUnavailableError: the service is not running.
         """
-        return self._writer.submit(self, _Docket(requests, now), len(requests))
+        docket = _Docket(requests, now)
+        return self._writer.submit(self._desk(docket), docket, len(requests))
 
     def submit_from_loop(
         self, requests: Sequence[DecisionRequest], now: datetime
@@ -155,7 +172,11 @@ class Decider:
         Raises:
             StoreUnavailableError: the service is not running.
         """
-        return self._writer.submit_from_loop(self, _Docket(requests, now), len(requests))
+        docket = _Docket(requests, now)
+        return self._writer.submit_from_loop(self._desk(docket), docket, len(requests))
+
+    def _desk(self, docket: _Docket) -> Decider | _InAHurry:
+        return self if docket.ends_at is None else _InAHurry(self)
 
     def recorded(self, decision_id: str) -> Decision:
         """A decision taken before.
@@ -195,7 +216,8 @@ class Decider:
     def prepare(self, dockets: Sequence[_Docket]) -> None:
         """Find out who is meant, and read their features: what `DecisionWriter` calls before the transaction."""
         for docket in dockets:
-            docket.cases = [Case(request, docket.now) for request in docket.requests]
+            ends_at = docket.ends_at
+            docket.cases = [Case(request, docket.now, ends_at) for request in docket.requests]
             _refuse_repeated_ids(docket.cases)
         cases = [case for docket in dockets for case in docket.cases]
         self._orders.confirm(self._engine.connect)
@@ -203,13 +225,7 @@ class Decider:
         for together in _close_in_time(cases):
             open_cases = [case for case in together if case.error is None]
             with self._metrics.stage("features"):
-                reading = self._features.read(
-                    [case.customer_id for case in open_cases],
-                    together[-1].now,
-                    self._deadline_seconds * max(1.0, len(open_cases) / _CUSTOMERS_A_DEADLINE),
-                )
-            for row, case in enumerate(open_cases):
-                case.reading, case.row = reading, row
+                self._read(open_cases, together[-1].now)
 
     def settle(self, conn: Connection, dockets: Sequence[_Docket]) -> list[list[Answer]]:
         """Decide and record in the transaction of `conn`: what `DecisionWriter` calls."""
@@ -256,12 +272,17 @@ class Decider:
             return
         for case in moved:
             case.customer_id = ledger.people[case.customer_id].customer_id
+        self._read(moved, now)
+
+    def _read(self, cases: Sequence[Case], now: datetime) -> None:
+        """Give each its features, as far as they come within the deadline."""
+        usual = self._deadline_seconds * max(1.0, len(cases) / _CUSTOMERS_A_DEADLINE)
+        ends = [case.ends_at for case in cases if case.ends_at is not None]
+        left = max(0.0, min(ends) - time.monotonic()) if ends else usual
         reading = self._features.read(
-            [case.customer_id for case in moved],
-            now,
-            self._deadline_seconds * max(1.0, len(moved) / _CUSTOMERS_A_DEADLINE),
+            [case.customer_id for case in cases], now, min(left, usual), shortened=left < usual
         )
-        for row, case in enumerate(moved):
+        for row, case in enumerate(cases):
             case.reading, case.row = reading, row
 
     def _identify(self, cases: Sequence[Case]) -> None:

@@ -17,6 +17,11 @@ class Currency:
     code: str = "USD"
     digits: int = 2
 
+    @property
+    def minor_per_major(self) -> int:
+        """Minor units in a major one: 100 cents in a dollar."""
+        return int(10**self.digits)
+
     def words(self, minor: float) -> str:
         """An amount for people; amounts below a tenth keep three significant digits.
 
@@ -24,7 +29,7 @@ class Currency:
             >>> Currency().words(123456), Currency().words(-1.45), Currency().words(0.01)
             ('1,234.56 USD', '-0.0145 USD', '0.0001 USD')
         """
-        major = minor / 10**self.digits
+        major = minor / self.minor_per_major
         if major == 0 or abs(major) >= 0.1:
             amount = f"{major:,.{self.digits}f}"
         else:

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 PROBLEM = "nextchannel.problem"
 RETRY_AFTER_SECONDS = 1
 _LONGEST_SHOWN = 200
+_NO_ADDRESS = "The service has no such address; the reference of the HTTP API lists those that it has."
 # Python 3.13 calls it "Content Too Large": a caller acts on one name.
 _KINDS = {413: "payload-too-large"}
 # What reading a body as JSON raises beside a syntax error: bytes that are no text, endless numbers, endless nesting.
@@ -136,7 +137,7 @@ def install(app: FastAPI) -> None:
                 type=f"/problems/{kind}",
                 title=title,
                 status=error.status_code,
-                detail=str(error.detail),
+                detail=_NO_ADDRESS if error.detail == HTTPStatus.NOT_FOUND.phrase else str(error.detail),
                 instance=request.url.path,
             ),
             headers=dict(error.headers or {}),
@@ -159,7 +160,10 @@ def install(app: FastAPI) -> None:
 def refused(request: Request, error: NextchannelError) -> JSONResponse:
     """The answer to a request that an error of ours has ended."""
     problem = problem_of(error, request.url.path)
-    if problem.status >= 500:
+    if isinstance(error, StoreUnavailableError):  # as many as ask while it is away: a line each, no more
+        why = str(error.__cause__ or "").partition("\n")[0]
+        logger.warning("%s %s was refused: %s: %s", request.method, request.url.path, error, why)
+    elif problem.status >= 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _answer(request, problem)
 
@@ -228,9 +232,8 @@ def _wrong_field(error: Any) -> FieldError:
     path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
     if error["type"] == "json_invalid":
         # The path of text that is no JSON is the position at which it ceases to be.
-        return FieldError(
-            field="body", value="", bound=f"must be JSON: {error['ctx']['error']} at byte {path[-1]}"
-        )
+        place = f" at byte {path[-1]}" if path[-1].isdecimal() else ""
+        return FieldError(field="body", value="", bound=f"must be JSON: {error['ctx']['error']}{place}")
     return FieldError(
         field=printable(".".join(path)), value=shown(error.get("input", "")), bound=printable(error["msg"])
     )

@@ -32,6 +32,7 @@ class DecisionRequest:
         decision_id: The caller's own id: asking again gives the recorded decision.
         key: Of a request that may be repeated: it gives the decision of the first time.
         hold: The caller sends the message itself, and says what became of it.
+        deadline_seconds: How long the caller can wait; None for as long as the service thinks right.
         step: The follow-up that asks, whose id is the decision's.
     """
 
@@ -43,6 +44,7 @@ class DecisionRequest:
     decision_id: str | None = None
     key: IdempotencyKey | None = None
     hold: bool = False
+    deadline_seconds: float | None = None
     step: FollowUpStep | None = None
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from serving.rehearsal import Rehearsal
 from serving.request import DecisionRequest
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
-from serving.snapshot import Snapshots
+from serving.snapshot import Registry, Snapshots
 from serving.store.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,22 @@ _OPEN = (
 )
 MOST_UNDER_WAY = 128
 MOST_BATCHES = 4
+
+
+class ModelRegistry(Registry, Protocol):
+    """The registry, for people who look after models."""
+
+    def report(self, version: int) -> str:
+        """The training report of a version, Markdown."""
+        ...
+
+    def promote(self, version: int) -> None:
+        """Make a version the champion."""
+        ...
+
+    def rollback(self) -> int:
+        """Make the champion before the present one champion again; its version."""
+        ...
 
 
 class Sender(Protocol):
@@ -70,6 +86,7 @@ class Service:
     Attributes:
         engine: The history.
         tracking_secret: Key of the tokens in tracked links, and of what browsers are signed in with.
+        registry: Where models are published and promoted.
         customers: What is known about people.
         eraser: Erases people.
         key_ring: The API keys.
@@ -96,6 +113,7 @@ class Service:
     refresher: FeatureRefresher
     threads: ThreadPoolExecutor
     tracking_secret: str
+    registry: ModelRegistry
     customers: Customers
     eraser: Eraser
     key_ring: KeyRing

@@ -1,7 +1,7 @@
 """What decisions are taken with, as one immutable value that is swapped when something changed.
 
-A request takes the current snapshot once and uses it to the end; a background thread looks for a new champion,
-campaign version or channel about once a second and replaces the whole.
+A request takes the current snapshot once and uses it to the end; one background thread looks for a new campaign version or
+channel about once a second and replaces the whole, another does so for the champion.
 """
 
 from __future__ import annotations
@@ -128,8 +128,10 @@ class Snapshots:
         self._model: Model | None = None
         self._model_error: str | None = None
         self._former: dict[str, Model] = {}
-        self._reloading = threading.Lock()
-        self._looked_at: float | None = None
+        self._swapping = threading.Lock()
+        self._following = threading.Lock()
+        self._campaigns_looked_at: float | None = None
+        self._champion_looked_at: float | None = None
 
     @property
     def loaded(self) -> bool:
@@ -138,8 +140,10 @@ class Snapshots:
 
     @property
     def age_seconds(self) -> float | None:
-        """How long ago it was last looked for changes; None before the first time."""
-        return None if self._looked_at is None else time.monotonic() - self._looked_at
+        """How long ago it was last looked for changes, of campaigns or of the champion; None before the first time."""
+        looked_at = self._campaigns_looked_at, self._champion_looked_at
+        known = [one for one in looked_at if one is not None]
+        return time.monotonic() - min(known) if known else None
 
     @property
     def model_error(self) -> str | None:
@@ -175,42 +179,61 @@ class Snapshots:
         return model
 
     def reload(self) -> bool:
-        """Look for changes and swap the snapshot if there are any; whether there were."""
-        with self._reloading:
-            model_changed = self._reload_model()
+        """Look for changes of everything; whether there were any."""
+        model_changed = self.follow_champion()
+        return self.reload_campaigns() or model_changed
+
+    def reload_campaigns(self) -> bool:
+        """Look for changes of campaigns and channels and swap the snapshot if there are any; whether there were."""
+        with self._swapping:
             with self._engine.connect() as conn:
                 seen = _fingerprint(conn)
-                self._looked_at = time.monotonic()
-                if self._current is not None and seen == self._seen and not model_changed:
+                self._campaigns_looked_at = time.monotonic()
+                if self._current is not None and seen == self._seen:
                     return False
                 known = {campaign.campaign_id: campaign for campaign in list_campaigns(conn)}
                 configured = load_channels(conn)
-            bandit = None if self._model is None else self._model.bandit
-            self._current = Snapshot(
-                campaigns=known,
-                channels=configured,
-                model=self._model,
-                policies={name: build_policies(campaign, bandit) for name, campaign in known.items()},
-            )
+            self._current = self._made_of(known, configured)
             self._seen = seen
             return True
 
-    def _reload_model(self) -> bool:
-        """Follow the alias `champion`. A champion that cannot be read leaves the last good one in place."""
-        try:
-            version = self._registry.champion_version()
-            if version == self._model_version:
+    def follow_champion(self) -> bool:
+        """Follow the alias `champion`; whether it is another one now.
+
+        A champion that cannot be read leaves the last good one in place. However late the registry is, campaigns
+        and channels do not wait for it.
+        """
+        with self._following:
+            if self._champion_looked_at is None:
+                self._champion_looked_at = time.monotonic()
+            try:
+                version = self._registry.champion_version()
+                self._champion_looked_at = time.monotonic()
+                if version == self._model_version:
+                    self._model_error = None
+                    return False
+                model = None if version is None else self._open_bundle(self._registry.load(version))
+            except Exception as exc:  # whatever MLflow, its store or a damaged file may raise
+                if str(exc) != self._model_error:
+                    logger.exception("the champion cannot be loaded; the model in use stays")
+                self._model_error = str(exc)
                 return False
-            model = None if version is None else self._open_bundle(self._registry.load(version))
-        except Exception as exc:  # whatever MLflow, its store or a damaged file may raise
-            if str(exc) != self._model_error:
-                logger.exception("the champion cannot be loaded; the model in use stays")
-            self._model_error = str(exc)
-            return False
-        self._model_error = None
-        self._model_version, self._model = version, model
-        logger.info("champion is version %s", version)
-        return True
+            self._model_error = None
+            with self._swapping:
+                self._model_version, self._model = version, model
+                if self._current is not None:
+                    self._current = self._made_of(self._current.campaigns, self._current.channels)
+            logger.info("champion is version %s", version)
+            return True
+
+    def _made_of(self, known: Mapping[str, Campaign], configured: Mapping[str, Channel]) -> Snapshot:
+        bandit = None if self._model is None else self._model.bandit
+        return Snapshot(
+            campaigns=known,
+            channels=configured,
+            model=self._model,
+            policies={name: build_policies(campaign, bandit) for name, campaign in known.items()},
+        )
 
 
 def _fingerprint(conn: Connection) -> tuple[object, ...]:

@@ -1,10 +1,19 @@
-"""What changed between two OpenAPI descriptions, and whether callers break by it."""
+"""What changed between two OpenAPI descriptions, and whether callers break by it.
+
+`python -m tests.openapi_changes OLD` holds the committed description against the one in the file OLD, and ends with 1 where
+callers break.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+COMMITTED = Path(__file__).parents[1] / "docs" / "reference" / "openapi.json"
 
 _DEEPEST = 12
 _METHODS = ("get", "put", "post", "patch", "delete")
@@ -175,3 +184,15 @@ def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema or "oneOf" in schema:
         return f"one of {len(schema.get('anyOf', schema.get('oneOf', [])))}"
     return str(schema.get("type", "anything"))
+
+
+def main(arguments: list[str]) -> int:
+    """Say what changed since an older description; 1 where callers break."""
+    (older,) = arguments
+    found = changes(json.loads(Path(older).read_text()), json.loads(COMMITTED.read_text()))
+    sys.stdout.writelines(f"{one}\n" for one in found)
+    return int(any(one.breaking for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

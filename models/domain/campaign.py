@@ -13,11 +13,13 @@ from models.domain.customer import MessageClass, zone
 from models.domain.errors import require
 from models.domain.experiment import Experiment
 from models.domain.follow_up import FollowUpRule
-from models.domain.interaction import InteractionKind
+from models.domain.interaction import InteractionKind, require_moment
 from models.domain.slots import moment_of
 
 # How far back past contacts are known one by one; beyond that, only how many there were of each campaign.
 LONGEST_CAP_WINDOW = timedelta(days=31)
+# More is a slip of units, milliseconds for seconds.
+LONGEST_WAIT_SECONDS = 366 * 86_400
 
 _MARKETING = frozenset({MessageClass.MARKETING})
 # The last clocks to strike an hour are twelve hours behind UTC.
@@ -41,6 +43,10 @@ class PolicyName(StrEnum):
     CHEAPEST_FIRST = "cheapest_first"
     PINNED = "pinned"
     FIXED_TIME = "fixed_time"
+
+
+LEARNED = frozenset({PolicyName.BANDIT, PolicyName.GREEDY})
+"""Policies that rank by expected value, so that they need a model; the others are rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,8 @@ class SendWindow:
                 moment.isoformat(),
                 "must carry a time zone",
             )
+            if moment.tzinfo is not None:
+                require_moment(f"send_window.{name}", moment)
         comparable = self.starts_at.tzinfo is not None and self.ends_at.tzinfo is not None
         require(
             not comparable or self.starts_at < self.ends_at,
@@ -327,7 +335,13 @@ class Campaign:
                         name in offer_ids, "follow_ups.offers", name, f"must be one of {', '.join(offer_ids)}"
                     )
         for name in ("attribution_window_seconds", "message_ttl_seconds"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "must be > 0")
+            seconds: int = getattr(self, name)
+            bound = f"must be in [1, {LONGEST_WAIT_SECONDS}]"
+            require(0 < seconds <= LONGEST_WAIT_SECONDS, name, seconds, bound)
+        for rule in self.follow_ups:
+            after = rule.after_seconds
+            bound = f"must be <= {LONGEST_WAIT_SECONDS}"
+            require(after <= LONGEST_WAIT_SECONDS, "follow_ups.after_seconds", after, bound)
 
     def quiet_at(self, local: time) -> bool:
         """Whether that local time of day lies in quiet hours that bind this campaign."""

@@ -11,11 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from models.domain.action import REASON_WORDS
-from models.domain.campaign import Campaign, Mode, PolicyName
+from models.domain.campaign import LEARNED, Campaign, Mode
 from models.domain.channel import Channel
 from models.domain.customer import MessageClass
 from models.domain.eligibility import content_reason
 from models.domain.errors import InvalidInputError
+from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT
 
 # Of the columns that hold names.
 LONGEST_NAME = 128
@@ -23,7 +24,8 @@ LONGEST_NAME = 128
 _FAR_OFF = 30.0
 # A price that comes this near to the list price once it is read in major units was given in major units.
 _NEAR = 3.0
-_BY_VALUE = frozenset({PolicyName.BANDIT, PolicyName.GREEDY})
+# The same beside an amount of the installation's own: a price that is stored, the value of a conversion.
+_NEAR_OWN = 1.5
 
 
 class Severity(StrEnum):
@@ -53,13 +55,16 @@ class Finding:
         return InvalidInputError(f"{prefix}{self.field}", self.value, self.bound)
 
 
-def check_campaign(campaign: Campaign, channels: Mapping[str, Channel], now: datetime) -> tuple[Finding, ...]:
+def check_campaign(
+    campaign: Campaign, channels: Mapping[str, Channel], now: datetime, *, minor_per_major: int = 100
+) -> tuple[Finding, ...]:
     """Everything that is wrong with a campaign, or remarkable.
 
     Args:
         campaign: To be stored; single values may break their bounds (see `errors.collecting`).
         channels: Every configured channel, by name.
         now: Aware.
+        minor_per_major: Minor units in a major one, for example 100 cents in a dollar.
     """
     known = [channels[name] for name in campaign.channels if name in channels]
     return (
@@ -75,7 +80,7 @@ def check_campaign(campaign: Campaign, channels: Mapping[str, Channel], now: dat
             if name not in channels
         ),
         *_content(campaign, known),
-        *_margins(campaign, known),
+        *_margins(campaign, known, minor_per_major),
         *_costs(campaign, known),
         *_reach(campaign, known),
     )
@@ -86,6 +91,7 @@ def check_channel(
     campaigns: Iterable[Campaign],
     *,
     list_price_minor: float | None = None,
+    present_minor: float | None = None,
     minor_per_major: int = 100,
 ) -> tuple[Finding, ...]:
     """Everything that is remarkable about a channel's price.
@@ -94,6 +100,7 @@ def check_channel(
         channel: To be stored.
         campaigns: Those that may use it.
         list_price_minor: What a message costs on the public list; None where none is known.
+        present_minor: What it costs as the channel is stored now; None where it has no price yet.
         minor_per_major: Minor units in a major one, for example 100 cents in a dollar.
     """
     cost = channel.cost_minor
@@ -107,7 +114,18 @@ def check_channel(
             ),
         )
     found = []
-    if list_price_minor and cost > 0:
+    if present_minor is not None and _in_major_units(cost, present_minor, minor_per_major):
+        found.append(
+            Finding(
+                field="cost_minor",
+                value=cost,
+                bound=(
+                    f"must be in minor units: in major units it is {cost * minor_per_major:g}, near its present "
+                    f"price {present_minor:g}; say `confirm_cost` if it is meant"
+                ),
+            )
+        )
+    elif list_price_minor and cost > 0:
         off = max(cost / list_price_minor, list_price_minor / cost)
         as_major = cost * minor_per_major / list_price_minor
         if off > _FAR_OFF and 1 / _NEAR <= as_major <= _NEAR:
@@ -145,6 +163,10 @@ def check_channel(
 
 
 def _names(campaign: Campaign) -> Iterator[Finding]:
+    if not campaign.purpose:
+        yield Finding(
+            field="purpose", value="", bound="must say what consent has to cover, for example marketing"
+        )
     named = [("campaign_id", campaign.campaign_id)]
     named += [(f"offers.{index}.offer_id", offer.offer_id) for index, offer in enumerate(campaign.offers)]
     for field, name in named:
@@ -158,7 +180,9 @@ def _names(campaign: Campaign) -> Iterator[Finding]:
 
 def _window(campaign: Campaign, now: datetime) -> Iterator[Finding]:
     ends_at = campaign.send_window.ends_at
-    if ends_at.tzinfo is not None and campaign.send_window.closes_at <= now:
+    # What has no zone or lies out of every calendar is told already.
+    told = ends_at.tzinfo is None or not FIRST_MOMENT <= ends_at < LAST_MOMENT
+    if not told and campaign.send_window.closes_at <= now:
         yield Finding(
             field="send_window.ends_at",
             value=campaign.send_window.ends_at.isoformat(),
@@ -209,9 +233,19 @@ def _content(campaign: Campaign, known: list[Channel]) -> Iterator[Finding]:
             )
 
 
-def _margins(campaign: Campaign, known: list[Channel]) -> Iterator[Finding]:
+def _in_major_units(given: float, own: float, minor_per_major: int) -> bool:
+    """Whether an amount reads like one in major units beside another of the installation's own."""
+    return (
+        minor_per_major > 1
+        and given > 0
+        and own > 0
+        and 1 / _NEAR_OWN <= given * minor_per_major / own <= _NEAR_OWN
+    )
+
+
+def _margins(campaign: Campaign, known: list[Channel], minor_per_major: int) -> Iterator[Finding]:
     """Who decides by value never chooses an offer that earns nothing; a service message is sent for other reasons."""
-    matters = campaign.policy in _BY_VALUE and campaign.message_class is MessageClass.MARKETING
+    matters = campaign.policy in LEARNED and campaign.message_class is MessageClass.MARKETING
     for index, offer in enumerate(campaign.offers):
         if offer.margin_minor <= 0:
             yield Finding(
@@ -222,6 +256,22 @@ def _margins(campaign: Campaign, known: list[Channel]) -> Iterator[Finding]:
                 else "should be > 0: a conversion that earns nothing is worth no contact",
                 severity=Severity.ERROR if matters else Severity.WARNING,
             )
+        elif _in_major_units(offer.margin_minor, campaign.conversion_value_minor, minor_per_major):
+            yield Finding(
+                field=f"offers.{index}.margin_minor",
+                value=offer.margin_minor,
+                bound=(
+                    f"should be in minor units: in major units it is {offer.margin_minor * minor_per_major:g}, near "
+                    f"the value of a conversion {campaign.conversion_value_minor:g}"
+                ),
+                severity=Severity.WARNING,
+            )
+    if campaign.conversion_value_minor < 0:
+        yield Finding(
+            field="conversion_value_minor",
+            value=campaign.conversion_value_minor,
+            bound="must be >= 0: what a conversion earns without contact is its value",
+        )
     most = max((offer.margin_minor for offer in campaign.offers), default=0.0)
     priced = [(channel, channel.cost_minor) for channel in known if channel.cost_minor is not None]
     dear = [channel for channel, cost in priced if cost >= most > 0]

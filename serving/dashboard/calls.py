@@ -85,7 +85,7 @@ def call_pages(service: Service) -> APIRouter:
                     _outcome(form.get("outcome", "")),
                     now,
                     note=form.get("note", "").strip(),
-                    value_minor=_amount(text) * 10**service.currency.digits if text else None,
+                    value_minor=_amount(text) * service.currency.minor_per_major if text else None,
                 )
             service.refresher.request([customer_id])
             return RedirectResponse(f"/calls?agent={quote(agent)}", status_code=303)

@@ -124,7 +124,7 @@ def page_environment(currency: Currency) -> Environment:
     environment.filters["percent"] = _percent
     environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["axis"] = lambda minor: f"{minor / 10**currency.digits:,.6g}"
+    environment.filters["axis"] = lambda minor: f"{minor / currency.minor_per_major:,.6g}"
     return environment
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from features.history.query import load_campaign, load_channels, load_customers
 from models.choice import FloatArray
 from models.domain.action import Action
-from models.domain.campaign import Campaign, PolicyName
+from models.domain.campaign import LEARNED, Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Decision
@@ -24,7 +24,7 @@ from models.explanation.flips import Flip, FlipKind, Ranking, find_flips, opened
 from models.explanation.openings import find_openings
 from models.explanation.replay import Replayed, replay
 from models.policy.registry import build_policies
-from serving.answer import HOLDOUT_POLICY, LEARNED
+from serving.answer import HOLDOUT_POLICY
 from serving.explain.catalogue import Absence
 from serving.explain.explanation import Contributions, Explanation, KnownFlip, Missing, Part, Prediction
 from serving.snapshot import Model, Snapshots

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.domain.action import Action, Exclusion, ReasonCode
+from models.domain.campaign import LEARNED
 from models.domain.decision import Alternative, Expected
 from models.domain.experiment import Arm
 from serving.explain.catalogue import Catalogue
@@ -72,10 +73,12 @@ def outbid(campaign_id: str, words: Catalogue = ENGLISH) -> str:
 
 def _why(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
     value = grounds.expected.net_value_minor
-    if value is None:
+    if value is not None and _is_best(value, grounds.alternatives):
+        template = words.why_best
+    elif value is None or grounds.policy not in LEARNED:
         template = words.why_rule if grounds.propensity == 1.0 else words.why_drawn
     else:
-        template = words.why_best if _is_best(value, grounds.alternatives) else words.why_learning
+        template = words.why_learning
     return template.format(
         value="" if value is None else currency.words(value),
         propensity=odds(grounds.propensity),
@@ -95,7 +98,8 @@ def _silence(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
         return words.silence_best.format(
             action=name_of(best.action, grounds.time_zone, words), value=currency.words(value)
         )
-    template = words.silence_rule if value is None else words.silence_drawn
+    by_rule = value is None or grounds.policy not in LEARNED
+    template = words.silence_rule if by_rule else words.silence_drawn
     return template.format(
         policy=words.policy(grounds.policy),
         propensity=odds(grounds.propensity),

@@ -140,8 +140,8 @@ class Metrics:
         histogram.observe(seconds)
         if problem is not None:
             self.problems.labels(problem).inc()
-        if status == 429:
-            self.rate_limited.inc()
+            if problem == "rate-limited":
+                self.rate_limited.inc()
 
     def watch(self, read: Callable[[], Sequence[GaugeMetricFamily]]) -> None:
         """Ask for these gauges at every scrape."""

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from features.history.campaigns import campaign_versions, page_of_campaigns
@@ -174,6 +175,10 @@ class CampaignVersionsOut(BaseModel):
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
+_CHECKED: dict[int | str, dict[str, Any]] = {
+    200: {"model": CampaignOut, "description": "Checked; nothing is stored."}
+}
+
 DryRun = Annotated[bool, Query(description="Check only; store nothing.")]
 
 
@@ -195,9 +200,11 @@ def campaign_routes(service: Service) -> APIRouter:
         )
         return CampaignsOut(campaigns=page, next_cursor=following)
 
-    @router.post("", status_code=201, openapi_extra=CAMPAIGNS)
-    async def store(posted: CampaignIn, dry_run: DryRun = False) -> CampaignOut:
+    @router.post("", status_code=201, openapi_extra=CAMPAIGNS, responses=_CHECKED)
+    async def store(posted: CampaignIn, response: Response, dry_run: DryRun = False) -> CampaignOut:
         """Store a campaign as its next version; the version in use stays for what it decided."""
+        if dry_run:
+            response.status_code = 200
         return await service.in_thread(lambda: _store(service, posted, dry_run)[0])
 
     @router.put("/{campaign_id}", openapi_extra=CAMPAIGNS, responses={201: {"model": CampaignOut}})
@@ -230,7 +237,7 @@ def campaign_routes(service: Service) -> APIRouter:
         def read() -> CampaignOut:
             with reaching_the_store(), service.engine.connect() as conn:
                 campaign = load_campaign(conn, campaign_id, version)
-                found = check_campaign(campaign, load_channels(conn), service.clock())
+                found = _findings(service, conn, campaign)
             return CampaignOut(campaign=campaign, warnings=[FindingOut.of(each, _PREFIX) for each in found])
 
         return await service.in_thread(read)
@@ -311,7 +318,7 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
     for _ in range(_MOST_ATTEMPTS):
         try:
             with reaching_the_store(), service.engine.begin() as conn:
-                findings = check_campaign(posted.campaign, load_channels(conn), now)
+                findings = _findings(service, conn, posted.campaign)
                 wrong = [each.as_error(_PREFIX) for each in findings if each.severity is Severity.ERROR]
                 wrong += [InvalidInputError("campaign", place, NO_NUL) for place in nul_in(posted.campaign)]
                 wrong += _below_campaign(template_errors(posted.campaign))
@@ -328,10 +335,15 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
         except IntegrityError:
             continue  # somebody stored the same version number a moment ago
         if not dry_run:
-            service.snapshots.reload()
+            service.snapshots.reload_campaigns()
         warnings = [FindingOut.of(each, _PREFIX) for each in findings]
         return CampaignOut(campaign=stored, warnings=warnings), not latest and not dry_run
     raise ConflictError(f"campaign {posted.campaign.campaign_id} is being changed by others; try again")
+
+
+def _findings(service: Service, conn: Connection, campaign: Campaign) -> tuple[Finding, ...]:
+    units = service.currency.minor_per_major
+    return check_campaign(campaign, load_channels(conn), service.clock(), minor_per_major=units)
 
 
 def _below_campaign(found: list[InvalidInputError]) -> list[InvalidInputError]:

@@ -161,23 +161,30 @@ def _store(
         lock_channel(conn, name)
         before = load_channels(conn).get(name)
         channel = change(before)
-        answer = _checked(service, conn, channel, confirmed, prefix)
+        present = None if before is None else before.cost_minor
+        answer = _checked(service, conn, channel, confirmed, prefix, present)
         if not dry_run and channel != before:
             save_channel(conn, channel, service.clock())
     if not dry_run:
-        service.snapshots.reload()
+        service.snapshots.reload_campaigns()
     return answer, before is None and not dry_run
 
 
 def _checked(
-    service: Service, conn: Connection, channel: Channel, confirmed: bool, prefix: str = ""
+    service: Service,
+    conn: Connection,
+    channel: Channel,
+    confirmed: bool,
+    prefix: str = "",
+    present_minor: float | None = None,
 ) -> ChannelOut:
     currency = service.currency
     findings = check_channel(
         channel,
         list_campaigns(conn),
         list_price_minor=_LIST_PRICES.get(channel.name) if currency.code == _LIST_CURRENCY else None,
-        minor_per_major=10**currency.digits,
+        present_minor=present_minor,
+        minor_per_major=currency.minor_per_major,
     )
     wrong = [each.as_error(prefix) for each in findings if each.severity is Severity.ERROR and not confirmed]
     wrong += [InvalidInputError("channel", place, NO_NUL) for place in nul_in(channel)]

@@ -334,6 +334,61 @@ LISTED = {
 }
 
 
+_MODEL = {
+    "version": 7,
+    "aliases": ["champion"],
+    "bundle_version": "f831ca11d53b678b",
+    "created_at": "2026-02-28T03:10:00Z",
+}
+MODELS: dict[str, Any] = {
+    "responses": {
+        "200": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "page": {
+                            "value": {
+                                "models": [
+                                    _MODEL
+                                    | {
+                                        "version": 8,
+                                        "aliases": ["challenger"],
+                                        "bundle_version": "0f6bb3c18a9d2e41",
+                                    },
+                                    _MODEL,
+                                ],
+                                "next_cursor": None,
+                                "serving": "f831ca11d53b678b",
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+MODEL_CONFLICTS: dict[str, Any] = {
+    "responses": {
+        "200": {"content": {"application/json": {"examples": {"champion": {"value": _MODEL}}}}},
+        "409": {
+            "content": {
+                _PROBLEM_MEDIA: {
+                    "examples": {
+                        "nothing_before": {
+                            "value": _conflict(
+                                "conflict",
+                                "The request contradicts what is recorded",
+                                "there is no former champion to roll back to",
+                                "/v1/models:rollback",
+                            )
+                        }
+                    }
+                }
+            }
+        },
+    }
+}
+
 # `POST /v1/decisions` declares the header itself; a simulation creates nothing.
 _KEYLESS = frozenset({"/v1/decisions", "/v1/decisions/simulate"})
 _KEY = {
@@ -387,6 +442,7 @@ REQUESTS = _body(
         },
         "several_campaigns": {"customer_id": "c-1001", "campaigns": ["spring", "members"]},
         "caller_sends": {"customer_id": "c-1001", "campaign_id": "spring", "send": "caller"},
+        "in_a_hurry": {"customer_id": "c-1001", "campaign_id": "spring", "deadline_ms": 50},
     }
 )
 STREAMED: dict[str, Any] = {

@@ -60,7 +60,8 @@ def handover_routes(service: Service) -> APIRouter:
     ) -> HandoverOut:
         """You have sent the message of a decision that you asked for with `"send": "caller"`.
 
-        Asking again gives the same answer; a message that is cancelled or has expired is a conflict.
+        Asking again gives the same answer. A message that is cancelled, has expired or went out under another
+        `provider_message_id` is a conflict.
         """
         now = service.clock()
         given = None if posted is None else posted.provider_message_id

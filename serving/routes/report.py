@@ -1,27 +1,54 @@
-"""`/v1/report`: the dashboard's figures as JSON."""
+"""`/v1/report` and `/v1/experiments/{id}/report`: the dashboard's figures as JSON."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel
 
+from models.domain.errors import NotFoundError
 from serving.report import Report, build_report
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Name
 from serving.service import Service
 
 
-def report_routes(service: Service) -> APIRouter:
-    """The endpoint of the report."""
-    router = APIRouter(prefix="/v1/report", tags=["report"], responses=PROBLEMS)
+class ExperimentReportOut(BaseModel):
+    """Every campaign whose customers are split by one experiment: they are the same in each."""
 
-    @router.get("")
+    experiment_id: str
+    reports: list[Report]
+
+
+def report_routes(service: Service) -> APIRouter:
+    """The endpoints of the report."""
+    router = APIRouter(prefix="/v1", tags=["report"], responses=PROBLEMS)
+
+    @router.get("/report")
     async def report(campaign_id: Annotated[Name, Query()]) -> Report:
         """Funnel of every channel, arms with intervals, latest decisions."""
         now = service.clock()
         return await service.in_thread(
             lambda: build_report(service.engine, campaign_id, now, service.currency.code)
         )
+
+    @router.get("/experiments/{experiment_id}/report")
+    async def experiment(
+        experiment_id: Annotated[Name, Path(description="As a campaign's `experiment` names it.")],
+    ) -> ExperimentReportOut:
+        """Arms with intervals of every campaign of an experiment, in order of their ids."""
+        now = service.clock()
+        named = sorted(
+            campaign.campaign_id
+            for campaign in service.snapshots.current.campaigns.values()
+            if campaign.experiment.experiment_id == experiment_id
+        )
+        if not named:
+            raise NotFoundError("experiment_id", experiment_id)
+        reports = await service.in_thread(
+            lambda: [build_report(service.engine, one, now, service.currency.code) for one in named]
+        )
+        return ExperimentReportOut(experiment_id=experiment_id, reports=reports)
 
     return router

@@ -19,6 +19,7 @@ from serving.routes.fields import LongText, Name
 from serving.store.idempotency import IdempotencyKey
 
 LARGEST_BATCH = 1_000
+LONGEST_DEADLINE_MS = 60_000
 MOST_CAMPAIGNS = 20
 
 _STRICT = ConfigDict(extra="forbid")
@@ -59,6 +60,13 @@ class DecisionIn(BaseModel):
             "Who sends. `caller`: the message is held for you; say `activate` once you have sent it, or `cancel`."
         ),
     )
+    deadline_ms: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_MS)] | None = Field(
+        default=None,
+        description=(
+            "How long you can wait for the answer: features that are not there by then are done without, and "
+            "`degraded` says so. It shortens the service's own deadline; in a batch the shortest counts."
+        ),
+    )
 
     def to_request(
         self, key: IdempotencyKey | None = None, fallback_id: str | None = None
@@ -80,6 +88,7 @@ class DecisionIn(BaseModel):
             decision_id=fallback_id if self.decision_id is None else str(self.decision_id),
             key=key,
             hold=self.send == "caller",
+            deadline_seconds=None if self.deadline_ms is None else self.deadline_ms / 1000,
         )
 
 

@@ -18,6 +18,18 @@ _REFUSALS = {
     "429": "The key asks too often; try again after `Retry-After` seconds.",
 }
 _LOCAL_TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"
+_PROBLEM_MEDIA = "application/problem+json"
+_RETRY = {"Retry-After": "Seconds until it is worth asking again."}
+# What a caller may read of a refusal, by status.
+_HEADERS = {
+    "429": {
+        **_RETRY,
+        "RateLimit-Limit": "Requests that the key may make at once after a pause.",
+        "RateLimit-Remaining": "How many of them are left.",
+        "RateLimit-Reset": "Seconds until all of them are there again.",
+    },
+    "503": _RETRY,
+}
 _WITHOUT_BODY = ("401", "403", "429")
 
 
@@ -45,6 +57,7 @@ def describe_keys(app: FastAPI) -> None:
                     if rule.scope is not None:
                         operation["security"] = [{_SCHEME: [rule.scope.value]}]
                         _add_refusals(operation)
+                    _add_headers(operation)
             app.openapi_schema = described
         return app.openapi_schema
 
@@ -64,10 +77,20 @@ def _say_local_times(described: Any) -> None:
             _say_local_times(inner)
 
 
+def _add_headers(operation: dict[str, Any]) -> None:
+    for status, headers in _HEADERS.items():
+        answer = operation["responses"].get(status, {})
+        if _PROBLEM_MEDIA in answer.get("content", {}):
+            answer["headers"] = {
+                name: {"description": words, "schema": {"type": "integer", "minimum": 0}}
+                for name, words in headers.items()
+            }
+
+
 def _add_refusals(operation: dict[str, Any]) -> None:
     schema = {"$ref": "#/components/schemas/Problem"}
     for status, words in _REFUSALS.items():
         if status in _WITHOUT_BODY or "requestBody" in operation:
             operation["responses"].setdefault(
-                status, {"description": words, "content": {"application/problem+json": {"schema": schema}}}
+                status, {"description": words, "content": {_PROBLEM_MEDIA: {"schema": schema}}}
             )

@@ -63,11 +63,22 @@ def activate(
 
     Raises:
         NotFoundError: there is no such decision.
-        ConflictError: the decision makes no contact.
+        ConflictError: the decision makes no contact, or went out as another message of the provider.
         StateError: the message is cancelled, has expired, or is ours to send.
     """
     row = _locked(conn, decision_id)
     if row.status == OutboxStatus.SENT and row.provider == CALLER:
+        known = row.provider_message_id
+        if provider_message_id is not None and known is None:  # it is told later
+            conn.execute(
+                update(outbox)
+                .where(outbox.c.message_id == row.message_id)
+                .values(provider_message_id=provider_message_id)
+            )
+        elif provider_message_id not in (None, known):
+            raise ConflictError(
+                f"decision {decision_id} went out as the provider's message {known}, not {provider_message_id}"
+            )
         return _handover(row)
     if row.status != OutboxStatus.HELD or now >= row.expires_at:
         state = "expired" if row.status == OutboxStatus.HELD else row.status

@@ -8,19 +8,13 @@ It starts a cluster of its own, and needs PostgreSQL's server programs.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from serving.dispatch_settings import UnknownPolicy
+from tests.chaos._servers import postgres_cluster
 from tests.chaos.sending_provider import Provider
 from tests.chaos.sending_shop import by_status, report, shop_on, start_sender, unsettled
 from tests.integration.sending.conftest import Shop
@@ -39,7 +33,7 @@ def main(arguments: list[str]) -> int:
 def play(n_messages: int, n_restarts: int) -> Mapping[str, object]:
     """Immediate restarts, which abort whatever is under way."""
     with (
-        _cluster() as (url, restart),
+        postgres_cluster() as (url, restart),
         shop_on(url) as shop,
         Provider(keyed=True, answer_seconds=0.02) as provider,
     ):
@@ -86,36 +80,3 @@ def _wait(shop: Shop, condition) -> None:  # type: ignore[no-untyped-def]
         if time.monotonic() > ends_at:
             raise TimeoutError("the senders stand still")
         time.sleep(0.05)
-
-
-@contextmanager
-def _cluster() -> Iterator[tuple[str, object]]:
-    """Address of a fresh server, and a function that restarts it."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    initdb = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, programs)]))
-    if initdb is None:
-        raise SystemExit("database_restart: PostgreSQL's server programs are not installed")
-    pg_ctl = Path(initdb).with_name("pg_ctl")
-    # PostgreSQL refuses to run as root.
-    whose = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
-        if whose:
-            shutil.chown(folder, "postgres")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-
-        def call(*command: object) -> None:
-            subprocess.run([*whose, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-
-        call(initdb, "--auth=trust", "--username=postgres", "--no-sync", "-D", data)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
-        call(pg_ctl, "-D", data, "-o", options, "-l", data / "log", "-w", "start")
-        try:
-            yield (
-                f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres",
-                lambda: call(pg_ctl, "-D", data, "-l", data / "log", "-m", "immediate", "-w", "restart"),
-            )
-        finally:
-            call(pg_ctl, "-D", data, "-m", "immediate", "stop")

@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
@@ -36,14 +32,13 @@ from features.workspace import FeatureWorkspace
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
 from models.domain.experiment import Experiment
+from tests.chaos._replicas import replica, wait_for
 from tests.chaos.parity import redis_store
-from tests.fresh_database import CONTACT_KEYS, database
+from tests.fresh_database import database
 
 BAR_SECONDS = 1.0
 _CUSTOMERS = 100
 _PATIENCE_SECONDS = 30.0
-_START_SECONDS = 600.0
-_ROOT = Path(__file__).parents[2]
 
 
 def prepare(engine: Engine, home: Path) -> None:
@@ -76,41 +71,6 @@ def prepare(engine: Engine, home: Path) -> None:
     workspace = FeatureWorkspace(home, engine, redis_store())
     workspace.define()
     materialize(workspace, now)
-
-
-@contextmanager
-def replica(environment: Mapping[str, str]) -> Iterator[str]:
-    """An API process of its own until the block ends; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "nextchannel.service:create"]
-    command += ["--port", str(port), "--log-level", "warning"]
-    started = subprocess.Popen(
-        command,
-        cwd=_ROOT,
-        env=os.environ
-        | {"PYTHONPATH": str(_ROOT), "NEXTCHANNEL_CONTACT_KEYS": CONTACT_KEYS}
-        | dict(environment),
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        started.terminate()
-        started.wait(60)
-
-
-def wait_for(address: str) -> None:
-    """Until the replica answers; its libraries take ten seconds of CPU to load."""
-    until = time.monotonic() + _START_SECONDS
-    while time.monotonic() < until:
-        try:
-            httpx.get(f"{address}/healthz", timeout=5).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return
-    raise TimeoutError(f"{address} does not answer within {_START_SECONDS} s")
 
 
 def seen_after(engine: Engine, here: httpx.Client, there: httpx.Client, customer_id: str, n: int) -> float:

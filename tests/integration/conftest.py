@@ -20,6 +20,7 @@ from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign, Caps, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import Channel, ContentKind, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity
+from models.domain.errors import ConflictError, NotFoundError
 from models.domain.experiment import Experiment
 from models.policy.bandit import Bandit
 from serving.bootstrap import ServiceConfig
@@ -128,11 +129,30 @@ class Champion:
             for number, m in known.items()
         )
 
-    def promote(self, model: Model) -> None:
+    def succeed(self, model: Model) -> None:
         """Make another model the champion; the one before stays loadable."""
         if self.model is not None:
             self.former[self.version] = self.model
-        self.model, self.version = model, self.version + 1
+        self.model, self.version = model, max([self.version, *self.former]) + 1
+
+    def report(self, version: int) -> str:
+        if version not in {one.version for one in self.versions()}:
+            raise NotFoundError("version", str(version))
+        return "# report"
+
+    def promote(self, version: int) -> None:
+        known = self.former.get(version)
+        if known is not None and self.model is not None:
+            self.former[self.version] = self.model
+            self.model, self.version = known, version
+        elif version != self.version or self.model is None:
+            raise NotFoundError("version", str(version))
+
+    def rollback(self) -> int:
+        if not self.former:
+            raise ConflictError("there is no former champion to roll back to")
+        self.promote(max(self.former))
+        return self.version
 
 
 def rule_model(with_bandit: bool = True) -> Model:
@@ -237,6 +257,7 @@ class Market:
             refresher=FeatureRefresher(self.features, lambda: self.now),
             threads=ThreadPoolExecutor(8),
             tracking_secret="a secret of the tests",
+            registry=self.champion,
             customers=Customers(self.engine, self.features, None),
             eraser=Eraser(self.engine, None, lambda: self.now),
             key_ring=KeyRing(self.engine, lambda: self.now),

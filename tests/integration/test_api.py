@@ -352,12 +352,15 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "by_identity",
         "several_campaigns",
         "caller_sends",
+        "in_a_hurry",
     }
     assert set(described["paths"]) == {
         "/v1/decisions/simulate", "/v1/decisions/{decision_id}/activate", "/v1/decisions/{decision_id}/cancel",
         "/v1/decisions", "/v1/decisions/batch", "/v1/decisions/{decision_id}", "/v1/interactions", "/v1/campaigns",
         "/v1/campaigns/{campaign_id}", "/v1/campaigns/{campaign_id}/versions", "/v1/campaigns/{campaign_id}/preview",
         "/v1/channels", "/v1/channels/{name}", "/v1/receipts/{channel}", "/v1/report", "/healthz", "/readyz",
+        "/v1/experiments/{experiment_id}/report", "/v1/models", "/v1/models/{version}", "/v1/models/{version}/promote",
+        "/v1/models:rollback",
         "/v1/segments", "/v1/segments/{name}", "/v1/segments/{name}/size", "/v1/segments/{name}/members",
         "/v1/identities:link", "/v1/identities/conflicts",
         "/v1/customers/{customer_id}", "/v1/customers/{customer_id}/history", "/v1/customers/{customer_id}/consents",

@@ -117,6 +117,28 @@ def test_everything_that_is_wrong_with_a_campaign_is_told_at_once(api):
             "campaign.send_window.starts_at",
         ),
         ({"purpose": "a\x00b"}, "campaign"),
+        ({"purpose": ""}, "campaign.purpose"),
+        (
+            {
+                "send_window": {
+                    "starts_at": "2026-03-01T00:00:00Z",
+                    "ends_at": "9999-12-31T23:00:00Z",
+                    "in_local_time": True,
+                }
+            },
+            "campaign.send_window.ends_at",
+        ),
+        (
+            {"send_window": {"starts_at": "0001-01-01T00:00:00+14:00", "ends_at": "2026-04-01T00:00:00Z"}},
+            "campaign.send_window.starts_at",
+        ),
+        ({"attribution_window_seconds": 604_800_000}, "campaign.attribution_window_seconds"),
+        ({"message_ttl_seconds": 2**63}, "campaign.message_ttl_seconds"),
+        (
+            {"follow_ups": [{"on": "unopened", "after_seconds": 86_400_000}]},
+            "campaign.follow_ups.after_seconds",
+        ),
+        ({"conversion_value_minor": -1}, "campaign.conversion_value_minor"),
         ({"offers": []}, "campaign.offers"),
         ({"slots": []}, "campaign.slots"),
         ({"channels": []}, "campaign.channels"),
@@ -163,12 +185,15 @@ def test_wrong_types_and_broken_bounds_are_told_together(api):
         ),
         ({"mode": "canary", "canary_share": 0}, "campaign.canary_share", "nobody"),
         ({"caps": {"contacts": 0}}, "campaign.caps.contacts", "nobody"),
+        ({"offers": 30.0}, "campaign.offers.0.margin_minor", "in major units it is 3000"),
     ],
 )
 def test_what_works_but_may_surprise_is_a_warning(api, change, field, bound):
     campaign = spring(api)
     if "offers" in change:
-        change = change | {"offers": [campaign["offers"][0] | {"margin_minor": 0}]}
+        change = change | {
+            "offers": [campaign["offers"][0] | {"margin_minor": 0 if change["offers"] == "free" else 30.0}]
+        }
     answer = put(api, campaign | change)
     assert answer.status_code == 200, answer.text
     warnings = {one["field"]: one["bound"] for one in answer.json()["warnings"]}
@@ -184,6 +209,10 @@ def test_a_channel_that_costs_more_than_a_conversion_earns_is_told_and_refused_w
 
 
 def test_a_dry_run_stores_nothing(api):
+    new = spring(api) | {"campaign_id": "summer"}
+    checked = api.post("/v1/campaigns?dry_run=true", json={"campaign": new})
+    assert checked.status_code == 200, checked.text
+    assert api.get("/v1/campaigns/summer").status_code == 404
     changed = spring(api) | {"conversion_value_minor": 1.0}
     answer = api.put("/v1/campaigns/spring?dry_run=true", json={"campaign": changed})
     assert answer.status_code == 200
@@ -213,6 +242,17 @@ def test_a_price_in_major_units_is_refused_until_it_is_confirmed(api):
     assert api.get("/v1/channels/sms").json()["channel"]["cost_minor"] == 1.45
     confirmed = api.patch("/v1/channels/sms", json={"cost_minor": 0.0083, "confirm_cost": True})
     assert confirmed.json()["channel"]["cost_minor"] == 0.0083
+    assert (
+        api.patch("/v1/channels/sms", json={"cost_minor": 8.0, "cost_source": "our contract"}).json()[
+            "warnings"
+        ]
+        == []
+    )
+    # Far from the list price as it is, but a hundredth of what the channel cost until now.
+    slip = api.patch("/v1/channels/sms", json={"cost_minor": 0.08})
+    assert fields(slip) == {"cost_minor"}
+    assert "near its present price 8" in slip.json()["errors"][0]["bound"]
+    assert api.get("/v1/channels/sms").json()["channel"]["cost_minor"] == 8.0
     far = api.patch("/v1/channels/sms", json={"cost_minor": 100.0})
     assert [one["field"] for one in far.json()["warnings"]] == ["cost_minor"]
 
@@ -292,7 +332,7 @@ def test_every_replica_follows_a_change_under_load_and_no_request_fails(api, mar
         campaign = spring(api)
         assert put(api, campaign | {"policy": "greedy", "budget_minor": 1e6}).status_code == 200
         assert api.patch("/v1/channels/sms", json={"cost_minor": 2.0}).status_code == 200
-        market.champion.promote(replace(market.champion.model, version="rule-2"))
+        market.champion.succeed(replace(market.champion.model, version="rule-2"))
         until = time.monotonic() + 20
         while (2, "rule-2", 2.0) not in seen and not failures and time.monotonic() < until:
             time.sleep(0.02)

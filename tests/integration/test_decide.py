@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -294,6 +295,34 @@ def test_a_champion_that_cannot_be_read_leaves_the_last_one_in_place(market):
     service.snapshots.reload()
     assert service.snapshots.model_error is not None
     assert service.decider.decide(ask(), market.now).policy_version == "rule-1"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_campaigns_do_not_wait_for_a_registry_that_hangs(market):
+    market.customers("ada")
+    market.campaign(**GREEDY)
+    service = market.service()
+    asked, release = threading.Event(), threading.Event()
+
+    def hang() -> int:
+        asked.set()
+        release.wait(60)
+        return 2
+
+    market.champion.champion_version = hang
+    following = threading.Thread(target=service.snapshots.follow_champion)
+    following.start()
+    assert asked.wait(30)
+    market.now += timedelta(seconds=5)
+    market.campaign(channels=("email",), **GREEDY)
+    assert service.snapshots.reload_campaigns()
+    decision = service.decider.decide(ask(), market.now)
+    assert (decision.campaign_version, decision.policy_version) == (2, "rule-1")
+    market.champion.model = replace(market.champion.model, version="rule-2")
+    release.set()
+    following.join(30)
+    decision = service.decider.decide(ask(), market.now)
+    assert (decision.campaign_version, decision.policy_version) == (2, "rule-2")
 
 
 def test_a_channel_nobody_has_priced_is_never_used(market):

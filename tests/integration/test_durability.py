@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos import decide_kill
+from tests.chaos import decide_kill, drain
 from tests.chaos.decide_kill import CAMPAIGN, CUSTOMERS
 
 
@@ -18,3 +18,10 @@ def test_a_process_that_is_killed_under_load_loses_no_decision_that_it_acknowled
         "miscounted_minor": 0.0,
         "other_statuses": 0,
     }
+
+
+def test_a_service_that_is_told_to_end_answers_everything_that_is_under_way(market):
+    market.customers(*CUSTOMERS)
+    market.campaign(CAMPAIGN, budget_minor=1e9)
+    found = drain.drain(market.engine, 1)
+    assert found["passed"], found

@@ -89,7 +89,7 @@ class Shop:
 
     def champion(self, model: Model) -> None:
         """Promote a model; the next decision uses it."""
-        self.market.champion.promote(model)
+        self.market.champion.succeed(model)
         self.service.snapshots.reload()
 
     def decide(self, customer: str = "ada", **more: object) -> dict:

@@ -73,6 +73,9 @@ def test_activating_marks_it_sent_and_outcomes_follow(api, market):
     assert api.post(f"/v1/decisions/{decision_id}/activate").json() == first.json()
     (message,) = rows(market, outbox)
     assert (message.provider, message.provider_message_id) == ("caller", "SM-1")
+    other = api.post(f"/v1/decisions/{decision_id}/activate", json={"provider_message_id": "SM-2"})
+    assert (other.status_code, other.json()["type"]) == (409, "/problems/conflict")
+    assert "SM-1" in other.json()["detail"]
     assert facts(market) == [("sent", decision_id)]
     with market.engine.begin() as conn:
         settle_rewards(conn, market.now + timedelta(days=30))
@@ -90,6 +93,16 @@ def test_cancelling_gives_everything_back_and_earns_no_reward(api, market):
         settle_rewards(conn, market.now + timedelta(days=30))
     assert rows(market, rewards) == []
     assert api.post("/v1/decisions", json=HOLD).json()["action"]["channel"] == "sms", "the cap is free again"
+
+
+def test_the_providers_id_may_be_told_later(api, market):
+    decision_id = api.post("/v1/decisions", json=HOLD).json()["decision_id"]
+    first = api.post(f"/v1/decisions/{decision_id}/activate").json()
+    again = api.post(f"/v1/decisions/{decision_id}/activate", json={"provider_message_id": "SM-1"})
+    assert again.json() == first
+    (message,) = rows(market, outbox)
+    assert message.provider_message_id == "SM-1"
+    assert facts(market) == [("sent", decision_id)]
 
 
 @pytest.mark.parametrize(("first", "second"), [("activate", "cancel"), ("cancel", "activate")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,6 +246,41 @@ def test_a_store_of_features_that_hangs_costs_one_wait_and_not_one_for_each(mark
     release.set()
     assert all(answer.degraded == ("features_late",) for answer in answers)
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_request_with_a_deadline_of_its_own_does_without_what_is_late_and_costs_nobody_else_anything(
+    market,
+):
+    market.customers("ada", "bob")
+    market.campaign()
+    service = market.service(deadline_seconds=20.0)
+    market.features.delay = lambda: time.sleep(0.3)
+    hurried, patient, generous = (
+        service.decider.submit([ask(person, deadline_seconds=seconds)], market.now)
+        for person, seconds in (("ada", 0.01), ("bob", None), ("ada", 10.0))
+    )
+    (first,), (second,), (third,) = (one.result(30) for one in (hurried, patient, generous))
+    assert first.degraded == ("features_late",)
+    assert first.policy == "cheapest_first"
+    # They were decided while the first one's read was still under way.
+    assert second.degraded == third.degraded == ()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_callers_in_a_hurry_wait_no_longer_than_they_say_however_long_the_store_hangs(market):
+    market.customers("ada")
+    market.campaign()
+    release = threading.Event()
+    service = market.service(deadline_seconds=20.0)
+    market.features.delay = lambda: release.wait(60)
+    answers = [service.decider.decide(ask(deadline_seconds=0.01), market.now) for _ in range(12)]
+    waiting = service.decider.submit([ask(deadline_seconds=0.01)] * 3, market.now)
+    assert not release.is_set()
+    assert {one.degraded for one in [*answers, *waiting.result(10)]} == {("features_late",)}
+    release.set()
+    market.features.delay = lambda: None
+    assert service.decider.decide(ask(), market.now).degraded == ()
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import httpx
 import pytest
 import uvicorn
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from features.history.tables import outbox
 from models.domain import errors
@@ -93,6 +96,55 @@ def test_the_sender_in_node_sends_and_says_so(served, market, tmp_path):
     assert run(["node", "sender.mjs"], program, served, tmp_path).splitlines()[-1] == "sent"
     message = message_of(market, "sim-0000002")
     assert (message.status, message.provider_message_id) == ("sent", "message-sms")
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Stands before the service, and tells every path to come again before it lets it through."""
+
+    behind = ""
+    refusals: ClassVar[dict[str, list[int]]] = {}
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        verb = self.path.rpartition("/")[2]
+        left = self.refusals.setdefault(verb, [429, 503, 409])
+        if left:
+            status, kind = left.pop(0), "request-in-progress"
+            told = json.dumps(
+                {"type": f"/problems/{kind if status == 409 else 'busy'}", "detail": "come again"}
+            )
+        else:
+            kept = {name: self.headers[name] for name in ("content-type", "idempotency-key")}
+            answer = httpx.post(f"http://{self.behind}{self.path}", content=body, headers=kept)
+            status, told = answer.status_code, answer.text
+        self.send_response(status)
+        self.send_header("retry-after", "0")
+        self.send_header("content-length", str(len(told.encode())))
+        self.end_headers()
+        self.wfile.write(told.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@BEFORE_THE_DATABASE
+@pytest.mark.parametrize(
+    ("language", "command"), [("python", [sys.executable, "guide.py"]), ("js", ["node", "sender.mjs"])]
+)
+def test_the_senders_of_the_guide_come_again_as_they_are_told(served, market, tmp_path, language, command):
+    if shutil.which(command[0]) is None:
+        pytest.skip("Node is not installed")
+    stand = type("Stand", (_Busy,), {"behind": served, "refusals": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), stand)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (program,) = blocks(language)
+    try:
+        assert run(command, program, f"127.0.0.1:{server.server_port}", tmp_path).splitlines()[-1] == "sent"
+    finally:
+        server.shutdown()
+    assert stand.refusals == {"decisions": [], "activate": []}
+    with market.engine.connect() as conn:
+        assert conn.scalar(select(func.count()).select_from(outbox)) == 1
 
 
 @BEFORE_THE_DATABASE

@@ -105,6 +105,7 @@ def test_problems_are_counted_by_type_and_failures_too(api, market):
     api.service.decider._writer = writer
     assert answer.status_code == 500
     value = api.service.metrics.registry.get_sample_value
+    assert value("nextchannel_rate_limited_total") == 0
     for problem in ("not-found", "invalid-request", "method-not-allowed", "internal"):
         assert value("nextchannel_problems_total", {"problem": problem}) >= 1, problem
     assert (

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from serving.app import create_app
-from tests.openapi_changes import changes
+from tests.openapi_changes import COMMITTED, changes, main
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
@@ -25,6 +23,17 @@ def test_the_committed_description_is_the_services_own(market):
     committed = json.loads(COMMITTED.read_text())
     told = "\n".join(map(str, changes(committed, described))) or "only words and examples differ"
     assert committed == described, f"`make openapi` writes it anew; what callers will see:\n{told}"
+
+
+@ONE_DATABASE
+def test_whoever_is_to_come_again_is_told_in_the_description_where_it_says_when(market):
+    described = create_app(market.service(start=False)).openapi()
+    answers = described["paths"]["/v1/decisions"]["post"]["responses"]
+    assert list(answers["429"]["headers"]) == [
+        "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+    ]  # fmt: skip
+    assert list(answers["503"]["headers"]) == ["Retry-After"]
+    assert "headers" not in described["paths"]["/readyz"]["get"]["responses"]["503"]
 
 
 OLD = {
@@ -94,3 +103,15 @@ def test_a_route_that_goes_breaks_and_one_that_comes_does_not():
         "additive  POST /b: is new",
     ]
     assert changes(OLD, OLD) == []
+
+
+def test_a_change_that_breaks_callers_fails_the_comparison_with_what_was_there_before(tmp_path, capsys):
+    older = tmp_path / "older.json"
+    older.write_text(COMMITTED.read_text())
+    assert main([str(older)]) == 0
+    described = json.loads(COMMITTED.read_text())
+    described["paths"]["/v1/gone"] = {"get": {"responses": {}}}
+    del described["paths"]["/v1/models"]
+    older.write_text(json.dumps(described))
+    assert main([str(older)]) == 1
+    assert capsys.readouterr().out == "BREAKING  GET /v1/gone: is gone\nadditive  GET /v1/models: is new\n"

@@ -56,6 +56,10 @@ def stream(api, body: bytes, **headers: str) -> list[dict]:
 def test_every_line_has_its_outcome_in_order(api, market):
     body = lines(ASK, ASK | {"customer_id": "eve"}) + b"\n{oops\n" + lines(ASK | {"colour": "red"}, ASK)[:-1]
     outcomes = stream(api, body)
+    assert (
+        outcomes[2]["problem"]["errors"][0]["bound"]
+        == "must be JSON: key must be a string at line 1 column 2"
+    )
     assert [one["decision"] and one["decision"]["customer_id"] for one in outcomes] == [
         "ada", None, None, None, "ada",
     ]  # fmt: skip

@@ -78,6 +78,21 @@ def test_a_rule_that_draws_says_with_what_probability():
     assert "the rule uniform drew it with probability 0.25 from 3 candidates" in words
 
 
+def test_a_rule_is_never_called_learning_where_a_model_values_what_it_chose():
+    """In shadow, outside the canary and in the control arm a rule decides although there is a model."""
+    chosen = sentence(expected=expected(-2.4), propensity=1.0, policy="cheapest_first")
+    assert chosen == (
+        "Send coats by email at Mon 2 Mar 09:00: the rule cheapest_first puts it first among 3 candidates; "
+        "next came coats by SMS at Mon 2 Mar 09:00 with 0.31 USD."
+    )
+    drawn = sentence(expected=expected(10.0), propensity=0.25, policy="uniform")
+    assert "the rule uniform drew it with probability 0.25" in drawn
+    silent = sentence(
+        action=None, expected=expected(0.0), alternatives=(other(9.0),), propensity=0.25, policy="uniform"
+    )
+    assert silent == "No contact: the rule uniform gives it with probability 0.25."
+
+
 def test_silence_has_its_reason():
     silent = {"action": None, "expected": expected(0.0), "propensity": 1.0}
     assert "holdout" in sentence(**silent, arm=Arm.HOLDOUT)
