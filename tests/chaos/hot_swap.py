@@ -65,7 +65,12 @@ def swap(engine: Engine, n_swaps: int) -> Mapping[str, object]:
     market.campaign()
     asked, took = Asked(), []
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        environment = {}
+        if engine.dialect.name == "sqlite":  # its contact keys lie beside the file
+            home = Path(engine.url.database or "").parent
+            environment["NEXTCHANNEL_CONTACT_KEYS"] = ""
+        else:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         FeatureWorkspace(home, engine).define()
         tracking = f"sqlite:///{home}/mlflow.db"
         registry = ModelRegistry(tracking, home / "mlartifacts")
@@ -74,7 +79,8 @@ def swap(engine: Engine, n_swaps: int) -> Mapping[str, object]:
         addresses = [
             stack.enter_context(
                 replica(
-                    {
+                    environment
+                    | {
                         "NEXTCHANNEL_DATABASE": engine.url.render_as_string(hide_password=False),
                         "NEXTCHANNEL_HOME": str(home),
                         "NEXTCHANNEL_MLFLOW": tracking,
