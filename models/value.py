@@ -20,7 +20,7 @@ def net_value(
     net_value = margin(offer) * worth * (p_convert - p_convert_no_contact)
                 - cost(channel) - shadow_price(channel) - attention_price(customer, channel)
 
-    and 0 for no contact.
+    and 0 for no contact. `worth` is what a conversion that contact causes brings, as a share of the margin.
 
     Args:
         predictions: For n customers.
