@@ -34,7 +34,7 @@ from models.logged import LoggedRows
 from models.response.contrast import CHUNK, contrast_moments
 from models.response.design import Part, design_parts, n_columns
 from models.response.early import early_moments, prevented
-from models.response.evidence import Posterior, fit_evidence
+from models.response.evidence import UNLIMITED, Posterior, fit_evidence
 from models.response.lag import Lag, fit_lag
 from models.response.nuisance import Nuisance
 from models.response.prior import POOLED, believed_effect
@@ -204,7 +204,9 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
     believed, doubt = believed_effect(unit if mediated else POOLED.p_open, rate)
     of_all = np.array([part.name == "all" for part in parts])[group].astype(np.float64)
     moments = moments.believing(of_all, believed, doubt)
-    posterior = fit_evidence(moments, group, widths**2, most_growth=0.0)
+    # Where moments are known and tell nothing, the log is short, and a few lucky rows look like wide effects.
+    growth = UNLIMITED if rows.converted_after is None else 0.0
+    posterior = fit_evidence(moments, group, widths**2, growth)
     shape = (n_offers + 1, n_channels + 1)
     mean = np.empty((*shape, 2 * width))
     covariance = np.empty((*shape, 2 * width, 2 * width))
