@@ -32,12 +32,14 @@ class Predictions:
         p_convert_no_contact: The same without contact, shape (n,), in [0, 1].
         attention_minor: Expected loss from unsubscribing, complaining and fatigue, minor units,
             shape (n, C), >= 0.
+        worth: What a conversion that contact causes brings, as a share of the offer's margin, shape (O,) or ().
     """
 
     p_open: FloatArray
     p_convert: FloatArray
     p_convert_no_contact: FloatArray
     attention_minor: FloatArray
+    worth: FloatArray | float = 1.0
 
     def take(self, rows: Rows) -> Predictions:
         """The same, for some customers."""
@@ -46,6 +48,7 @@ class Predictions:
             p_convert=self.p_convert[rows],
             p_convert_no_contact=self.p_convert_no_contact[rows],
             attention_minor=self.attention_minor[rows],
+            worth=self.worth,
         )
 
 

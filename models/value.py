@@ -17,10 +17,10 @@ def net_value(
 ) -> FloatArray:
     """Expected net value of every action, minor units.
 
-    net_value = margin(offer) * (p_convert - p_convert_no_contact)
+    net_value = margin(offer) * worth * (p_convert - p_convert_no_contact)
                 - cost(channel) - shadow_price(channel) - attention_price(customer, channel)
 
-    and 0 for no contact.
+    and 0 for no contact. `worth` is what a conversion that contact causes brings, as a share of the margin.
 
     Args:
         predictions: For n customers.
@@ -33,6 +33,6 @@ def net_value(
     """
     uplift = predictions.p_convert - predictions.p_convert_no_contact[:, None, None, None]
     price = cost_minor + shadow_price_minor + predictions.attention_minor
-    contacts = margin_minor[:, None, None] * uplift - price[:, None, :, None]
+    contacts = (predictions.worth * margin_minor)[:, None, None] * uplift - price[:, None, :, None]
     n, *axes = contacts.shape
     return np.concatenate([contacts.reshape(n, math.prod(axes)), np.zeros((n, 1))], axis=1)

@@ -208,8 +208,11 @@ def rewards_of(
 ) -> FloatArray:
     """Reward that the model expects of every action, minor units, shape (n, A); attention is no reward."""
     margin = _margins(campaign, grid)[:, None, None]
-    contacts = margin * predictions.p_convert - _cost(grid, channels)[:, None]
-    alone = campaign.conversion_value_minor * predictions.p_convert_no_contact
+    worth = np.reshape(predictions.worth, (-1, 1, 1))
+    base = predictions.p_convert_no_contact
+    uplift = predictions.p_convert - base[:, None, None, None]
+    contacts = margin * (base[:, None, None, None] + worth * uplift) - _cost(grid, channels)[:, None]
+    alone = campaign.conversion_value_minor * base
     return np.concatenate([contacts.reshape(len(contacts), -1), alone[:, None]], axis=1)
 
 

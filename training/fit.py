@@ -79,18 +79,19 @@ def train(
         campaign, configured = load_campaign(conn, campaign_id), load_channels(conn)
     channels = {name: priced(campaign, channel) for name, channel in configured.items()}
     learned, replayed, held_out = (logged.take(part) for part in split_by_time(logged.rows.decided_at, seed))
+    margin = {offer.offer_id: offer.margin_minor for offer in campaign.offers}
+    # An offer that has left the campaign is no candidate any more, whatever it was worth.
+    margins = np.array([margin.get(name, 0.0) for name in learned.rows.offers])
     response = fit_response(
         learned.rows,
         channels,
         attention_value_minor=0.0 if attention_value_minor is None else attention_value_minor,
         seed=seed,
+        margin_minor=margins,
         progress=progress,
     )
     if attention_value_minor is None:
         say("attention: what it is worth to reach a customer")
-        margin = {offer.offer_id: offer.margin_minor for offer in campaign.offers}
-        # An offer that has left the campaign is no candidate any more, whatever it was worth.
-        margins = np.array([margin.get(name, 0.0) for name in learned.rows.offers])
         decisions = decisions_per_customer(learned.rows)
         response = priced_by_reach(response, learned.rows, learned.mask, margins, channels, decisions)
     say("bandit: warm up on later decisions")

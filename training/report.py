@@ -10,6 +10,7 @@ from datetime import datetime
 from models.evaluation.estimate import Estimate
 from models.evaluation.overlap import Withheld
 from models.response.metrics import ResponseMetrics
+from models.response.worth import Worth
 from training.evaluation import Evaluation
 from training.promotion import Promotion
 
@@ -123,6 +124,8 @@ class TrainingReport:
                 for one in self.response.uplift
             ),
             "",
+            *_what_a_conversion_brings(self.response.worth),
+            "",
         ]
         return "\n".join(lines)
 
@@ -132,6 +135,19 @@ class TrainingReport:
             f"{self.learned_until:%Y-%m-%d %H:%M}, warmed up on {self.n_replayed:,} later ones, judged on the "
             f"{self.evaluation.n_rows:,} after those ({self.evaluation.n_explored:,} with something left to chance)."
         )
+
+
+def _what_a_conversion_brings(worth: Worth) -> list[str]:
+    title = "## What a caused conversion brings, as a share of the margin"
+    if not worth.n_conversions:
+        return [title, "", "The log does not tell: the margins are believed."]
+    return [
+        f"{title} (from {worth.n_conversions:,} conversions after contacts)",
+        "",
+        "| offer | share |",
+        "|---|---|",
+        *(f"| {offer} | {share:.3f} |" for offer, share in zip(worth.offers, worth.shares, strict=True)),
+    ]
 
 
 def _cell(estimate: Estimate | Withheld | None) -> str:

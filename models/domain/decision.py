@@ -21,7 +21,7 @@ class Expected:
         p_convert_no_contact: The same without contact, in [0, 1].
         uplift: `p_convert - p_convert_no_contact`.
         cost_minor: Price of the contact, minor units.
-        net_value_minor: `margin * uplift - cost - shadow price - attention price`, minor units.
+        net_value_minor: `margin * worth * uplift - cost - shadow price - attention price`, minor units.
     """
 
     p_open: float | None

@@ -204,7 +204,8 @@ def fit_effect(rows: LoggedRows, nuisance: Nuisance, importance: FloatArray, *, 
     believed, doubt = believed_effect(unit if mediated else POOLED.p_open, rate)
     of_all = np.array([part.name == "all" for part in parts])[group].astype(np.float64)
     moments = moments.believing(of_all, believed, doubt)
-    growth = UNLIMITED if lag is None else 0.0
+    # Where moments are known and tell nothing, the log is short, and a few lucky rows look like wide effects.
+    growth = UNLIMITED if rows.converted_after is None else 0.0
     posterior = fit_evidence(moments, group, widths**2, growth)
     shape = (n_offers + 1, n_channels + 1)
     mean = np.empty((*shape, 2 * width))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.response.effect import EffectModel
 from models.response.open import OpenModel
 from models.response.open_linear import OpenLinear
 from models.response.standardiser import Standardiser
+from models.response.worth import Worth
 
 _MANIFEST = "response.json"
 _OPEN_BY_CHANNEL = "open_by_channel.txt"
@@ -28,7 +30,7 @@ _CONVERT = "convert.txt"
 _EFFECT_MEAN = "effect_mean.npy"
 _EFFECT_COVARIANCE = "effect_covariance.npy"
 
-_Parts = tuple[tuple[str, ...], OpenModel, ConvertModel, EffectModel, AttentionModel]
+_Parts = tuple[tuple[str, ...], OpenModel, ConvertModel, EffectModel, AttentionModel, Worth]
 
 
 def write(
@@ -37,6 +39,7 @@ def write(
     convert: ConvertModel,
     effect: EffectModel,
     attention: AttentionModel,
+    worth: Worth,
 ) -> dict[str, bytes]:
     """Files by name; equal models give equal bytes."""
     manifest = {
@@ -76,6 +79,7 @@ def write(
             "reach_minor": attention.reach_minor,
             "fatigue_minor": attention.fatigue_minor,
         },
+        "worth": asdict(worth),
     }
     named = {
         _MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode(),
@@ -105,7 +109,7 @@ def read(named: Mapping[str, bytes]) -> _Parts:
 def _read(named: Mapping[str, bytes]) -> _Parts:
     manifest = json.loads(named[_MANIFEST])
     of_open, of_convert = manifest["open"], manifest["convert"]
-    of_effect, of_attention = manifest["effect"], manifest["attention"]
+    of_effect, of_attention, of_worth = manifest["effect"], manifest["attention"], manifest["worth"]
     slots = tuple(time.fromisoformat(slot) for slot in of_open["slots"])
     opens = OpenModel(
         channels=tuple(of_open["channels"]),
@@ -139,7 +143,13 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         reach_minor=tuple(of_attention["reach_minor"]),
         fatigue_minor=of_attention["fatigue_minor"],
     )
-    return tuple(manifest["feature_names"]), opens, convert, effect, attention
+    worth = Worth(
+        offers=tuple(of_worth["offers"]),
+        shares=tuple(of_worth["shares"]),
+        unseen=of_worth["unseen"],
+        n_conversions=of_worth["n_conversions"],
+    )
+    return tuple(manifest["feature_names"]), opens, convert, effect, attention, worth
 
 
 def _standardiser_document(standardiser: Standardiser) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from models.choice import FloatArray
 from models.response.boosting import log_loss
 from models.response.calibration import Calibration
+from models.response.worth import Worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class ResponseMetrics:
         log_evidence: Of the effect model.
         effect_sd: Prior standard deviation of each part of the effects, as the evidence set it.
         effect_determined: How many coefficients of each part the data determine.
+        worth: What a conversion that contact causes brings, by offer, as a share of the margin.
         uplift: By offer and channel.
     """
 
@@ -74,6 +76,7 @@ class ResponseMetrics:
     log_evidence: float
     effect_sd: dict[str, float] = field(default_factory=dict)
     effect_determined: dict[str, float] = field(default_factory=dict)
+    worth: Worth = field(default_factory=Worth)
     uplift: tuple[UpliftSummary, ...] = ()
 
     def as_numbers(self) -> dict[str, float]:
@@ -84,6 +87,7 @@ class ResponseMetrics:
             "n_converted": self.n_converted,
             "effect.noise": self.noise,
             "effect.log_evidence": self.log_evidence,
+            "worth.n_conversions": self.worth.n_conversions,
         }
         for name, part in (("p_open", self.p_open), ("p_convert", self.p_convert)):
             for figure in ("n", "rate", "log_loss", "log_loss_of_rate", "auc", "calibration_error"):
@@ -94,6 +98,8 @@ class ResponseMetrics:
             numbers[f"effect.sd.{part_name}"] = sd
         for part_name, determined in self.effect_determined.items():
             numbers[f"effect.determined.{part_name}"] = determined
+        for offer, share in zip(self.worth.offers, self.worth.shares, strict=True):
+            numbers[f"worth.{offer}"] = share
         for summary in self.uplift:
             for figure in ("estimate", "low", "high"):
                 numbers[f"uplift.{summary.offer}.{summary.channel}.{figure}"] = getattr(summary, figure)

@@ -22,6 +22,7 @@ from models.response.forest import Forest, plant
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
 from models.response.nuisance import fit_nuisance
 from models.response.open import OpenGrid, OpenModel, fit_open
+from models.response.worth import Worth, fit_worth
 
 # Numbers held at once while predicting: bounds the memory, whatever the number of customers.
 _NUMBERS_AT_ONCE = 4_000_000
@@ -40,6 +41,7 @@ class _Plan:
     pairs: PairEffects
     scale: FloatArray
     attention_minor: FloatArray
+    worth: FloatArray
     chunk: int
 
 
@@ -52,6 +54,7 @@ class FittedResponse:
         convert: `p_convert` without contact.
         effect: What a contact changes.
         attention: What a contact puts at risk.
+        worth: What a conversion that contact causes brings.
         metrics: How the fit went; None on a model that was read from files.
     """
 
@@ -63,12 +66,14 @@ class FittedResponse:
         convert: ConvertModel,
         effect: EffectModel,
         attention: AttentionModel,
+        worth: Worth,
         metrics: ResponseMetrics | None = None,
     ) -> None:
         self.opens = opens
         self.convert = convert
         self.effect = effect
         self.attention = attention
+        self.worth = worth
         self.metrics = metrics
         self._feature_names = feature_names
         self._plans: dict[ActionGrid, _Plan] = {}
@@ -108,6 +113,7 @@ class FittedResponse:
             p_convert=p_convert,
             p_convert_no_contact=alone,
             attention_minor=np.broadcast_to(plan.attention_minor, (len(features), len(plan.attention_minor))),
+            worth=plan.worth,
         )
 
     def _predict(self, features: FloatArray, plan: _Plan) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -135,6 +141,7 @@ class FittedResponse:
             attention=replace(
                 self.attention, reach_minor=tuple(reach_minor.tolist()), fatigue_minor=fatigue_minor
             ),
+            worth=self.worth,
             metrics=self.metrics,
         )
 
@@ -171,6 +178,7 @@ class FittedResponse:
                 scale=np.array([self.opens.scale(name) for name in grid.channels])
                 / self.effect.mediator_unit,
                 attention_minor=self.attention.predict(grid.channels),
+                worth=self.worth.of(grid.offers),
                 chunk=max(1, _NUMBERS_AT_ONCE // (grid.n_actions * _ARRAYS_AT_ONCE)),
             )
             if len(self._plans) >= _GRIDS_REMEMBERED:
@@ -180,7 +188,9 @@ class FittedResponse:
 
     def to_files(self) -> dict[str, bytes]:
         """Native LightGBM text, NumPy arrays and JSON, by file name."""
-        return files.write(self._feature_names, self.opens, self.convert, self.effect, self.attention)
+        return files.write(
+            self._feature_names, self.opens, self.convert, self.effect, self.attention, self.worth
+        )
 
     @classmethod
     def from_files(cls, named: Mapping[str, bytes]) -> FittedResponse:
@@ -189,9 +199,14 @@ class FittedResponse:
         Raises:
             BundleError: a file is missing or cannot be read.
         """
-        feature_names, opens, convert, effect, attention = files.read(named)
+        feature_names, opens, convert, effect, attention, worth = files.read(named)
         return cls(
-            feature_names=feature_names, opens=opens, convert=convert, effect=effect, attention=attention
+            feature_names=feature_names,
+            opens=opens,
+            convert=convert,
+            effect=effect,
+            attention=attention,
+            worth=worth,
         )
 
 
@@ -201,6 +216,7 @@ def fit_response(
     *,
     attention_value_minor: float,
     seed: int,
+    margin_minor: FloatArray | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> FittedResponse:
     """Fit every part of the response model on a log.
@@ -213,10 +229,12 @@ def fit_response(
         channels: Every channel of the log, by name: says which outcomes a channel can report.
         attention_value_minor: What a customer who can be reached is worth, minor units, >= 0.
         seed: Same rows and seed, same model.
+        margin_minor: Of a conversion by offer of the log, shape (O,), to compare what caused conversions brought with; None
+            believes it.
         progress: Told in words what is being done.
 
     Raises:
-        InvalidInputError: no rows, a channel is unknown, or the value is negative.
+        InvalidInputError: no rows, a channel is unknown, the value is negative, or the margins are not one an offer.
     """
     require(len(rows) > 0, "rows", len(rows), "must be > 0")
     require(
@@ -227,6 +245,11 @@ def fit_response(
     )
     for name in rows.channels:
         require(name in channels, "channels", name, "must be described")
+    if margin_minor is not None:
+        expected = (len(rows.offers),)
+        require(
+            margin_minor.shape == expected, "margin_minor", margin_minor.shape, f"must have shape {expected}"
+        )
     say = progress or _silent
 
     say("opens: who opens what, when")
@@ -248,6 +271,7 @@ def fit_response(
         convert=convert.model,
         effect=effect.model,
         attention=fit_attention(rows, attention_value_minor),
+        worth=Worth() if margin_minor is None else fit_worth(rows, margin_minor, effect.lag),
     )
     fitted.metrics = ResponseMetrics(
         n_rows=len(rows),
@@ -261,6 +285,7 @@ def fit_response(
         log_evidence=effect.posterior.log_evidence,
         effect_sd=_by_part(effect, np.sqrt(effect.posterior.variances)),
         effect_determined=_by_part(effect, effect.posterior.effective),
+        worth=fitted.worth,
         uplift=_summaries(fitted, rows, seed),
     )
     return fitted

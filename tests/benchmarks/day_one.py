@@ -60,6 +60,7 @@ def learned(world: World, n: int) -> Frozen:
             world.channels,
             attention_value_minor=value,
             seed=world.seed,
+            margin_minor=np.array([offer.margin_minor for offer in world.campaign.offers]),
         )
     )
 

@@ -104,8 +104,10 @@ class Ours:
 
     def refit(self, rows: LoggedRows, recent: LoggedRows, world: World) -> None:
         """Fit the response model; the bandit starts afresh and replays what the model has not seen."""
-        fitted = fit_response(rows, world.channels, attention_value_minor=0.0, seed=world.seed)
         margins = np.array([offer.margin_minor for offer in world.campaign.offers])
+        fitted = fit_response(
+            rows, world.channels, attention_value_minor=0.0, seed=world.seed, margin_minor=margins
+        )
         newest = rows.take(np.arange(len(rows))[-PRICED_ROWS:])
         mask = world.market.mask(newest.customer, world.campaign, world.now)
         self._response = priced_by_reach(

@@ -167,7 +167,9 @@ def test_a_training_run_is_published_with_its_report_and_figures(home: Home) -> 
     )
     assert report.simulated
     assert report.evaluation.policies[0].name == "bandit"
-    assert "(simulated)" in home.registry.report(1)
+    page = home.registry.report(1)
+    assert "(simulated)" in page
+    assert "## What a caused conversion brings, as a share of the margin" in page
     metrics = report.metrics()
     assert metrics["rows.learned"] == report.n_learned
     assert all(np.isfinite(value) for value in metrics.values())

@@ -48,6 +48,7 @@ class World:
             p_convert=np.clip(alone + uplift, 0.0, 1.0),
             p_convert_no_contact=alone,
             attention_minor=rng.uniform(0.0, 3.0, (1, SHAPE[1])),
+            worth=rng.uniform(0.5, 1.5, SHAPE[0]),
         )
         self.margin = rng.uniform(500.0, 5_000.0, SHAPE[0])
         self.cost = rng.uniform(0.0, 15.0, SHAPE[1])
