@@ -37,9 +37,9 @@ QUICK_CUSTOMERS, QUICK_WEEKS = 5_000, 5
 PRESETS = ("retail", "bank", "travel")
 # Nothing was tuned on these.
 FRESH_SEEDS = (11, 12, 13)
-# Outcomes of a day are final a week later. A service trains every night; here only while a night's rows still are a large
-# part of the log, and then ever more rarely.
-REFIT_DAYS = frozenset({0, 9, 11, 14, 21, 28, 49})
+# Outcomes of a day are final a week later. A service trains every night; here more often than weekly only while a night's
+# rows still are a large part of the log.
+REFIT_DAYS = frozenset({0, 9, 11, *range(14, 7 * WEEKS, 7)})
 # Fixed choices that look best at the start are played out; the best of them is the best in hindsight.
 FINALISTS = 6
 ORACLE, BEST_FIXED, OURS, GREEDY = "oracle", "best fixed in hindsight", "ours (bandit)", "ours (greedy)"
