@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, func, insert, select, text, update
 
 from features.history.append import (
     Appended,
@@ -21,6 +21,7 @@ from features.history.append import (
     append_interactions,
 )
 from features.history.decisions import load_decision
+from features.history.documents import to_document
 from features.history.engine import migrate, read_only
 from features.history.query import (
     find_customer_id,
@@ -33,7 +34,7 @@ from features.history.query import (
     save_channel,
     seed_channels,
 )
-from features.history.tables import consents, decisions, interactions, metadata, reservations
+from features.history.tables import campaigns, consents, decisions, interactions, metadata, reservations
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
 from models.domain.channel import DEFAULT_CHANNELS, ContentKind, IdentityKind
@@ -134,6 +135,26 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as conn:
         assert conn.scalar(select(func.count()).select_from(interactions)) == 1
+
+
+def test_a_campaign_from_before_the_bounds_is_brought_within_them(engine: Engine) -> None:
+    with engine.begin() as conn:
+        stored = save_campaign(conn, CAMPAIGN, NOW)
+        beyond = to_document(stored) | {
+            "send_window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "9999-12-31T00:00:00Z"},
+            "attribution_window_seconds": 10**11,
+            "follow_ups": [{"on": "unopened", "after_seconds": 10**9}],
+            "most_follow_ups": 1,
+        }
+        conn.execute(update(campaigns).values(document=beyond))
+        conn.execute(text("UPDATE alembic_version SET version_num = '0013'"))
+    migrate(engine)
+    with engine.connect() as conn:
+        (read,) = list_campaigns(conn)
+    year = 366 * 86_400
+    assert read.send_window.ends_at == datetime(2199, 12, 31, tzinfo=UTC)
+    assert (read.attribution_window_seconds, read.follow_ups[0].after_seconds) == (year, year)
+    assert read.message_ttl_seconds == stored.message_ttl_seconds
 
 
 def test_repeated_facts_are_counted_and_stored_once(engine: Engine) -> None:
