@@ -363,6 +363,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/models:rollback",
         "/v1/segments", "/v1/segments/{name}", "/v1/segments/{name}/size", "/v1/segments/{name}/members",
         "/v1/identities:link", "/v1/identities/conflicts",
+        "/v1/clock", "/v1/customers",
         "/v1/customers/{customer_id}", "/v1/customers/{customer_id}/history", "/v1/customers/{customer_id}/consents",
         "/v1/customers/{customer_id}/export", "/v1/customers/{customer_id}/erase",
         "/v1/segments/{name}/members/{customer_id}", "/v1/segments/{name}/decisions", "/v1/tags",
