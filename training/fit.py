@@ -14,12 +14,14 @@ from features.history.query import load_campaign, load_channels
 from features.history.rewards import settle_rewards
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
-from models.domain.campaign import Campaign
+from models.choice import Predictions
+from models.domain.campaign import Campaign, PolicyName
 from models.domain.channel import Channel
 from models.domain.price import priced
 from models.policy.bandit import REPLAYED, Bandit
 from models.policy.events import replies, response_events
 from models.policy.native import NativeBandit
+from models.policy.registry import build_policies
 from models.response.model import FittedResponse, fit_response
 from models.response.reach import decisions_per_customer, priced_by_reach
 from training.datasets import LoggedDecisions, logged_decisions
@@ -95,7 +97,8 @@ def train(
         decisions = decisions_per_customer(learned.rows)
         response = priced_by_reach(response, learned.rows, learned.mask, margins, channels, decisions)
     say("bandit: warm up on later decisions")
-    bandit = _warmed_up(replayed, response, campaign, channels)
+    expected = response.predict(replayed.rows.features, replayed.rows.grid, channels)
+    bandit = _warmed_up(replayed, expected, campaign, channels)
     say("evaluation: on decisions after those")
     evaluation = evaluate(
         held_out,
@@ -105,7 +108,7 @@ def train(
         OpenedBundle(response, bandit),
         None if champion is None else open_bundle(champion),
         response.attention.leaving(held_out.rows.channels),
-        _shadow(replayed, response, campaign, channels),
+        _shadow(replayed, expected, bandit, campaign, channels),
     )
     assert response.metrics is not None
     report = TrainingReport(
@@ -134,12 +137,26 @@ def train(
 
 
 def _warmed_up(
-    replayed: LoggedDecisions, response: FittedResponse, campaign: Campaign, channels: Mapping[str, Channel]
+    replayed: LoggedDecisions, expected: Predictions, campaign: Campaign, channels: Mapping[str, Channel]
 ) -> Bandit:
-    rows = replayed.rows
     bandit = Bandit.fresh(campaign.channels, campaign.slots)
-    p_open = response.predict(rows.features, rows.grid, channels).p_open
-    return bandit.warm_start(response_events(rows, p_open, bandit.segments, channels))
+    return bandit.warm_start(response_events(replayed.rows, expected.p_open, bandit.segments, channels))
+
+
+def _shadow(
+    replayed: LoggedDecisions,
+    expected: Predictions,
+    bandit: Bandit,
+    campaign: Campaign,
+    channels: Mapping[str, Channel],
+) -> NativeBandit:
+    """The challenger that decides for nobody: taught by what the bandit warms up on, exploring as it does."""
+    some = np.arange(len(replayed))[-REPLAYED:]
+    newest = replayed.take(some)
+    problem = problem_of(newest, campaign, channels, expected.take(some))
+    served = build_policies(campaign, bandit)[PolicyName.BANDIT]
+    assert isinstance(served, Bandit)
+    return NativeBandit.learned(problem, newest.rows, replies(newest.rows, channels), served.exploration)
 
 
 def _importance(response: FittedResponse) -> dict[str, float]:
@@ -152,15 +169,3 @@ def _importance(response: FittedResponse) -> dict[str, float]:
             shares.append(gains / max(float(gains.sum()), 1e-12))
     total = np.mean(shares, axis=0) if shares else np.zeros(len(names))
     return {names[i]: float(total[i]) for i in np.argsort(-total, kind="stable") if total[i] > 0}
-
-
-def _shadow(
-    replayed: LoggedDecisions, response: FittedResponse, campaign: Campaign, channels: Mapping[str, Channel]
-) -> NativeBandit:
-    """The challenger that decides for nobody, taught by the decisions on which the bandit warms up."""
-    newest = replayed.take(np.arange(len(replayed))[-REPLAYED:])
-    rows = newest.rows
-    predictions = response.predict(rows.features, rows.grid, channels)
-    problem = problem_of(newest, campaign, channels, predictions)
-    margin = max(abs(offer.margin_minor) for offer in campaign.offers)
-    return NativeBandit.learned(problem, rows, replies(rows, channels), margin)

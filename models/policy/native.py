@@ -14,7 +14,7 @@ says p = 1, and the true propensity stays in our own log.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -53,7 +53,7 @@ class NativeBandit:
 
     @classmethod
     def learned(
-        cls, problem: ChoiceProblem, rows: LoggedRows, replied: FloatArray, value_scale_minor: float
+        cls, problem: ChoiceProblem, rows: LoggedRows, replied: FloatArray, exploration: Exploration
     ) -> NativeBandit:
         """Let it see every contact whose reply is known once, oldest first.
 
@@ -61,7 +61,7 @@ class NativeBandit:
             problem: The choice that stood before whoever made the decisions, with predictions and net values.
             rows: The decisions, on the problem's grid.
             replied: 1, 0, or NaN where nobody can tell, shape (n,): see `models.policy.events.replies`.
-            value_scale_minor: What a conversion is worth, minor units; sets how much it explores.
+            exploration: How it draws, which it does not learn.
 
         Raises:
             NoPredictionsError: there is no response model.
@@ -93,9 +93,7 @@ class NativeBandit:
             grid=problem.grid,
             weights=weights,
             scale_minor=scale,
-            exploration=replace(Exploration(), value_scale_minor=value_scale_minor)
-            if value_scale_minor > 0
-            else Exploration(),
+            exploration=exploration,
         )
 
     @cached_property

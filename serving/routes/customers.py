@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.history.erase import Erasure
 from features.history.profile import EntryType
 from models.domain.channel import IdentityKind
-from models.domain.customer import Consent, ConsentStatus
+from models.domain.customer import ConsentStatus
 from models.domain.interaction import InteractionKind
 from models.domain.party import Party
 from serving.customers import WholeProfile
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Moment, Name, ShortName
+from serving.routes.schemas import SaidIn
 from serving.security.gate import SCOPES
 from serving.security.keys import Scope
 from serving.service import Service
@@ -182,15 +183,9 @@ class ConsentsOut(BaseModel):
     consents: list[ConsentOut]
 
 
-class ConsentIn(BaseModel):
-    """What the person said."""
+class ConsentIn(SaidIn):
+    """What the person said, and where."""
 
-    model_config = _STRICT
-
-    channel: ShortName = Field(description="A configured channel, or `*` for every channel.")
-    purpose: ShortName = "marketing"
-    status: ConsentStatus
-    since: Moment | None = Field(default=None, description="When they said it; default: now.")
     source: ShortName = Field(description="Where they said it: a form, a call, a shop.")
 
 
@@ -266,17 +261,7 @@ def customer_routes(service: Service) -> APIRouter:
     async def say(customer_id: CustomerId, posted: ConsentsIn) -> ConsentsTakenOut:
         """Record what the person said; a withdrawal holds at once, for messages on their way too."""
         now = service.clock()
-        statements = [
-            Consent(
-                customer_id=customer_id,
-                channel=one.channel,
-                purpose=one.purpose,
-                status=one.status,
-                since=one.since or now,
-                source=one.source,
-            )
-            for one in posted.consents
-        ]
+        statements = [one.of(customer_id, one.source, now) for one in posted.consents]
         n_new = await service.in_thread(lambda: service.customers.say(statements, now))
         service.refresher.request([customer_id])
         held = await service.in_thread(lambda: service.customers.consents(customer_id, now))

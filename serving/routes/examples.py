@@ -246,93 +246,70 @@ _ANSWERS: dict[str, dict[str, Any]] = {
 _ID = _CONTACT["decision_id"]
 
 
+def _answers(answer: dict[str, Any], conflict: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Examples of an answer, and of a conflict where there can be one, by name."""
+
+    def examples(media: str, named: dict[str, Any]) -> dict[str, Any]:
+        return {"content": {media: {"examples": {name: {"value": value} for name, value in named.items()}}}}
+
+    responses = {"200": examples("application/json", answer)}
+    if conflict is not None:
+        responses["409"] = examples(_PROBLEM_MEDIA, conflict)
+    return {"responses": responses}
+
+
 def _handover(state: str, verb: str, wrong: str) -> dict[str, Any]:
     """The answer of a move to `state`, and the conflict with another state."""
     other = "cancelled" if state == "sent" else "sent"
-    return {
-        "responses": {
-            "200": {
-                "content": {
-                    "application/json": {
-                        "examples": {
-                            state: {
-                                "value": {
-                                    "decision_id": _ID,
-                                    "message_id": "0d9c3f0e-6f43-5d0b-9c39-3c6f6d1f2a10",
-                                    "state": state,
-                                    "channel": "email",
-                                    "send_at": "2026-03-02T01:00:00Z",
-                                    "expires_at": "2026-03-02T07:00:00Z",
-                                    "settled_at": "2026-03-02T01:00:04Z",
-                                }
-                            }
-                        }
-                    }
-                }
-            },
-            "409": {
-                "content": {
-                    _PROBLEM_MEDIA: {
-                        "examples": {
-                            wrong: {
-                                "value": _conflict(
-                                    "state",
-                                    "States only go forward",
-                                    f"decision {_ID} is {other}, it cannot become {state}",
-                                    f"/v1/decisions/{_ID}/{verb}",
-                                )
-                            }
-                        }
-                    }
-                }
-            },
-        }
+    moved = {
+        "decision_id": _ID,
+        "message_id": "0d9c3f0e-6f43-5d0b-9c39-3c6f6d1f2a10",
+        "state": state,
+        "channel": "email",
+        "send_at": "2026-03-02T01:00:00Z",
+        "expires_at": "2026-03-02T07:00:00Z",
+        "settled_at": "2026-03-02T01:00:04Z",
     }
+    refused = _conflict(
+        "state",
+        "States only go forward",
+        f"decision {_ID} is {other}, it cannot become {state}",
+        f"/v1/decisions/{_ID}/{verb}",
+    )
+    return _answers({state: moved}, {wrong: refused})
 
 
 ACTIVATED = _handover("sent", "activate", "cancelled_before")
 CANCELLED = _handover("cancelled", "cancel", "sent_before")
-LISTED = {
-    "responses": {
-        "200": {
-            "content": {
-                "application/json": {
-                    "examples": {
-                        "page": {
-                            "value": {
-                                "decisions": [
-                                    {
-                                        "decision_id": _ID,
-                                        "customer_id": "c-1001",
-                                        "campaign_id": "spring",
-                                        "campaign_version": 1,
-                                        "decided_at": "2026-03-01T14:12:03.412Z",
-                                        "offer_id": "spring_coats",
-                                        "channel": "email",
-                                        "slot": 1,
-                                        "send_at": "2026-03-02T01:00:00Z",
-                                        "propensity": 0.87,
-                                        "cost_minor": 0.01,
-                                        "net_value_minor": 32.9,
-                                        "arm": "treatment",
-                                        "mode": "live",
-                                        "policy": "bandit",
-                                        "policy_version": "2026-02-28.1",
-                                        "degraded": [],
-                                        "parent_id": None,
-                                        "message_status": "sent",
-                                    }
-                                ],
-                                "next_cursor": "WzE3NzIzNzQzMjM0MTIwMDAsIjAxYTIwMTljIl0",
-                            }
-                        }
-                    }
-                }
-            }
+_LISTED_DECISION = {
+    "decision_id": _ID,
+    "customer_id": "c-1001",
+    "campaign_id": "spring",
+    "campaign_version": 1,
+    "decided_at": "2026-03-01T14:12:03.412Z",
+    "offer_id": "spring_coats",
+    "channel": "email",
+    "slot": 1,
+    "send_at": "2026-03-02T01:00:00Z",
+    "propensity": 0.87,
+    "cost_minor": 0.01,
+    "net_value_minor": 32.9,
+    "arm": "treatment",
+    "mode": "live",
+    "policy": "bandit",
+    "policy_version": "2026-02-28.1",
+    "degraded": [],
+    "parent_id": None,
+    "message_status": "sent",
+}
+LISTED = _answers(
+    {
+        "page": {
+            "decisions": [_LISTED_DECISION],
+            "next_cursor": "WzE3NzIzNzQzMjM0MTIwMDAsIjAxYTIwMTljIl0",
         }
     }
-}
-
+)
 
 _MODEL = {
     "version": 7,
@@ -340,54 +317,21 @@ _MODEL = {
     "bundle_version": "f831ca11d53b678b",
     "created_at": "2026-02-28T03:10:00Z",
 }
-MODELS: dict[str, Any] = {
-    "responses": {
-        "200": {
-            "content": {
-                "application/json": {
-                    "examples": {
-                        "page": {
-                            "value": {
-                                "models": [
-                                    _MODEL
-                                    | {
-                                        "version": 8,
-                                        "aliases": ["challenger"],
-                                        "bundle_version": "0f6bb3c18a9d2e41",
-                                    },
-                                    _MODEL,
-                                ],
-                                "next_cursor": None,
-                                "serving": "f831ca11d53b678b",
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-MODEL_CONFLICTS: dict[str, Any] = {
-    "responses": {
-        "200": {"content": {"application/json": {"examples": {"champion": {"value": _MODEL}}}}},
-        "409": {
-            "content": {
-                _PROBLEM_MEDIA: {
-                    "examples": {
-                        "nothing_before": {
-                            "value": _conflict(
-                                "conflict",
-                                "The request contradicts what is recorded",
-                                "there is no former champion to roll back to",
-                                "/v1/models:rollback",
-                            )
-                        }
-                    }
-                }
-            }
-        },
-    }
-}
+_NEWER_MODEL = _MODEL | {"version": 8, "aliases": ["challenger"], "bundle_version": "0f6bb3c18a9d2e41"}
+MODELS = _answers(
+    {"page": {"models": [_NEWER_MODEL, _MODEL], "next_cursor": None, "serving": _MODEL["bundle_version"]}}
+)
+MODEL_CONFLICTS = _answers(
+    {"champion": _MODEL},
+    {
+        "nothing_before": _conflict(
+            "conflict",
+            "The request contradicts what is recorded",
+            "there is no former champion to roll back to",
+            "/v1/models:rollback",
+        )
+    },
+)
 
 # `POST /v1/decisions` declares the header itself; a simulation creates nothing.
 _KEYLESS = frozenset({"/v1/decisions", "/v1/decisions/simulate"})

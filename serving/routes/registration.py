@@ -9,29 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict
 
 from features.history.append import CustomerRecord
 from features.history.register import Registration
-from models.domain.customer import Consent, ConsentStatus, Identity, zone
+from models.domain.customer import Identity, zone
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES
 from serving.routes.examples import PROBLEMS, REGISTRATIONS
 from serving.routes.fields import LongText, Moment, Name, ShortName
-from serving.routes.schemas import IdentityIn
+from serving.routes.schemas import IdentityIn, SaidIn
 from serving.service import Service
 
 MOST_CUSTOMERS = 1_000
 _MOST_CONTACT_POINTS = 20
 _MOST_CONSENTS = 100
 _STRICT = ConfigDict(extra="forbid")
-
-
-class SaidIn(BaseModel):
-    """What the person said about a channel."""
-
-    model_config = _STRICT
-
-    channel: ShortName = Field(description="A configured channel, or `*` for every channel.")
-    purpose: ShortName = "marketing"
-    status: ConsentStatus
-    since: Moment | None = Field(default=None, description="When they said it; default: `created_at`.")
 
 
 class CustomerIn(BaseModel):
@@ -83,17 +72,7 @@ class CustomerIn(BaseModel):
                 )
                 for each in self.identities
             ),
-            consents=tuple(
-                Consent(
-                    customer_id=self.customer_id,
-                    channel=said.channel,
-                    purpose=said.purpose,
-                    status=said.status,
-                    since=said.since or self.created_at,
-                    source=source,
-                )
-                for said in self.consents
-            ),
+            consents=tuple(said.of(self.customer_id, source, self.created_at) for said in self.consents),
         )
 
 

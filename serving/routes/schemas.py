@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from models.domain.action import ReasonCode
 from models.domain.campaign import Mode
 from models.domain.channel import IdentityKind
+from models.domain.customer import Consent, ConsentStatus
 from models.domain.decision import Decision
 from models.domain.experiment import Arm
 from serving.problems import Problem
 from serving.request import DecisionRequest, IdentityRef
-from serving.routes.fields import LongText, Name
+from serving.routes.fields import LongText, Moment, Name, ShortName
 from serving.store.idempotency import IdempotencyKey
 
 LARGEST_BATCH = 1_000
@@ -33,6 +34,37 @@ class IdentityIn(BaseModel):
 
     kind: IdentityKind
     value: LongText
+
+
+class SaidIn(BaseModel):
+    """What a person said about a channel."""
+
+    model_config = _STRICT
+
+    channel: ShortName = Field(description="A configured channel, or `*` for every channel.")
+    purpose: ShortName = "marketing"
+    status: ConsentStatus
+    since: Moment | None = Field(
+        default=None,
+        description="When they said it; default: now, or `created_at` of a person who is registered.",
+    )
+
+    def of(self, customer_id: str, source: str, otherwise: datetime) -> Consent:
+        """In the words of the domain.
+
+        Args:
+            customer_id: Who said it.
+            source: Which system tells.
+            otherwise: When they said it where that is not given.
+        """
+        return Consent(
+            customer_id=customer_id,
+            channel=self.channel,
+            purpose=self.purpose,
+            status=self.status,
+            since=self.since or otherwise,
+            source=source,
+        )
 
 
 class DecisionIn(BaseModel):

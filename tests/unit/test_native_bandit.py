@@ -11,10 +11,12 @@ from vowpalwabbit import Workspace
 from models.choice import ChoiceProblem, Predictions
 from models.domain.action import ActionGrid
 from models.logged import LoggedRows
+from models.policy.exploration import Exploration
 from models.policy.native import ARGUMENTS, NativeBandit
 
 GRID = ActionGrid(("coats", "boots"), ("email", "push", "sms"), (time(9), time(18)))
 N = 4_000
+EXPLORATION = Exploration(value_scale_minor=3_000.0)
 
 
 def log(p_true: np.ndarray, propensity: float = 1 / 13) -> LoggedRows:
@@ -66,7 +68,7 @@ def problem(n: int, p_open: float = 0.2, value: float = 19.0) -> ChoiceProblem:
 
 def learned(p_true: np.ndarray, **more: float) -> NativeBandit:
     rows = log(p_true, **more)
-    return NativeBandit.learned(problem(N), rows, rows.opened, 3_000.0)
+    return NativeBandit.learned(problem(N), rows, rows.opened, EXPLORATION)
 
 
 def test_it_finds_the_channel_and_hour_that_the_model_does_not_know() -> None:
@@ -114,7 +116,7 @@ def test_the_tables_say_what_vowpal_wabbit_says() -> None:
 
 def test_no_known_reply_teaches_nothing() -> None:
     rows = log(np.zeros((3, 2)))
-    one = NativeBandit.learned(problem(N), rows, np.full(N, np.nan), 3_000.0)
+    one = NativeBandit.learned(problem(N), rows, np.full(N, np.nan), EXPLORATION)
     assert not one.weights.any()
     assert one.distribution(problem(1)).probabilities[0, GRID.no_contact] == pytest.approx(
         1 / GRID.n_actions, abs=1
