@@ -23,6 +23,7 @@ from features.formulas import (
     Tenure,
 )
 from features.past import ACCOUNT_LINKED, CONSENT_GIVEN, CONSENT_LOST, HOUR_US, These
+from models.domain.interaction import DISCOUNTED
 from models.domain.interaction import InteractionKind as Kind
 from models.domain.visits import PRIOR_VISITS, VISIT_PARTS, VISITS_COUNTED, VISITS_WINDOW_DAYS, visit_share
 
@@ -44,7 +45,6 @@ _PRIOR_ANSWERS, _PRIOR_RICH = 4, 0.5
 ONLINE = ("web", "online", "app")
 SHOP = ("shop", "store")
 PHONE = ("phone", "call")
-DISCOUNTED = "discounted"
 RICH_CONTENT = ("html", "image", "video", "sticker", "card")
 
 

@@ -44,6 +44,8 @@ class LoggedRows:
         opened_after: Moment of the first open after the start, as a share of the attribution window; NaN where there
             was none or it is unknown, shape (n,). None where the log tells no moments.
         converted_after: The same of the first conversion.
+        discounted: 1 where the row's conversion was made at a discount, 0 where at the full price, NaN where there was none or that
+            is unknown, shape (n,). None where the log tells no prices.
     """
 
     offers: tuple[str, ...]
@@ -66,10 +68,11 @@ class LoggedRows:
     randomised: BoolArray
     opened_after: FloatArray | None = None
     converted_after: FloatArray | None = None
+    discounted: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.features)
-        for field in (*_ARRAYS, *self._moments):
+        for field in (*_ARRAYS, *self._told):
             shape = getattr(self, field).shape
             require(shape == (n,), field, shape, f"must have shape ({n},)")
         require(
@@ -87,9 +90,9 @@ class LoggedRows:
         return len(self.features)
 
     @property
-    def _moments(self) -> tuple[str, ...]:
-        """Moments that this log tells."""
-        return tuple(name for name in ("opened_after", "converted_after") if getattr(self, name) is not None)
+    def _told(self) -> tuple[str, ...]:
+        """What this log tells beyond what every log does."""
+        return tuple(name for name in _MORE if getattr(self, name) is not None)
 
     @property
     def grid(self) -> ActionGrid:
@@ -116,7 +119,7 @@ class LoggedRows:
     def take(self, rows: IntArray | BoolArray) -> LoggedRows:
         """The same, of some rows."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in (*_ARRAYS, *self._moments, "features"):
+        for name in (*_ARRAYS, *self._told, "features"):
             chosen[name] = chosen[name][rows]
         return LoggedRows(**chosen)
 
@@ -125,3 +128,4 @@ _ARRAYS = (
     "customer", "offer", "channel", "slot", "propensity", "decided_at", "opened", "clicked", "converted",
     "value_minor", "cost_minor", "unsubscribed", "randomised",
 )  # fmt: skip
+_MORE = ("opened_after", "converted_after", "discounted")

@@ -163,6 +163,7 @@ def _query(campaign_id: str, as_of: datetime, since: datetime | None, *, only_fi
             rewards.c.opened,
             rewards.c.opened_at,
             rewards.c.converted_at,
+            rewards.c.discounted,
             rewards.c.clicked,
             rewards.c.converted,
             rewards.c.value_minor,
@@ -257,6 +258,7 @@ def _assemble(
         randomised=log.select(randomised).to_series().to_numpy(),
         opened_after=_share_of_window(log, "opened_at", versions),
         converted_after=_share_of_window(log, "converted_at", versions),
+        discounted=_known(log["discounted"]),
     )
 
 

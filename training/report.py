@@ -147,6 +147,10 @@ def _what_a_conversion_brings(worth: Worth) -> list[str]:
         "| offer | share |",
         "|---|---|",
         *(f"| {offer} | {share:.3f} |" for offer, share in zip(worth.offers, worth.shares, strict=True)),
+        "",
+        f"A conversion at a discount brings {worth.discount:.0%} less than the same at the full price."
+        if worth.discount
+        else "What a discount takes from a conversion, the log does not tell.",
     ]
 
 

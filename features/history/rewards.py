@@ -147,6 +147,7 @@ def _load_decisions(
             rewards.c.as_of,
             rewards.c.opened_at,
             rewards.c.converted_at,
+            rewards.c.discounted,
         )
         .outerjoin_from(decisions, rewards, rewards.c.decision_id == decisions.c.decision_id)
         .where(
@@ -169,6 +170,7 @@ def _load_decisions(
             as_of=row.as_of,
             opened_at=row.opened_at,
             converted_at=row.converted_at,
+            discounted=row.discounted,
         )
         attributable = Attributable(
             decision_id=row.decision_id,
@@ -220,6 +222,7 @@ def _load_facts(
             interactions.c.decision_id,
             interactions.c.value_minor,
             interactions.c.machine_made,
+            interactions.c.attributes,
         )
         .where(
             interactions.c.customer_id.in_(customer_ids),

@@ -417,6 +417,11 @@ rewards = Table(
     Column("as_of", UtcMoment, nullable=False),
     Column("opened_at", UtcMoment, comment="first open, or click where no open was told"),
     Column("converted_at", UtcMoment, comment="first conversion"),
+    Column(
+        "discounted",
+        Boolean,
+        comment="a conversion was made at a discount; null where none or no price was told",
+    ),
 )
 
 customer_members = Table(

@@ -55,6 +55,7 @@ def attribute(decision: Attributable, interactions: Iterable[Interaction], as_of
     opened_at: datetime | None = None
     converted_at: datetime | None = None
     clicked = False
+    discounted: bool | None = None
     value = 0.0
     for fact in interactions:
         if fact.occurred_at > as_of or not _belongs(fact, decision):
@@ -65,6 +66,8 @@ def attribute(decision: Attributable, interactions: Iterable[Interaction], as_of
             continue
         if fact.kind is decision.conversion_kind:
             converted_at = _first(converted_at, fact)
+            if fact.discounted is not None:
+                discounted = bool(discounted) or fact.discounted
             value += decision.default_value_minor if fact.value_minor is None else fact.value_minor
         elif decision.channel and fact.channel in (None, decision.channel.name):
             if fact.kind in (InteractionKind.OPENED, InteractionKind.CLICKED):
@@ -82,6 +85,7 @@ def attribute(decision: Attributable, interactions: Iterable[Interaction], as_of
         as_of=as_of,
         opened_at=opened_at,
         converted_at=converted_at,
+        discounted=discounted,
     )
 
 

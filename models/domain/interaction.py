@@ -57,6 +57,9 @@ class Place(StrEnum):
 
 
 # A message that met one of these reached nobody: its decision earns no reward, not a zero.
+# What importers and shops say of the price of a purchase or conversion, in its attribute `price`.
+PRICE, DISCOUNTED, FULL_PRICE = "price", "discounted", "full"
+
 NOT_REACHED = frozenset({InteractionKind.FAILED, InteractionKind.BOUNCED, InteractionKind.SUPPRESSED})
 
 
@@ -142,6 +145,11 @@ class Interaction:
             for name, value in self.attributes.items():
                 require_text("attributes", name, LONGEST_NAME)
                 require_text(f"attributes.{name}", value, LONGEST_TEXT)
+
+    @property
+    def discounted(self) -> bool | None:
+        """Whether the price was a reduced one; None where it is not told."""
+        return {DISCOUNTED: True, FULL_PRICE: False}.get(self.attributes.get(PRICE, ""))
 
 
 def require_text(field: str, text: str, longest: int) -> None:

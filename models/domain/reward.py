@@ -19,6 +19,7 @@ class Reward:
         final: Whether the attribution window has closed.
         opened_at: Moment of the first open, or click where no open was told; None where there was none.
         converted_at: Moment of the first conversion.
+        discounted: Whether a conversion was made at a discount; None where there was none, or none of them tells its price.
     """
 
     decision_id: str
@@ -31,6 +32,7 @@ class Reward:
     as_of: datetime
     opened_at: datetime | None = None
     converted_at: datetime | None = None
+    discounted: bool | None = None
 
     @property
     def net_value_minor(self) -> float:

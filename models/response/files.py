@@ -148,6 +148,8 @@ def _read(named: Mapping[str, bytes]) -> _Parts:
         shares=tuple(of_worth["shares"]),
         unseen=of_worth["unseen"],
         n_conversions=of_worth["n_conversions"],
+        # Not in models that were fitted before prices were looked at.
+        discount=of_worth.get("discount", 0.0),
     )
     return tuple(manifest["feature_names"]), opens, convert, effect, attention, worth
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.choice import FloatArray
+from models.choice import BoolArray, FloatArray
 from models.logged import LoggedRows
 
 # Candidates for the mean lag, all alike before any data.
@@ -36,6 +36,8 @@ _LEAST_EVIDENCE = 10.0
 # Without contact the early sign has mean 0, or conversions are not even over the window (decisions that a visit
 # triggers come just before a purchase): more standard errors than these apart, and the moments are not used.
 _MOST_UNEVEN = 3.0
+# An offer's conversions at the full price are not its own: within this many standard errors of none, and at most this share.
+_FEW, _SMALL = 2.0, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +84,18 @@ def fit_lag(rows: LoggedRows) -> Lag | None:
     since = since_open(rows)[at]
     since = np.where(rows.converted_after[at] < since, 0.0, since)
     lag, left = rows.converted_after[at] - since, 1.0 - since
-    # Most of what is caused is caused by opens: a share of their own makes the lags far clearer.
-    opened = known_opens(rows)[at] == 1
+    # Most of what is caused is caused by opens, and by a discount at a discount: shares of their own make the lags far clearer.
+    kind = (known_opens(rows)[at] == 1).astype(np.intp)
+    if rows.discounted is not None:
+        kind += 2 * (rows.discounted[at] == 1)
+    kinds = [np.flatnonzero(kind == each) for each in np.unique(kind)]
     evidence, shares = np.empty(len(_MEAN_LAGS)), np.empty(len(_MEAN_LAGS))
     for k, mean in enumerate(_MEAN_LAGS):
         # Both densities are of what can be seen before the window closes.
         ratio = left * np.exp(-lag / mean) / mean / -np.expm1(-left / mean)
-        share = np.where(opened, _best_share(ratio[opened]), _best_share(ratio[~opened]))
+        share = np.empty(len(ratio))
+        for each in kinds:
+            share[each] = _best_share(ratio[each])
         evidence[k], shares[k] = 2 * float(np.log1p(share * (ratio - 1)).sum()), share.mean()
     # Few conversions leave the lag wide open: the mean (of its logarithm) of what is believed is steadier than the mode.
     belief = np.exp((evidence - evidence.max()) / 2)
@@ -115,12 +122,31 @@ def _best_share(ratio: FloatArray) -> float:
 
 
 def early_signs(rows: LoggedRows, lag: Lag) -> FloatArray:
-    """The early sign of every row; 0 where there was no conversion, shape (n,)."""
+    """The early sign of every row; 0 where there was no conversion, or none that the contact can have caused, shape (n,)."""
     assert rows.converted_after is not None
     converted = ~np.isnan(rows.converted_after)
     signs = np.zeros(len(rows))
     signs[converted] = lag.sign(rows.converted_after[converted], since_open(rows)[converted])
+    signs[_not_by_the_offer(rows, signs)] = 0.0
     return signs
+
+
+def _not_by_the_offer(rows: LoggedRows, signs: FloatArray) -> BoolArray:
+    """Conversions at the full price after an offer that moves nobody to pay it, shape (n,).
+
+    Of a discount those who were moved by it make use. Whether that is so, its conversions at the full price show: where
+    the sum of their signs is 0 within two standard errors, and at most a quarter of the offer's even then, they
+    came at any time, and what is left in them is noise.
+    """
+    silent = np.zeros(len(rows), dtype=np.bool_)
+    if rows.discounted is None:
+        return silent
+    for offer in range(len(rows.offers)):
+        full = (rows.offer == offer) & (rows.discounted == 0)
+        doubt = _FEW * float(np.sqrt((signs[full] ** 2).sum()))
+        said, of_all = float(signs[full].sum()), float(signs[rows.offer == offer].sum())
+        silent |= full & (abs(said) <= doubt and said + doubt <= _SMALL * of_all)
+    return silent
 
 
 def _even(rows: LoggedRows, lag: Lag) -> bool:

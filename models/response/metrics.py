@@ -88,6 +88,7 @@ class ResponseMetrics:
             "effect.noise": self.noise,
             "effect.log_evidence": self.log_evidence,
             "worth.n_conversions": self.worth.n_conversions,
+            "worth.discount": self.worth.discount,
         }
         for name, part in (("p_open", self.p_open), ("p_convert", self.p_convert)):
             for figure in ("n", "rate", "log_loss", "log_loss_of_rate", "auc", "calibration_error"):

@@ -1,11 +1,14 @@
 """What a conversion that contact caused brings, by offer, as a share of the offer's margin.
 
-    worth(offer) = value of what its contacts caused / (number of conversions they caused * margin)
+    worth(offer) = (value of what its contacts caused - what its discount gave away)
+                   / (number of conversions they caused * margin)
 
 A margin is a mean over all buyers. Those whom contact moves spend less than that, and those whom a discount moves spend less
 than those whom something new does. Which conversions were caused is not known one by one, but softly: the early sign
 (`models.response.lag`) has mean 1 over caused conversions and mean 0 over the others, whatever they are worth, so that
-both sums are without bias. The figures of the offers are shrunk to each other and to 1 by how well each is known:
+both sums are without bias. A conversion at a discount that contact did *not* cause would have come anyway, at the full
+price: one less the early sign counts them, and each gives `discount / (1 - discount)` of its value away
+(`models.response.discount`). The figures of the offers are shrunk to each other and to 1 by how well each is known:
 
     worth(o) = 1 + m + d(o),   m ~ N(0, doubt^2),  d(o) ~ N(0, doubt^2),   seen(o) ~ N(worth(o), variance(o))
 
@@ -21,6 +24,7 @@ import numpy as np
 
 from models.choice import FloatArray
 from models.logged import LoggedRows
+from models.response.discount import fit_discount
 from models.response.lag import Lag, early_signs
 
 # Before any conversion the margins are believed, give or take this share, all of them together and each by itself.
@@ -38,12 +42,14 @@ class Worth:
         shares: Of the margin that a caused conversion of each brings, shape (O,), between a half and 2.
         unseen: The same of an offer that was not seen; 1 where the log cannot tell.
         n_conversions: After contacts, with a value, that were looked at; 0 where the log cannot tell.
+        discount: Share of its value that a conversion at a discount brings less; 0 where the log cannot tell.
     """
 
     offers: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     unseen: float = 1.0
     n_conversions: int = 0
+    discount: float = 0.0
 
     def of(self, offers: Sequence[str]) -> FloatArray:
         """Shares of some offers, shape (O,)."""
@@ -67,19 +73,26 @@ def fit_worth(rows: LoggedRows, margin_minor: FloatArray, lag: Lag | None) -> Wo
     at = np.flatnonzero((rows.converted > 0) & (rows.value_minor > 0) & priced)
     sign, offer = early_signs(rows, lag)[at], rows.offer[at]
     brought = rows.value_minor[at] / margin_minor[offer]
+    discount = fit_discount(rows)
+    given = np.zeros(len(at))
+    if rows.discounted is not None:
+        given = (rows.discounted[at] == 1) * brought * discount / (1 - discount)
+    net = sign * (brought + given) - given
     caused = np.bincount(offer, weights=sign, minlength=len(margin_minor))
     # An offer may have no conversions, or few and unlucky ones of which none came early: it stays with the others.
     known = np.flatnonzero(caused > 0)
     if not len(known):
         return Worth()
-    seen = np.bincount(offer, weights=sign * brought, minlength=len(caused))[known] / caused[known]
+    seen = np.bincount(offer, weights=net, minlength=len(caused))[known] / caused[known]
     at_offer = np.zeros(len(caused))
     at_offer[known] = seen
-    squares = np.bincount(offer, weights=(sign * (brought - at_offer[offer])) ** 2, minlength=len(caused))
+    squares = np.bincount(offer, weights=(net - sign * at_offer[offer]) ** 2, minlength=len(caused))
     # One conversion that is off by a whole margin is added, so that a single one is not taken to be exact.
     variance = (squares[known] + (sign**2).mean()) / caused[known] ** 2
     # The last row is of an offer that was not seen.
     belief = _DOUBT**2 * (1.0 + np.eye(len(caused) + 1))
     weights = np.linalg.solve(belief[np.ix_(known, known)] + np.diag(variance), seen - 1.0)
     *shares, unseen = np.clip(1.0 + belief[:, known] @ weights, _LEAST, _MOST).tolist()
-    return Worth(offers=rows.offers, shares=tuple(shares), unseen=unseen, n_conversions=len(at))
+    return Worth(
+        offers=rows.offers, shares=tuple(shares), unseen=unseen, n_conversions=len(at), discount=discount
+    )

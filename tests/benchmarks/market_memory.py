@@ -67,7 +67,7 @@ class Memory:
         consents: By group; leavings are added.
         facts: By group, frames that grow day by day.
         log: Decisions, oldest first.
-        bought: (customer, moment, value, decision that the fact names or -1) of every conversion.
+        bought: (customer, moment, value, decision that the fact names or -1, at a discount) of every conversion.
     """
 
     features: FeatureList
@@ -163,16 +163,26 @@ class Memory:
                 "value_minor": [each.value_minor for each in people],
             },
             schema=_FACTS,
-        ).with_columns(group=pl.Series(group[row]), row=pl.Series(row))
+        ).with_columns(
+            group=pl.Series(group[row]),
+            row=pl.Series(row),
+            discounted=pl.Series([each.discounted for each in people], dtype=pl.Boolean),
+        )
         named = [-1 if each.decision_id is None else int(each.decision_id) for each in people]
         self.bought.append(
             frame.with_columns(decision=pl.Series(named, dtype=pl.Int64))
             .filter(pl.col("kind") == Kind.CONVERTED)
-            .select("row", pl.col("occurred_at").dt.timestamp("us") / 1e6, "value_minor", "decision")
+            .select(
+                "row",
+                pl.col("occurred_at").dt.timestamp("us") / 1e6,
+                "value_minor",
+                "decision",
+                pl.col("discounted").cast(pl.Float64).fill_null(float("nan")),
+            )
         )
         for (g,), part in frame.partition_by("group", as_dict=True).items():
             assert isinstance(g, int)
-            self.facts[g].append(part.drop("group", "row"))
+            self.facts[g].append(part.drop("group", "row", "discounted"))
             left = part.filter(pl.col("kind").is_in([str(kind) for kind in _REFUSALS]))
             self.consents[g].append(
                 left.select(
@@ -218,7 +228,7 @@ class Memory:
         start = np.concatenate([day.outcomes.start_at for day in days])
         failed = np.concatenate([day.outcomes.failed for day in days])
         decided = np.concatenate([day.decided_at for day in days])
-        converted, value, converted_after = self._conversions(row, start, failed, now)
+        converted, value, converted_after, discounted = self._conversions(row, start, failed, now)
         kept = ~failed & (decided >= since)
         if final:
             kept &= start + COVERED_DAYS * DAY <= now
@@ -247,6 +257,7 @@ class Memory:
             "opened": opened,
             "opened_after": np.where(opened == 1, (opened_at - start) / (COVERED_DAYS * DAY), np.nan),
             "converted_after": converted_after,
+            "discounted": discounted,
             "clicked": seen(Kind.CLICKED, np.concatenate([day.outcomes.clicked_at for day in days])),
             "converted": converted,
             "value_minor": value,
@@ -265,10 +276,10 @@ class Memory:
 
     def _conversions(
         self, row: IntArray, start: FloatArray, failed: np.ndarray, now: float
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Whether each decision was followed by a conversion of its own, their value, and how soon the first came."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Whether each decision was followed by a conversion of its own, their value, how soon the first came, at a discount."""
         facts = pl.concat(self.bought)
-        who, at, value, named = (facts.to_series(i).to_numpy() for i in range(4))
+        who, at, value, named, cheap = (facts.to_series(i).to_numpy() for i in range(5))
         # A fact that names no decision belongs to the customer's latest one that had started and reached them.
         reached = np.flatnonzero(~failed)
         order = reached[np.lexsort((start[reached], row[reached]))]
@@ -279,14 +290,16 @@ class Memory:
         latest = np.where((latest >= 0) & (row[latest] == who), latest, -1)
         decision = np.where(named >= 0, named, latest)
         counts = (decision >= 0) & (decision < len(row)) & (at <= now)
-        decision, at, value = decision[counts], at[counts], value[counts]
+        decision, at, value, cheap = decision[counts], at[counts], value[counts], cheap[counts]
         inside = (at >= start[decision]) & (at < start[decision] + COVERED_DAYS * DAY)
         n = np.bincount(decision[inside], minlength=len(row))
         total = np.bincount(decision[inside], weights=value[inside], minlength=len(row))
         first = np.full(len(row), np.inf)
         np.minimum.at(first, decision[inside], at[inside])
         after = np.where(n > 0, (first - start) / (COVERED_DAYS * DAY), np.nan)
-        return (n > 0).astype(np.float64), total, after
+        discounted = np.full(len(row), np.nan)
+        np.fmax.at(discounted, decision[inside], cheap[inside])
+        return (n > 0).astype(np.float64), total, after, discounted
 
 
 def _row(customer_id: str) -> int:
