@@ -31,9 +31,9 @@ def fit_discount(rows: LoggedRows) -> float:
     if len(np.unique(cheap)) < 2:
         return 0.0
     value = np.log(rows.value_minor[at])
-    spread = float(value.std())
-    if spread == 0.0:
+    if np.ptp(value) == 0.0:
         return 0.0
+    spread = float(value.std())
     y = (value - value.mean()) / spread
     # The first column of the standardised features is the level.
     x = fit_standardiser(rows.features[at], varying_columns(rows.features[at])).apply(rows.features[at])

@@ -144,6 +144,26 @@ def test_a_conversion_that_names_no_decision_goes_to_the_latest_one(conn: Connec
     assert reward(conn, "d-2") == (False, False, True, 20.0, False)
 
 
+def test_a_reward_says_whether_a_conversion_was_made_at_a_discount(conn: Connection) -> None:
+    told = {
+        "cheap": [{"price": "discounted"}],
+        "full": [{"price": "full"}],
+        "both": [{"price": "full"}, {"place": "web"}, {"price": "discounted"}],
+        "untold": [{"place": "shop"}, {"price": "3.50"}],
+        "nothing": [],
+    }
+    for name, conversions in told.items():
+        decide(conn, name, f"c-{name}")
+        for attributes in conversions:
+            happen(conn, f"c-{name}", InteractionKind.CONVERTED, START + DAY, attributes=attributes)
+        happen(conn, f"c-{name}", InteractionKind.PURCHASED, START + DAY, attributes={"price": "discounted"})
+    settle_rewards(conn, START + 8 * DAY)
+    found = dict(map(tuple, conn.execute(select(rewards.c.decision_id, rewards.c.discounted))))
+    assert found == {"cheap": True, "full": False, "both": True, "untold": None, "nothing": None}
+    # What is stored is what was settled: nothing changes when it is settled again.
+    assert settle_rewards(conn, START + 9 * DAY) == 0
+
+
 def test_a_late_conversion_corrects_a_final_reward(conn: Connection) -> None:
     decide(conn, "d-1", "c-1")
     decide(conn, "d-2", "c-2")

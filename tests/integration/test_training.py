@@ -141,6 +141,17 @@ def test_an_outcome_that_a_channel_cannot_report_is_unknown(logged: LoggedDecisi
     assert set(rows.opened[email]) == {0.0, 1.0}
 
 
+def test_conversions_say_at_which_price_they_were_made(logged: LoggedDecisions) -> None:
+    rows = logged.rows
+    assert rows.discounted is not None
+    bought = rows.converted > 0
+    assert (np.isfinite(rows.discounted) == bought).all()
+    discount = rows.offers.index("ten_off")
+    assert rows.discounted[bought & (rows.offer == discount)].mean() > 0.3
+    # A late purchase at a discount may fall to the next decision.
+    assert rows.discounted[bought & (rows.offer != discount)].mean() < 0.1
+
+
 def test_a_decision_that_reached_nobody_teaches_nothing(home: Home, logged: LoggedDecisions) -> None:
     failed = {
         fact.decision_id
