@@ -147,7 +147,7 @@ def test_conversions_say_at_which_price_they_were_made(logged: LoggedDecisions) 
     bought = rows.converted > 0
     assert (np.isfinite(rows.discounted) == bought).all()
     discount = rows.offers.index("ten_off")
-    assert rows.discounted[bought & (rows.offer == discount)].mean() > 0.3
+    assert rows.discounted[bought & (rows.offer == discount)].mean() > 0.15
     # A late purchase at a discount may fall to the next decision.
     assert rows.discounted[bought & (rows.offer != discount)].mean() < 0.1
 
