@@ -31,7 +31,7 @@ from features.history.query import (
 )
 from models.domain.campaign import Campaign, Offer, content_for
 from models.domain.channel import Channel, ContentKind
-from models.domain.checks import Finding, Severity, check_campaign
+from models.domain.checks import Finding, check_campaign
 from models.domain.errors import (
     ConflictError,
     InvalidInputError,
@@ -44,11 +44,12 @@ from serving.channels.rendering import text_with_link
 from serving.content import ContentTooLongError, Person, personal
 from serving.problems import shown
 from serving.routes.examples import CAMPAIGNS, PROBLEMS
-from serving.routes.fields import NO_NUL, LongText, Name, ShortName, nul_in
+from serving.routes.fields import LongText, Name, ShortName
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
+from serving.storable import check_storable
 from serving.store.availability import reaching_the_store
-from serving.templates import check_templates, template_errors
+from serving.templates import check_templates
 
 _PREFIX = "campaign."
 # As long as a real one on a host of twenty characters; it leads nowhere.
@@ -318,12 +319,14 @@ def _store(service: Service, posted: CampaignIn, dry_run: bool) -> tuple[Campaig
     for _ in range(_MOST_ATTEMPTS):
         try:
             with reaching_the_store(), service.engine.begin() as conn:
-                findings = _findings(service, conn, posted.campaign)
-                wrong = [each.as_error(_PREFIX) for each in findings if each.severity is Severity.ERROR]
-                wrong += [InvalidInputError("campaign", place, NO_NUL) for place in nul_in(posted.campaign)]
-                wrong += _below_campaign(template_errors(posted.campaign))
-                if posted.found or wrong:
-                    raise InvalidInputsError([*posted.found, *wrong])
+                findings = check_storable(
+                    posted.campaign,
+                    load_channels(conn),
+                    service.clock(),
+                    service.currency,
+                    prefix=_PREFIX,
+                    broken=posted.found,
+                )
                 latest = latest_campaigns(conn, [posted.campaign.campaign_id])
                 version = latest[0].version if latest else 0
                 if posted.expected_version not in (None, version):
