@@ -30,6 +30,7 @@ from training.opened import OpenedBundle, open_bundle
 from training.promotion import judge
 from training.report import TrainingReport
 from training.splits import split_by_time
+from training.threads import one_thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class TrainedBundle:
     report: TrainingReport
 
 
+@one_thread()
 def train(
     engine: Engine,
     workspace: FeatureWorkspace,

@@ -25,6 +25,7 @@ from models.policy.bandit import Bandit
 from models.policy.events import response_events
 from training.datasets import in_order, logged_decisions
 from training.opened import OpenedBundle, open_bundle
+from training.threads import one_thread
 
 # A slot comes round within a day, and nearly all who open at all do so within another.
 HEARD_AFTER = timedelta(days=2)
@@ -55,6 +56,7 @@ def learned_until(bundle: Bundle, campaign_id: str) -> datetime:
     return bundle.created_at if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+@one_thread()
 def learn_step(
     engine: Engine,
     workspace: FeatureWorkspace,
