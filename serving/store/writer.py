@@ -1,7 +1,7 @@
 """One thread that decides and writes, many requests to a transaction.
 
-Requests that arrive while a transaction is under way share the next one: one read of the customers, one commit. Nobody
-waits for a timer, and a request hears of success only after the commit. Since reading, choosing and writing are
+Requests that arrive while a transaction is under way share the next one, and so do those that come at once: one read of
+the customers, one commit. Nobody waits for a timer, and a request hears of success only after the commit. Since reading, choosing and writing are
 one transaction, nothing has to be read twice.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 
 from models.domain.errors import StoreUnavailableError
+from serving.store.arrivals import Arrivals
 from serving.store.availability import lost
 
 # Decisions in one transaction: enough to share a commit, few enough to keep locks short.
@@ -92,8 +93,12 @@ class DecisionWriter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._conn: Connection | None = None
-        self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Submission | Arrivals[_Submission] | None] = queue.SimpleQueue()
         self._held: _Submission | None = None
+        # Of the loop that submitted last; there is one.
+        self._arrivals: Arrivals[_Submission] | None = None
+        self._open: Arrivals[_Submission] | None = None
+        self._taken: list[Arrivals[_Submission]] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -109,6 +114,8 @@ class DecisionWriter:
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
+                if self._arrivals is not None:
+                    self._waiting.put(self._arrivals)
                 self._waiting.put(None)
         if thread is not None:
             thread.join()
@@ -122,7 +129,7 @@ class DecisionWriter:
     @property
     def n_waiting(self) -> int:
         """How many submissions wait for the next transaction."""
-        return self._waiting.qsize()
+        return self._waiting.qsize() + (0 if self._arrivals is None else len(self._arrivals))
 
     def submit(self, desk: Desk[WorkT, AnswerT], work: WorkT, size: int = 1) -> Future[AnswerT]:
         """Have work done in one of the next transactions.
@@ -148,27 +155,42 @@ class DecisionWriter:
 
         A future that is done before its turn has come was never begun.
         """
-        answer: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
-        self._queue(_Submission(desk, work, size, answer))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[AnswerT] = loop.create_future()
+        if self._thread is None:
+            raise _not_running()
+        if self._arrivals is None or self._arrivals.loop is not loop:
+            self._arrivals = Arrivals(loop, LARGEST_GROUP, self._queue_arrivals)
+        self._arrivals.add(_Submission(desk, work, size, answer))
         return answer
 
-    def _queue(self, submission: _Submission) -> None:
+    def _queue(self, waiting: _Submission | Arrivals[_Submission]) -> None:
         with self._lock:  # nothing may queue up behind the end mark
             if self._thread is None:
-                raise StoreUnavailableError("the service is not running")
-            self._waiting.put(submission)
+                raise _not_running()
+            self._waiting.put(waiting)
+
+    def _queue_arrivals(self, arrivals: Arrivals[_Submission]) -> None:
+        try:
+            self._queue(arrivals)
+        except StoreUnavailableError as exc:
+            _tell_all([_Outcome(one, error=exc) for one in iter(arrivals.take, None)])
+            arrivals.answered()
 
     def _run(self) -> None:
         ended = False
         while not ended:
             group, ended = self._next_group()
             group = [one for one in group if one.begin()]
-            if not group:
-                continue
             try:
-                self._work(group)
+                if group:
+                    self._work(group)
             except Exception as exc:  # each submission hears of it; the thread lives on
                 self._fail(group, exc)
+            for arrivals in self._taken:
+                with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                    arrivals.loop.call_soon_threadsafe(arrivals.answered)
+            self._taken.clear()
         self._let_go()
 
     def _next_group(self) -> tuple[list[_Submission], bool]:
@@ -176,22 +198,39 @@ class DecisionWriter:
         group: list[_Submission] = []
         size = 0
         while True:
-            if self._held is not None:
-                submission, self._held = self._held, None
-            else:
-                try:
-                    taken = self._waiting.get(block=not group)
-                except queue.Empty:
-                    return group, False
-                if taken is None:
-                    return group, True
-                submission = taken
+            try:
+                submission = self._next(block=not group)
+            except queue.Empty:
+                return group, False
+            if submission is None:
+                return group, True
             too_many = size + submission.size > LARGEST_GROUP
             if group and (too_many or submission.desk is not group[0].desk):
                 self._held = submission
                 return group, False
             group.append(submission)
             size += submission.size
+
+    def _next(self, *, block: bool) -> _Submission | None:
+        """The submission that waits longest; None is the end mark.
+
+        Raises:
+            queue.Empty: nothing waits, or all that has arrived on a loop was taken: its answers come first.
+        """
+        if self._held is not None:
+            submission, self._held = self._held, None
+            return submission
+        if self._open is None:
+            waiting = self._waiting.get(block=block)
+            if not isinstance(waiting, Arrivals):
+                return waiting
+            self._open = waiting
+        taken = self._open.take()
+        if taken is None:
+            self._taken.append(self._open)
+            self._open = None
+            raise queue.Empty
+        return taken
 
     def _work(self, group: Sequence[_Submission]) -> None:
         desk, works = group[0].desk, [submission.work for submission in group]
@@ -282,6 +321,10 @@ def _tell(outcomes: Iterable[_Outcome]) -> None:
 def _tell_all(outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
         outcome.tell()
+
+
+def _not_running() -> StoreUnavailableError:
+    return StoreUnavailableError("the service is not running")
 
 
 def _told(error: Exception) -> Exception:
