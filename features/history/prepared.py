@@ -90,17 +90,47 @@ def _watched(conn: Connection) -> bool:
 
 
 @contextmanager
+def in_one_trip(conn: Connection) -> Iterator[None]:
+    """What prepared statements send to PostgreSQL inside the block goes there together.
+
+    They are executed one after the other, as ever, but only rows that are asked for are waited for, and everything at the end
+    of the block: an error may be that of an earlier statement. On SQLite, and where somebody listens to statements, this
+    changes nothing.
+    """
+    if conn.dialect.name != "postgresql" or _watched(conn):
+        yield
+        return
+    with _errors_of(conn, "a pipeline", None), _driver_of(conn).pipeline():
+        yield
+
+
+@contextmanager
 def _cursor(conn: Connection, statement: str) -> Iterator[Any]:
-    """The driver's cursor on the connection; its errors are raised as SQLAlchemy would raise them.
+    """The driver's cursor on the connection."""
+    cursor = _driver_of(conn).cursor()
+    try:
+        with _errors_of(conn, statement, cursor):
+            yield cursor
+    finally:
+        cursor.close()
+
+
+def _driver_of(conn: Connection) -> Any:
+    """The driver's connection, in a transaction that SQLAlchemy knows of."""
+    if not conn.in_transaction():
+        conn.begin()
+    return conn.connection.dbapi_connection
+
+
+@contextmanager
+def _errors_of(conn: Connection, statement: str, cursor: Any) -> Iterator[None]:
+    """The driver's errors are raised as SQLAlchemy would raise them.
 
     A connection that turns out to be lost is given up, so that the pool makes a new one.
     """
-    if not conn.in_transaction():
-        conn.begin()
     dialect = conn.dialect
-    cursor = conn.connection.cursor()
     try:
-        yield cursor
+        yield
     except dialect.loaded_dbapi.Error as exc:
         is_lost = dialect.is_disconnect(exc, conn.connection.dbapi_connection, cursor)
         told = DBAPIError.instance(
@@ -115,8 +145,6 @@ def _cursor(conn: Connection, statement: str) -> Iterator[Any]:
         if is_lost:
             conn.invalidate(told)
         raise told from exc
-    finally:
-        cursor.close()
 
 
 class _Compiled:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.decisions import DECISION_COLUMNS, decision_row
 from features.history.evidence import FeatureOrders
-from features.history.prepared import Prepared, one_of
+from features.history.prepared import Prepared, in_one_trip, one_of
 from features.history.query import load_customers
 from features.history.tables import customers as customers_table
 from features.history.tables import decisions, outbox, reservations, resource_usage
@@ -231,7 +231,7 @@ class Ledger:
         self._orders = orders
         self._used: dict[Resource, float] = {}
         self._sure: set[Resource] = set()
-        self._accepted: list[RecordDecision] = []
+        self._accepted: list[_LaidOut] = []
         self._reserved: list[tuple[Decision, Claim]] = []
         self.people: dict[str, Customer] = {}
         asked = set(customer_ids)
@@ -288,14 +288,16 @@ class Ledger:
             One outcome a command.
         """
         wanted = [_claims_of(command) for command in commands]
+        # Now, since whatever is done after the locks are taken others wait for.
+        laid_out = [_lay_out(command, self._orders) for command in commands]
         self._make_sure({claim.resource for needs in wanted for claim in needs})
         outcomes: list[RecordOutcome] = []
-        for command, needs in zip(commands, wanted, strict=True):
+        for command, needs, rows in zip(commands, wanted, laid_out, strict=True):
             refused = _refusal(command, needs, self._used, self.people)
             outcomes.append(refused or RECORDED)
             if refused:
                 continue
-            self._accepted.append(command)
+            self._accepted.append(rows)
             _count_contact(command, self.people)
             for claim in needs:
                 self._used[claim.resource] += claim.amount
@@ -304,16 +306,19 @@ class Ledger:
 
     def write(self) -> None:
         """Write what was accepted, in a fixed number of statements."""
-        _write(self._conn, self._accepted, self._reserved, self._orders)
-        for command in self._accepted:
-            if command.step is not None:
-                decided(self._conn, command.step, command.decision.decided_at)
+        if self._orders is not None:
+            self._orders.keep(self._conn)
+        _write(self._conn, self._accepted, self._reserved)
+        for rows in self._accepted:
+            if rows.command.step is not None:
+                decided(self._conn, rows.command.step, rows.command.decision.decided_at)
 
     def _read_people(self, customer_ids: Collection[str], now: datetime) -> None:
         ids = sorted(customer_ids)
-        if _locks_rows(self._conn):
-            _LOCK_CUSTOMERS.rows(self._conn, ids=ids)
-        self.people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
+        with in_one_trip(self._conn):
+            if _locks_rows(self._conn):
+                _LOCK_CUSTOMERS.run_all(self._conn, [{"ids": ids}])
+            self.people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
 
     def _read(self, resources: Collection[Resource]) -> None:
         """How much of each is used so far; a resource that nobody counted yet is counted."""
@@ -425,47 +430,49 @@ def _used_so_far(resource: Resource) -> Select[Any]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _LaidOut:
+    """A command as rows: its decisions, and the message where it makes a contact."""
+
+    command: RecordDecision
+    decisions: list[dict[str, object]]
+    message: dict[str, object] | None
+
+
+def _lay_out(command: RecordDecision, orders: FeatureOrders | None) -> _LaidOut:
+    made = (command.decision, *command.beside)
+    return _LaidOut(command, [decision_row(decision, orders) for decision in made], _outbox_row(command))
+
+
 def _write(
-    conn: Connection,
-    accepted: Sequence[RecordDecision],
-    reserved: Sequence[tuple[Decision, Claim]],
-    orders: FeatureOrders | None,
+    conn: Connection, accepted: Sequence[_LaidOut], reserved: Sequence[tuple[Decision, Claim]]
 ) -> None:
-    _ADD_DECISION.run_all(
-        conn,
-        [
-            decision_row(decision, orders)
-            for command in accepted
-            for decision in (command.decision, *command.beside)
-        ],
-    )
-    if orders is not None:
-        orders.keep(conn)
     made = [
-        (command.key, command.decision.decision_id, command.decision.decided_at)
-        for command in accepted
-        if command.key is not None
+        (rows.command.key, rows.command.decision.decision_id, rows.command.decision.decided_at)
+        for rows in accepted
+        if rows.command.key is not None
     ]
-    if made:
-        remember(conn, made)
     total: dict[str, float] = {}
     for _, claim in reserved:
         name = claim.resource.name
         total[name] = total.get(name, 0.0) + claim.amount
-    _USE.run_all(conn, [{"name": name, "amount": amount} for name, amount in sorted(total.items())])
-    _ADD_RESERVATION.run_all(
-        conn,
-        [
-            {
-                "decision_id": decision.decision_id,
-                "resource": claim.resource.name,
-                "amount": claim.amount,
-                "reserved_at": decision.decided_at,
-            }
-            for decision, claim in reserved
-        ],
-    )
-    _ADD_MESSAGE.run_all(conn, [row for command in accepted if (row := _outbox_row(command)) is not None])
+    with in_one_trip(conn):
+        _ADD_DECISION.run_all(conn, [row for rows in accepted for row in rows.decisions])
+        remember(conn, made)
+        _USE.run_all(conn, [{"name": name, "amount": amount} for name, amount in sorted(total.items())])
+        _ADD_RESERVATION.run_all(
+            conn,
+            [
+                {
+                    "decision_id": decision.decision_id,
+                    "resource": claim.resource.name,
+                    "amount": claim.amount,
+                    "reserved_at": decision.decided_at,
+                }
+                for decision, claim in reserved
+            ],
+        )
+        _ADD_MESSAGE.run_all(conn, [rows.message for rows in accepted if rows.message is not None])
 
 
 def _outbox_row(command: RecordDecision) -> dict[str, object] | None:
