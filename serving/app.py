@@ -22,7 +22,7 @@ from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
 from serving.routes.clock import clock_routes
 from serving.routes.customers import customer_routes
-from serving.routes.decisions import decision_endpoint, decision_routes
+from serving.routes.decisions import deciding, decision_routes
 from serving.routes.direct import DirectEndpoint
 from serving.routes.examples import describe_answers
 from serving.routes.handover import handover_routes
@@ -82,9 +82,7 @@ def create_app(service: Service) -> FastAPI:
     sessions = Sessions(service.tracking_secret)
     # Added first, so that whatever checks keys and limits stands before it.
     app.add_middleware(IdempotencyMiddleware, service=service)
-    app.add_middleware(
-        DirectEndpoint, path="/v1/decisions", model=DecisionIn, endpoint=decision_endpoint(service)
-    )
+    app.add_middleware(DirectEndpoint, path="/v1/decisions", model=DecisionIn, answer=deciding(service))
     for router in (
         decision_routes(service),
         handover_routes(service),

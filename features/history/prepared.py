@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -156,26 +157,30 @@ class _Compiled:
         # Lists that are constants of the statement, such as the kinds that a condition names, become part of its text.
         expanded = compiled.construct_expanded_state(given)
         self.text: str = expanded.statement
-        self._order: tuple[str, ...] | None = (
-            None if expanded.positiontup is None else tuple(expanded.positiontup)
-        )
+        self._pick = None if expanded.positiontup is None else _picker(expanded.positiontup)
         self._constants: dict[str, Any] = {}
-        self._given: list[tuple[str, Callable[[Any], Any] | None]] = []
+        self._converted: list[tuple[str, Callable[[Any], Any]]] = []
         for name, constant in expanded.parameters.items():
             bind = compiled.binds.get(name)
             convert = None if bind is None else bind.type.dialect_impl(dialect).bind_processor(dialect)
-            if name in given:
-                self._given.append((name, convert))
-            else:
+            if name not in given:
                 self._constants[name] = constant if convert is None else convert(constant)
+            elif convert is not None:
+                self._converted.append((name, convert))
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """As the driver wants them: in order, or by name."""
-        found = self._constants.copy()
-        for name, convert in self._given:
-            value = values[name]
-            found[name] = value if convert is None else convert(value)
-        return found if self._order is None else tuple([found[name] for name in self._order])
+        found = {**self._constants, **values}
+        for name, convert in self._converted:
+            found[name] = convert(found[name])
+        return found if self._pick is None else self._pick(found)
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """The values of these names in their order."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple([values[name] for name in names])
 
 
 class TextList(TypeDecorator[Sequence[str]]):

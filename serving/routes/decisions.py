@@ -31,23 +31,17 @@ IdempotencyHeader = Annotated[
 ]
 
 
-Decide = Callable[[Request, DecisionIn, str | None], Awaitable[Response]]
+Decide = Callable[[Request, DecisionIn, str | None], Awaitable[bytes]]
 
 
-def decision_endpoint(service: Service) -> Decide:
-    """The endpoint that decides for one customer."""
+def deciding(service: Service) -> Decide:
+    """What decides for one customer, and gives the reply."""
 
-    async def decide(
-        http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
-    ) -> Response:
-        """Which offer, on which channel, at what time, or no contact, for one customer.
-
-        The decision is recorded and its message queued before the answer is given.
-        """
+    async def decide(http: Request, request: DecisionIn, idempotency_key: str | None) -> bytes:
         key = await key_of(http, idempotency_key, request.dry_run)
         decision = await service.decide(request.to_request(key))
         note_decision(decision.decision_id)
-        return Response(decision_reply(decision), media_type="application/json")
+        return decision_reply(decision)
 
     return decide
 
@@ -56,10 +50,20 @@ def decision_routes(service: Service) -> APIRouter:
     """The endpoints of decisions."""
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"], responses=PROBLEMS)
     explainer = Explainer(service.engine, service.snapshots)
+    answer = deciding(service)
+
+    async def decide(
+        http: Request, request: DecisionIn, idempotency_key: IdempotencyHeader = None
+    ) -> Response:
+        """Which offer, on which channel, at what time, or no contact, for one customer.
+
+        The decision is recorded and its message queued before the answer is given.
+        """
+        return Response(await answer(http, request, idempotency_key), media_type="application/json")
 
     router.add_api_route(
         "",
-        decision_endpoint(service),
+        decide,
         methods=["POST"],
         response_model=DecisionOut,
         openapi_extra=REQUESTS,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,13 +14,13 @@ from models.domain.errors import NextchannelError
 from serving.body import again, whole
 from serving.problems import refused
 
-_JSON = "application/json"
+_JSON = b"application/json"
 
-Endpoint = Callable[[Request, Any, str | None], Awaitable[Response]]
+Answer = Callable[[Request, Any, str | None], Awaitable[bytes]]
 
 
 class DirectEndpoint:
-    """Takes POST requests of one path past the router, straight to their endpoint; a plain ASGI middleware.
+    """Takes POST requests of one path past the router, straight to what answers them; a plain ASGI middleware.
 
     What FastAPI does for any endpoint (finding it among all, dependencies and their clean-up, JSON to objects to the
     model) costs more than a whole decision may; a body of one model needs none of it. What is not that, FastAPI reads,
@@ -31,14 +31,14 @@ class DirectEndpoint:
         app: What lies behind it.
         path: Of the endpoint.
         model: Of the body.
-        endpoint: Takes the request, its body as `model`, and its idempotency key.
+        answer: Takes the request, its body as `model`, and its idempotency key; gives JSON.
     """
 
-    def __init__(self, app: ASGIApp, path: str, model: type[BaseModel], endpoint: Endpoint) -> None:
+    def __init__(self, app: ASGIApp, path: str, model: type[BaseModel], answer: Answer) -> None:
         self._app = app
         self._path = path
         self._model = model
-        self._endpoint = endpoint
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or let it through."""
@@ -49,17 +49,26 @@ class DirectEndpoint:
         if body is None:
             return  # the caller hung up
         receive = again(body, receive)
-        request = Request(scope, receive)
-        headers = request.headers
+        headers = dict(reversed(scope["headers"]))  # of one that is repeated the first counts
         asked = None
-        if headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON:
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _JSON:
             with suppress(ValidationError):  # whatever is wrong with it, one place says so
                 asked = self._model.model_validate_json(body)
         if asked is None:
             await self._app(scope, receive, send)
             return
+        request, key = Request(scope, receive), headers.get(b"idempotency-key")
         try:
-            response = await self._endpoint(request, asked, headers.get("idempotency-key"))
+            told = await self._answer(request, asked, None if key is None else key.decode("latin-1"))
         except NextchannelError as error:
-            response = refused(request, error)
-        await response(scope, receive, send)
+            await refused(request, error)(scope, receive, send)
+            return
+        length = str(len(told)).encode()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", _JSON), (b"content-length", length)],
+            }
+        )
+        await send({"type": "http.response.body", "body": told})

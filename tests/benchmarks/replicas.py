@@ -14,10 +14,13 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from sqlalchemy import create_engine, text
 
 from tests.benchmarks.bare import Server, load_all, serving
 from tests.benchmarks.decide import (
@@ -36,6 +39,12 @@ from tests.benchmarks.decide_installation import CACHE, Installation
 LEAST = 1.7
 # Cores count as used up where no more than this share of them is idle.
 SPARE = 0.1
+# Often enough for shares, seldom enough not to be felt.
+SECONDS_BETWEEN_LOOKS = 0.01
+IN_TRANSACTION = text(
+    "SELECT state, wait_event_type, wait_event FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+)
 
 
 def postgres_seconds() -> float:
@@ -46,6 +55,39 @@ def postgres_seconds() -> float:
             if (process / "comm").read_text().strip() == "postgres":
                 used += cpu_seconds(Server(port=0, pid=int(process.name)))
     return used
+
+
+@contextlib.contextmanager
+def watched(database_url: str, found: Counter[str]) -> Iterator[None]:
+    """Count, while the block runs, what the writers' connections to the database are at, as PostgreSQL says it.
+
+    A connection is looked at while it is in a transaction: `works`, `waits for its replica` (which is choosing, or has not
+    got a core), or waits for whatever PostgreSQL names - `Lock` is the other replica's, `IO` the disk.
+
+    Args:
+        database_url: SQLAlchemy's.
+        found: Gets the counts.
+    """
+    engine, over = create_engine(database_url, isolation_level="AUTOCOMMIT"), threading.Event()
+
+    def look() -> None:
+        with engine.connect() as conn:
+            while not over.wait(SECONDS_BETWEEN_LOOKS):
+                found["looks"] += 1
+                for state, kind, event in conn.execute(IN_TRANSACTION):
+                    if state != "active":
+                        found["waits for its replica"] += 1
+                    else:
+                        found["works" if kind is None else f"waits for {kind}: {event}"] += 1
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        engine.dispose()
 
 
 def measure_one(
