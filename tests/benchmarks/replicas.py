@@ -3,8 +3,9 @@
     make bench NAME=replicas ARGS="--customers 10000"
 
 The installation is that of `decide`. One replica and two are measured in turn, with 16 connections to each; the load
-comes from this process. Where the second replica does not double the throughput, the account of CPU says why: what a
-decision costs replica, database and load, and how many decisions all cores together have time for.
+comes from this process. Where the second replica does not double the throughput, the account says why: what a decision costs
+replica, database and load with one replica and with two, how many decisions all cores together have time for at either
+cost, and what the writers' connections wait for meanwhile.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
     environment = made.environment | {CACHE: WARM_SECONDS}
     found: list[tuple[float, float]] = []
     cores: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    at_work: Counter[str] = Counter()
     with (
         serving(FACTORY, environment, "/healthz") as first,
         serving(FACTORY, environment, "/healthz") as second,
@@ -122,7 +124,8 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
         for number in range(wanted.rounds):
             start = number * 3 * wanted.many
             alone, used_alone = measure_one([first], start, wanted)
-            both, used_both = measure_one([first, second], start + wanted.many, wanted)
+            with watched(made.database_url, at_work):
+                both, used_both = measure_one([first, second], start + wanted.many, wanted)
             found.append((alone, both))
             cores[0].update(used_alone)
             cores[1].update(used_both)
@@ -132,6 +135,8 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
     # What a decision costs with one replica at work, everybody's part, and how many of these the cores have time for.
     ms = {name: round(1_000 * share / rps_one, 3) for name, share in busy[0].items()}
     possible = 1_000 * n_cores / sum(ms.values())
+    at_their_cost = rps_two * n_cores / sum(busy[1].values())
+    looks = max(1, at_work.pop("looks", 0))
     return {
         "bench": "replicas",
         "rps_two_over_one": median([both / alone for alone, both in found]),
@@ -143,6 +148,10 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
         "cpu_ms_per_decision": ms,
         "rps_that_the_cores_allow": round(possible, 1),
         "two_over_one_that_the_cores_allow": round(possible / rps_one, 3),
+        "two_over_one_that_they_allow_at_what_two_cost": round(at_their_cost / rps_one, 3),
+        "connections_of_two_in_a_transaction": {
+            name: round(n / looks, 2) for name, n in at_work.most_common()
+        },
         "cores_used_up_with_two": sum(busy[1].values()) >= n_cores * (1 - SPARE),
         "load_average": os.getloadavg()[0],
     }
