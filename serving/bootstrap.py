@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -130,6 +131,9 @@ def build(config: ServiceConfig) -> Service:
     from features.online import FeatureReader, FeatureWriter
     from features.registry import ModelRegistry
     from features.workspace import FeatureWorkspace
+
+    # Arithmetic is compiled, or read from its cache, when its module is imported: before anybody asks, not beside requests.
+    importlib.import_module("models.response.stored")
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)

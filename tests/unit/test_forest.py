@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.domain.errors import InvalidInputError
-from models.response.boosting import Trees, fit_trees
-from models.response.forest import MOST_LEAVES, NO_TREES, Part, plant, read_trees
+from models.response.boosting import Trees
+from models.response.forest import NO_TREES, Part, plant, read_trees
 
 N_FEATURES = 5
 HOURS = np.array(
@@ -58,7 +58,7 @@ def parts(request: pytest.FixtureRequest) -> list[tuple[Trees, np.ndarray]]:
     codes = np.arange(7, dtype=np.float32)[:, None]
     nothing = np.zeros((1, 1), dtype=np.float32)
     return [
-        (trained(1, codes, missing=request.param, categorical=True, leaves=MOST_LEAVES), codes),
+        (trained(1, codes, missing=request.param, categorical=True, leaves=40), codes),
         (trained(2, HOURS, missing=request.param, categorical=False), HOURS),
         (trained(3, nothing, missing=request.param, categorical=False, leaves=2, trees=3), nothing),
     ]
@@ -93,18 +93,8 @@ def test_where_no_tree_was_grown_nothing_is_added(parts):
     np.testing.assert_allclose(mixed[:, 4:], by_lightgbm(trees, features, beside), rtol=0, atol=1e-12)
 
 
-def test_the_learner_grows_trees_that_a_forest_can_hold():
-    features = rows_of(5, 5_000, 0.1)
-    label = (np.nan_to_num(features[:, 0]) > 0.3).astype(np.float64)
-    trees = fit_trees(features, label, np.zeros(len(features)), seed=1, n_trees=40)
-    assert trees is not None
-    assert 2 <= max(len(tree.leaves) for tree in trees.each) <= MOST_LEAVES
-
-
 def test_what_cannot_be_laid_out_is_refused():
     codes = np.arange(7, dtype=np.float32)[:, None]
-    with pytest.raises(InvalidInputError, match="num_leaves"):
-        trained(1, codes, missing=0.0, categorical=False, leaves=MOST_LEAVES + 8)
     on_category = trained(1, codes, missing=0.0, categorical=True)
     with pytest.raises(InvalidInputError, match="categorical_feature"):
         plant(N_FEATURES + 1, [(on_category.each, np.zeros((1, 0), dtype=np.float32))])
