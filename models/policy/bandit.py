@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.choice import ActionDistribution, ChoiceProblem, FloatArray
+from models.compiled import compiled, plain
 from models.domain.campaign import PolicyName
 from models.domain.errors import BundleError, NoPredictionsError
 from models.policy import vw
@@ -94,14 +95,15 @@ class Bandit:
         model_values = values_of(problem, self.name)
         model_p_open = vw.held(predictions.p_open)
         p_open = self.p_open(problem, model_p_open)
-        ratio = p_open / model_p_open
         price = problem.cost_minor + problem.shadow_price_minor + predictions.attention_minor
-        price = price[:, None, :, None]
-        shape = (len(model_values), *problem.grid.shape)
-        values = np.zeros_like(model_values)
-        contacts = values[:, :-1].reshape(shape)  # the same memory
-        np.multiply(ratio[:, None], model_values[:, :-1].reshape(shape) + price, out=contacts)
-        contacts -= price
+        values = np.empty(model_values.shape)
+        _value(
+            plain(model_values),
+            p_open,
+            plain(model_p_open),
+            plain(price),
+            values,
+        )
         best = best_action(problem, values)
         return ActionDistribution(
             probabilities=self.exploration.distribution(problem.grid, problem.mask, values, best),
@@ -121,10 +123,10 @@ class Bandit:
         Returns:
             Shape (n, C, S), in (0, 1).
         """
-        tables, weights = self._on_grid(problem.grid.channels, problem.grid.slots)
-        corrections = tables.of(self.segments.of(problem.features), model_p_open.argmax(axis=2))
-        corrections *= weights
-        return vw.sigmoid(vw.logit(model_p_open) + corrections.sum(axis=0))
+        tables, beliefs = self._on_grid(problem.grid.channels, problem.grid.slots)
+        corrections = tables.mixed(self.segments.of(problem.features), model_p_open, beliefs)
+        corrections += vw.logit(model_p_open)
+        return vw.sigmoid(corrections)
 
     def learn(self, events: ResponseEvents) -> Bandit:
         """The next state: the gate judges what everybody said of each event, then the experts learn it."""
@@ -201,11 +203,32 @@ class Bandit:
     def _on_grid(
         self, channels: tuple[str, ...], slots: tuple[time, ...]
     ) -> tuple[GridCorrections, FloatArray]:
-        """The corrections for a grid and the beliefs in them, shape (K, 1, C, 1); laid out once."""
+        """The corrections for a grid and the beliefs in them, shape (K, C); laid out once."""
         key = (channels, slots)
         found = self._laid_out.get(key)
         if found is None:
-            beliefs = self.gate.for_channels(channels)[:, 1:].T[:, None, :, None]
+            beliefs = np.ascontiguousarray(self.gate.for_channels(channels)[:, 1:].T)
             found = self.corrections.for_grid(channels, slots), beliefs
             self._laid_out[key] = found
         return found
+
+
+@compiled("void(float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], float64[:, ::1])")
+def _value(
+    model_value: FloatArray,
+    p_open: FloatArray,
+    model_p_open: FloatArray,
+    price: FloatArray,
+    value: FloatArray,
+) -> None:
+    """Write the net values of `Bandit.distribution` into `value`; no contact is worth 0."""
+    n, n_channels, n_slots = p_open.shape
+    n_contacts = value.shape[1] - 1
+    for i in range(n):
+        value[i, n_contacts] = 0.0
+        for first in range(0, n_contacts, n_channels * n_slots):
+            for c in range(n_channels):
+                for s in range(n_slots):
+                    a = first + c * n_slots + s
+                    ratio = p_open[i, c, s] / model_p_open[i, c, s]
+                    value[i, a] = ratio * (model_value[i, a] + price[i, c]) - price[i, c]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice import FloatArray
+from models.compiled import compiled, plain
 from models.domain.errors import BundleError
 from models.logged import IntArray
 from models.policy.events import ResponseEvents
@@ -150,7 +151,8 @@ class Corrections:
         by_segment = wide.channel_segment[:, c, None, :] + wide.slot_segment[:, None, s, :]
         fixed = own[:, None] + by_segment.transpose(0, 3, 1, 2)
         return GridCorrections(
-            fixed=fixed.astype(np.float64), shift=wide.shift[:, hours_apart(slots)].astype(np.float64)
+            fixed=np.ascontiguousarray(fixed, dtype=np.float64),
+            shift=np.ascontiguousarray(wide.shift[:, hours_apart(slots)], dtype=np.float64),
         )
 
 
@@ -166,15 +168,45 @@ class GridCorrections:
     fixed: FloatArray
     shift: FloatArray
 
-    def of(self, segment: NDArray[np.intp], best_slot: NDArray[np.intp]) -> FloatArray:
-        """Every expert's corrections, logits in [-4, 4], shape (K, n, C, S).
+    def mixed(self, segment: NDArray[np.intp], p_open: FloatArray, beliefs: FloatArray) -> FloatArray:
+        """What the experts say together: the sum of belief * correction, each correction in [-4, 4].
 
         Args:
             segment: Shape (n,).
-            best_slot: Best slot by channel, by the response model, shape (n, C).
+            p_open: By the response model, shape (n, C, S): says every customer's best slot on a channel.
+            beliefs: Shape (K, C).
+
+        Returns:
+            Logits, shape (n, C, S).
         """
-        total = self.fixed.take(segment, axis=1) + self.shift.take(best_slot, axis=1)
-        return np.asarray(np.maximum(np.minimum(total, CLIP, out=total), -CLIP, out=total))
+        mixed = np.empty(p_open.shape)
+        _mix(self.fixed, self.shift, segment, plain(p_open), beliefs, mixed)
+        return mixed
+
+
+@compiled(
+    "void(float64[:, :, :, ::1], float64[:, :, ::1], int64[::1], float64[:, :, ::1], float64[:, ::1],"
+    "float64[:, :, ::1])"
+)
+def _mix(
+    fixed: FloatArray,
+    shift: FloatArray,
+    segment: NDArray[np.intp],
+    p_open: FloatArray,
+    beliefs: FloatArray,
+    mixed: FloatArray,
+) -> None:
+    """Write the sums of `GridCorrections.mixed` into `mixed`."""
+    n, n_channels, n_slots = p_open.shape
+    for i in range(n):
+        for c in range(n_channels):
+            best = np.argmax(p_open[i, c])
+            for s in range(n_slots):
+                mixed[i, c, s] = 0.0
+            for k in range(len(fixed)):
+                for s in range(n_slots):
+                    correction = fixed[k, segment[i], c, s] + shift[k, best, s]
+                    mixed[i, c, s] += beliefs[k, c] * max(min(correction, CLIP), -CLIP)
 
 
 def _shapes(n_experts: int, n_channels: int, n_slots: int, n_segments: int) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice import BoolArray, FloatArray
+from models.compiled import compiled, inlined
 from models.domain.action import ActionGrid
 from models.domain.errors import require
 
@@ -54,81 +55,127 @@ class Exploration:
         Returns:
             Probabilities, shape (n, A): zero outside the mask, each row sums to 1.
         """
-        at_best = np.arange(0, value_minor.size, value_minor.shape[1]) + best
-        loss = value_minor.take(at_best)[:, None] - value_minor
-        loss *= mask
-        explored = inverse_gap_weights(loss, mask, best, self.gamma / self.value_scale_minor)
-        explored = floor_slots(explored, grid, mask, self.slot_floor)
-        return bound_loss(explored, loss, best, self.max_loss_share * self.value_scale_minor)
+        probabilities = np.empty(value_minor.shape)
+        _explore(
+            value_minor,
+            mask,
+            best,
+            len(grid.slots),
+            self.gamma / self.value_scale_minor,
+            self.slot_floor,
+            self.max_loss_share * self.value_scale_minor,
+            probabilities,
+        )
+        return probabilities
 
 
+@inlined
 def inverse_gap_weights(
-    loss: FloatArray, mask: BoolArray, best: NDArray[np.intp], gamma: float
-) -> FloatArray:
+    loss: FloatArray, mask: BoolArray, best: int, gamma: float, weights: FloatArray
+) -> None:
     """Probability `1 / (K + gamma * loss)` for the K - 1 others, the rest for the best.
 
     Candidates whose loss is exactly 0 share alike what they have together: nothing is believed that tells them apart, as
     the slots of a channel of which nothing is known. The expected loss is below `(K - 1) / gamma`, whatever the values.
 
     Args:
-        loss: Value of the best candidate minus value of each, shape (n, A), >= 0 inside the mask.
-        mask: Candidates, shape (n, A).
-        best: The best candidate by row, shape (n,).
+        loss: Value of the best candidate minus value of each, shape (A,), >= 0 inside the mask.
+        mask: Candidates, shape (A,).
+        best: The best candidate.
         gamma: Per unit of loss, > 0.
+        weights: Written to, shape (A,).
 
     References:
         Abe, Biermann and Long (2003); Foster and Rakhlin (2020), Beyond UCB, arXiv 2002.04926.
 
     Example:
-        >>> inverse_gap_weights(np.array([[0.0, 1.0]]), np.array([[True, True]]), np.array([0]), gamma=8.0)
-        array([[0.9, 0.1]])
+        >>> weights = np.empty(2)
+        >>> inverse_gap_weights(np.array([0.0, 1.0]), np.array([True, True]), 0, 8.0, weights)
+        >>> weights
+        array([0.9, 0.1])
     """
-    weights: FloatArray = gamma * loss
-    weights += np.add.reduce(mask, axis=1, keepdims=True, dtype=np.intp)
-    np.divide(mask, weights, out=weights)
-    at_best = np.arange(0, weights.size, weights.shape[1]) + best  # one number finds a place faster than two
-    weights.put(at_best, 0.0)
-    weights.put(at_best, 1.0 - np.add.reduce(weights, axis=1))
-    tied = loss == 0.0
-    tied &= mask
-    if np.count_nonzero(tied) == len(best):  # nobody ties with the best
-        return weights
-    shared = (weights * tied).sum(axis=1, keepdims=True) / tied.sum(axis=1, keepdims=True)
-    return np.where(tied, shared, weights)
+    candidates, tied = 0, 0
+    for a in range(len(mask)):
+        if mask[a]:
+            candidates += 1
+            tied += loss[a] == 0.0
+    others = 0.0
+    for a in range(len(mask)):
+        weights[a] = 1.0 / (candidates + gamma * loss[a]) if mask[a] and a != best else 0.0
+        others += weights[a]
+    weights[best] = 1.0 - others
+    if tied > 1:
+        shared = 0.0
+        for a in range(len(mask)):
+            if mask[a] and loss[a] == 0.0:
+                shared += weights[a]
+        for a in range(len(mask)):
+            if mask[a] and loss[a] == 0.0:
+                weights[a] = shared / tied
 
 
-def floor_slots(probabilities: FloatArray, grid: ActionGrid, mask: BoolArray, floor: float) -> FloatArray:
-    """Spread a share of each contact's probability evenly over its eligible slots.
+@inlined
+def floor_slots(probabilities: FloatArray, mask: BoolArray, n_slots: int, floor: float) -> None:
+    """Spread a share of each contact's probability evenly over its eligible slots, in place.
 
     A contact is a pair of offer and channel; its total probability stays as it was.
-    """
-    spread = probabilities.copy()
-    n, n_slots = len(spread), len(grid.slots)
-    contacts = spread[:, :-1].reshape(n, -1, n_slots)  # the same memory, by offer and channel
-    open_slots = mask[:, :-1].reshape(contacts.shape)
-    share = np.add.reduce(contacts, axis=2, keepdims=True)
-    share /= np.maximum(np.add.reduce(open_slots, axis=2, keepdims=True, dtype=np.intp), 1)
-    share *= floor
-    contacts *= 1.0 - floor
-    contacts += share * open_slots
-    return spread
-
-
-def bound_loss(
-    probabilities: FloatArray, loss: FloatArray, best: NDArray[np.intp], max_loss: float
-) -> FloatArray:
-    """The guardrail: shrink exploration towards the best candidate until its expected loss is allowed.
 
     Args:
-        probabilities: Shape (n, A).
-        loss: Value of the best candidate minus value of each, shape (n, A).
-        best: The best candidate by row, shape (n,).
-        max_loss: Most expected loss of a row, in the unit of `loss`.
+        probabilities: Shape (A,).
+        mask: Candidates, shape (A,).
+        n_slots: S.
+        floor: The share.
     """
-    expected = np.einsum("na,na->n", probabilities, loss)
-    if expected.max(initial=0.0) <= max_loss:
-        return probabilities
-    kept = np.divide(max_loss, expected, out=np.ones_like(expected), where=expected > max_loss)[:, None]
-    bounded: FloatArray = probabilities * kept
-    bounded[np.arange(len(best)), best] += 1.0 - kept[:, 0]
-    return bounded
+    for first in range(0, len(mask) - 1, n_slots):
+        total, open_slots = 0.0, 0
+        for a in range(first, first + n_slots):
+            total += probabilities[a]
+            open_slots += mask[a]
+        each = floor * total / max(open_slots, 1)
+        for a in range(first, first + n_slots):
+            probabilities[a] = (1.0 - floor) * probabilities[a] + (each if mask[a] else 0.0)
+
+
+@inlined
+def bound_loss(probabilities: FloatArray, loss: FloatArray, best: int, max_loss: float) -> None:
+    """The guardrail: shrink exploration towards the best candidate until its expected loss is allowed, in place.
+
+    Args:
+        probabilities: Shape (A,).
+        loss: Value of the best candidate minus value of each, 0 of what is no candidate, shape (A,).
+        best: The best candidate.
+        max_loss: Most expected loss, in the unit of `loss`.
+    """
+    expected = 0.0
+    for a in range(len(loss)):
+        expected += probabilities[a] * loss[a]
+    if expected > max_loss:
+        kept = max_loss / expected
+        for a in range(len(loss)):
+            probabilities[a] *= kept
+        probabilities[best] += 1.0 - kept
+
+
+@compiled(
+    "void(float64[:, ::1], boolean[:, ::1], int64[::1], int64, float64, float64, float64, float64[:, ::1])"
+)
+def _explore(
+    value: FloatArray,
+    mask: BoolArray,
+    best: NDArray[np.intp],
+    n_slots: int,
+    gamma: float,
+    floor: float,
+    max_loss: float,
+    probabilities: FloatArray,
+) -> None:
+    """Write every customer's distribution into `probabilities`."""
+    n, n_actions = value.shape
+    loss = np.empty(n_actions)
+    for i in range(n):
+        top = value[i, best[i]]
+        for a in range(n_actions):
+            loss[a] = top - value[i, a] if mask[i, a] else 0.0
+        inverse_gap_weights(loss, mask[i], best[i], gamma, probabilities[i])
+        floor_slots(probabilities[i], mask[i], n_slots, floor)
+        bound_loss(probabilities[i], loss, best[i], max_loss)

@@ -6,37 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice import ActionDistribution, BoolArray, ChoiceProblem, FloatArray
+from models.compiled import compiled
 from models.domain.errors import NoPredictionsError, require
 
 
-def preferred_contact(
-    problem: ChoiceProblem, candidates: BoolArray, value_minor: FloatArray | None = None
-) -> NDArray[np.intp]:
-    """The contact each customer gets, or no contact where there is no candidate.
+def preferred_contact(problem: ChoiceProblem, candidates: BoolArray) -> NDArray[np.intp]:
+    """The contact each customer gets by cost, or no contact where there is no candidate.
 
-    Highest value (where given), then lowest cost, then earliest send time, then lowest index: first
-    offer, first channel, first slot.
+    Lowest cost, then earliest send time, then lowest index: first offer, first channel, first slot.
 
     Args:
         problem: What there is to choose from.
         candidates: Contacts to choose among, shape (n, A - 1).
-        value_minor: Shape (n, A - 1), or None to choose by cost.
 
     Returns:
         Action indices, shape (n,).
     """
-    offers, _, slots = problem.grid.shape
-    cost = np.tile(np.repeat(problem.cost_minor, slots), offers)
-    send_at = np.tile(problem.send_at, len(problem.grid.offers) * len(problem.grid.channels))
-    if value_minor is not None:
-        candidates = _lowest(candidates, -value_minor)
-    candidates = _lowest(_lowest(candidates, cost), send_at)
-    first: NDArray[np.intp] = candidates.argmax(axis=1)
-    return np.where(candidates.any(axis=1), first, problem.grid.no_contact)
+    return _preferred(problem, candidates, np.ones(candidates.shape))
 
 
 def best_action(problem: ChoiceProblem, value_minor: FloatArray) -> NDArray[np.intp]:
     """The candidate with the highest value; no contact wins unless a contact is worth more than 0.
+
+    Among equal values the order is that of `preferred_contact`.
 
     Args:
         problem: What there is to choose from.
@@ -45,17 +37,7 @@ def best_action(problem: ChoiceProblem, value_minor: FloatArray) -> NDArray[np.i
     Returns:
         Action indices, shape (n,).
     """
-    contacts = value_minor[:, :-1]
-    worthwhile = contacts > 0
-    worthwhile &= problem.mask[:, :-1]
-    ranked = contacts * worthwhile
-    best: NDArray[np.intp] = ranked.argmax(axis=1)
-    top = ranked.take(np.arange(0, ranked.size, ranked.shape[1]) + best)
-    if np.count_nonzero((ranked == top[:, None]) & worthwhile) > np.count_nonzero(
-        top
-    ):  # somewhere there is a tie
-        return preferred_contact(problem, worthwhile, contacts)
-    return np.where(top > 0, best, problem.grid.no_contact)
+    return _preferred(problem, problem.mask[:, :-1], value_minor[:, :-1])
 
 
 def certainly(problem: ChoiceProblem, action: NDArray[np.intp]) -> ActionDistribution:
@@ -75,11 +57,51 @@ def values_of(problem: ChoiceProblem, policy: str) -> FloatArray:
     values = problem.net_value_minor
     if values is None:
         raise NoPredictionsError(policy)
-    require(not np.isnan(values).any(), "net_value_minor", float("nan"), "must be a number for every action")
+    # The least of some numbers is none where one of them is none.
+    require(
+        not np.isnan(values.min(initial=0.0)),
+        "net_value_minor",
+        float("nan"),
+        "must be a number for every action",
+    )
     return values
 
 
-def _lowest(candidates: BoolArray, key: FloatArray) -> BoolArray:
-    """The candidates with the lowest key of their row; `key` has shape (n, A - 1) or (A - 1,)."""
-    lowest = np.where(candidates, key, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    return np.asarray(candidates & (key <= lowest))
+def _preferred(problem: ChoiceProblem, candidates: BoolArray, value_minor: FloatArray) -> NDArray[np.intp]:
+    """The contact each customer gets, or no contact where none is a candidate and worth more than 0."""
+    found = np.empty(len(candidates), dtype=np.intp)
+    _prefer(
+        value_minor,
+        candidates,
+        np.ascontiguousarray(problem.cost_minor, dtype=np.float64),
+        np.ascontiguousarray(problem.send_at, dtype=np.float64),
+        found,
+    )
+    return found
+
+
+@compiled("void(float64[:, :], boolean[:, :], float64[::1], float64[:, ::1], int64[::1])")
+def _prefer(
+    value: FloatArray,
+    candidates: BoolArray,
+    cost: FloatArray,
+    send_at: FloatArray,
+    found: NDArray[np.intp],
+) -> None:
+    """Highest value above 0, then lowest cost, then earliest send time, then lowest index."""
+    n, n_contacts = candidates.shape
+    n_channels, n_slots = len(cost), send_at.shape[1]
+    for i in range(n):
+        best, best_channel, best_slot, top = n_contacts, 0, 0, 0.0
+        a = 0
+        while a < n_contacts:
+            for channel in range(n_channels):
+                for slot in range(n_slots):
+                    if candidates[i, a] and value[i, a] > 0.0 and value[i, a] >= top:
+                        better = best == n_contacts or value[i, a] > top or cost[channel] < cost[best_channel]
+                        if not better and cost[channel] == cost[best_channel]:
+                            better = send_at[i, slot] < send_at[i, best_slot]
+                        if better:
+                            best, best_channel, best_slot, top = a, channel, slot, value[i, a]
+                    a += 1
+        found[i] = best

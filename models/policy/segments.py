@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice import FloatArray
+from models.compiled import compiled
 from models.domain.errors import require
 
 
@@ -58,5 +59,16 @@ class Segments:
         """Segment of each customer, shape (n,)."""
         if not self.feature:
             return np.zeros(len(features), dtype=np.intp)
-        values = features[:, self.column]
-        return np.where(np.isnan(values), len(self) - 1, np.searchsorted(self.edges, values, side="right"))
+        found = np.empty(len(features), dtype=np.intp)
+        _place(features[:, self.column].copy(), np.array(self.edges, dtype=np.float64), found)
+        return found
+
+
+@compiled("void(float64[::1], float64[::1], int64[::1])")
+def _place(values: FloatArray, edges: FloatArray, found: NDArray[np.intp]) -> None:
+    """Write the segment of each customer into `found`: edges at or below the value, the last where it is missing."""
+    for i in range(len(values)):
+        if np.isnan(values[i]):
+            found[i] = len(edges) + 1
+        else:
+            found[i] = np.searchsorted(edges, values[i], side="right")

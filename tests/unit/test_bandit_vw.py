@@ -33,16 +33,22 @@ def blank(n_segments: int = N_SEGMENTS) -> Corrections:
     return Corrections.zero(len(LEARNING_RATES), CHANNELS, SLOTS, n_segments)
 
 
+def believing(expert: int) -> np.ndarray:
+    """One expert, on every channel."""
+    return np.repeat(np.eye(len(LEARNING_RATES))[:, [expert]], len(CHANNELS), axis=1)
+
+
 def test_the_tables_answer_as_vowpal_wabbit_does() -> None:
     events = some_events(2_000, seed=1)
     learned, _ = learn(blank(), events)
     tables = learned.for_grid(CHANNELS, SLOTS)
     asked = some_events(300, seed=2)
     base = logit(held(asked.p_open))
-    best = np.repeat(asked.best_slot[:, None], len(CHANNELS), axis=1)
     rows = np.arange(len(asked))
+    p_open = np.repeat(np.eye(len(SLOTS))[asked.best_slot][:, None], len(CHANNELS), axis=1)
     for expert, rate in enumerate(LEARNING_RATES):
-        ours = sigmoid(base + tables.of(asked.segment, best)[expert, rows, asked.channel, asked.slot])
+        mixed = tables.mixed(asked.segment, p_open, believing(expert))
+        ours = sigmoid(base + mixed[rows, asked.channel, asked.slot])
         with Workspace(arguments(rate)) as workspace:
             tokens = blank().tokens(events).tolist()
             for row, start, opened in zip(tokens, logit(held(events.p_open)), events.opened, strict=True):
@@ -147,6 +153,7 @@ def test_corrections_are_clipped_to_four_logits() -> None:
     corrections = Corrections.from_vectors(np.full_like(blank().vectors, 5.0), blank()).for_grid(
         CHANNELS, SLOTS
     )
-    of = corrections.of(np.zeros(2, dtype=np.intp), np.zeros((2, len(CHANNELS)), dtype=np.intp))[0]
-    assert of.shape == (2, len(CHANNELS), len(SLOTS))
-    assert (of == CLIP).all()
+    mixed = corrections.mixed(
+        np.zeros(2, dtype=np.intp), np.zeros((2, len(CHANNELS), len(SLOTS))), believing(0)
+    )
+    assert (mixed == CLIP).all()

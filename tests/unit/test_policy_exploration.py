@@ -12,61 +12,67 @@ from models.policy.exploration import Exploration, bound_loss, floor_slots, inve
 GRID = ActionGrid(("a",), ("email", "sms"), (time(9), time(12), time(18)))
 
 
+def everything(n: int) -> np.ndarray:
+    return np.ones(n, dtype=np.bool_)
+
+
 def test_inverse_gap_weights_of_three_candidates() -> None:
-    loss = np.array([[0.0, 1.0, 3.0, 9.0]])
-    mask = np.array([[True, True, True, False]])
-    weights = inverse_gap_weights(loss, mask, np.array([0]), gamma=2.0)
+    weights = np.empty(4)
+    inverse_gap_weights(np.array([0.0, 1.0, 3.0, 9.0]), np.array([True, True, True, False]), 0, 2.0, weights)
     # K = 3: 1 / (3 + 2 * 1) = .2, 1 / (3 + 2 * 3) = 1/9, the best gets the rest.
-    assert weights[0].tolist() == pytest.approx([1 - 0.2 - 1 / 9, 0.2, 1 / 9, 0.0])
+    assert weights.tolist() == pytest.approx([1 - 0.2 - 1 / 9, 0.2, 1 / 9, 0.0])
 
 
 def test_candidates_that_are_as_good_as_the_best_share_alike() -> None:
-    weights = inverse_gap_weights(np.zeros((1, 4)), np.ones((1, 4), dtype=np.bool_), np.array([2]), 5.0)
-    assert weights[0].tolist() == pytest.approx([0.25] * 4)
+    weights = np.empty(4)
+    inverse_gap_weights(np.zeros(4), everything(4), 2, 5.0, weights)
+    assert weights.tolist() == pytest.approx([0.25] * 4)
 
 
 def test_a_single_candidate_is_certain() -> None:
-    mask = np.array([[False, False, True]])
-    assert inverse_gap_weights(np.zeros((1, 3)), mask, np.array([2]), 1.0).tolist() == [[0.0, 0.0, 1.0]]
+    weights = np.empty(3)
+    inverse_gap_weights(np.zeros(3), np.array([False, False, True]), 2, 1.0, weights)
+    assert weights.tolist() == [0.0, 0.0, 1.0]
 
 
 def test_expected_loss_stays_below_candidates_over_gamma() -> None:
     rng = np.random.default_rng(0)
     loss = rng.exponential(rng.choice([0.01, 1.0, 100.0], (500, 1)), (500, 20))
     loss[:, 0] = 0.0
-    mask = np.ones(loss.shape, dtype=np.bool_)
-    weights = inverse_gap_weights(loss, mask, np.zeros(500, dtype=np.intp), gamma=4.0)
+    weights = np.empty(loss.shape)
+    for row in range(500):
+        inverse_gap_weights(loss[row], everything(20), 0, 4.0, weights[row])
     assert (weights * loss).sum(axis=1).max() < 19 / 4
 
 
 def test_the_floor_spreads_a_contact_over_its_open_slots_and_keeps_its_total() -> None:
-    probabilities = np.array([[0.8, 0.0, 0.0, 0.0, 0.1, 0.0, 0.1]])
-    mask = np.array([[True, True, True, True, True, False, True]])
-    floored = floor_slots(probabilities, GRID, mask, floor=0.3)
+    probabilities = np.array([0.8, 0.0, 0.0, 0.0, 0.1, 0.0, 0.1])
+    floor_slots(probabilities, np.array([True, True, True, True, True, False, True]), 3, 0.3)
     # E-mail: .8 * .7 + .8 * .3 / 3 = .64, .08, .08. SMS, two slots: .1 * .3 / 2 = .015, .1 * .7 + .015.
-    assert floored[0].tolist() == pytest.approx([0.64, 0.08, 0.08, 0.015, 0.085, 0.0, 0.1])
+    assert probabilities.tolist() == pytest.approx([0.64, 0.08, 0.08, 0.015, 0.085, 0.0, 0.1])
 
 
 def test_no_channel_is_floored_by_what_it_does_not_have() -> None:
-    probabilities = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]])
-    mask = np.zeros((1, 7), dtype=np.bool_)
-    mask[0, -1] = True
-    assert floor_slots(probabilities, GRID, mask, 0.03).tolist() == probabilities.tolist()
+    probabilities = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    floor_slots(probabilities, np.arange(7) == 6, 3, 0.03)
+    assert probabilities.tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_the_guardrail_shrinks_exploration_until_its_loss_is_allowed() -> None:
-    probabilities = np.array([[0.6, 0.4], [0.6, 0.4]])
-    loss = np.array([[0.0, 10.0], [0.0, 0.5]])
-    bounded = bound_loss(probabilities, loss, np.array([0, 0]), max_loss=1.0)
-    # Row 1 would lose .4 * 10 = 4, four times what is allowed: a quarter of the exploration stays.
-    assert bounded[0].tolist() == pytest.approx([0.9, 0.1])
-    # Row 2 loses .2 and is left alone.
-    assert bounded[1].tolist() == pytest.approx([0.6, 0.4])
+    bounded = np.array([0.6, 0.4])
+    bound_loss(bounded, np.array([0.0, 10.0]), 0, 1.0)
+    # It would lose .4 * 10 = 4, four times what is allowed: a quarter of the exploration stays.
+    assert bounded.tolist() == pytest.approx([0.9, 0.1])
+    allowed = np.array([0.6, 0.4])
+    bound_loss(allowed, np.array([0.0, 0.5]), 0, 1.0)
+    # It loses .2 and is left alone.
+    assert allowed.tolist() == [0.6, 0.4]
 
 
 def test_no_allowance_is_greed() -> None:
-    bounded = bound_loss(np.array([[0.6, 0.4]]), np.array([[0.0, 1e-9]]), np.array([0]), max_loss=0.0)
-    assert bounded.tolist() == [[1.0, 0.0]]
+    bounded = np.array([0.6, 0.4])
+    bound_loss(bounded, np.array([0.0, 1e-9]), 0, 0.0)
+    assert bounded.tolist() == [1.0, 0.0]
 
 
 def test_greed_means_the_same_at_every_scale_of_value() -> None:
