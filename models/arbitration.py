@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.choice import FloatArray, sample
+from models.choice import FloatArray
+from models.draw import sample
 
 
 @dataclass(frozen=True, slots=True)

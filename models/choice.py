@@ -141,22 +141,3 @@ class Policy(Protocol):
     def distribution(self, problem: ChoiceProblem) -> ActionDistribution:
         """Probabilities over the candidates of every customer."""
         ...
-
-
-def sample(probabilities: FloatArray, uniforms: FloatArray) -> NDArray[np.intp]:
-    """Draw one action a row by inverting the cumulative distribution.
-
-    The action is the first whose cumulative probability exceeds the row's uniform number; an action of
-    probability 0 is never drawn.
-
-    Args:
-        probabilities: Shape (n, A); rows sum to 1.
-        uniforms: Shape (n,), in [0, 1).
-
-    Returns:
-        Action indices, shape (n,).
-    """
-    cumulative = probabilities.cumsum(axis=1)
-    # Rounding may leave the last sum a little off 1: scale the draw, not the law.
-    passed = cumulative <= (uniforms * cumulative[:, -1])[:, None]
-    return np.asarray(np.add.reduce(passed, axis=1, dtype=np.intp))

@@ -21,7 +21,6 @@ from models.choice import (
     Policy,
     Predictions,
     ResponseModel,
-    sample,
 )
 from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign, Mode, PolicyName
@@ -29,6 +28,7 @@ from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.eligibility import NO_LIMITS, Eligibility, Limits, eligible
 from models.domain.experiment import Arm, assign, uniform
+from models.draw import faults, sample
 from models.policy.allowance import Explored, draw_on
 from models.value import net_value
 
@@ -219,8 +219,8 @@ def _judge(
 
 def _check(answer: ActionDistribution, mask: BoolArray, name: PolicyName) -> None:
     """Refuse a distribution that gives mass to what is no candidate, or that does not sum to 1."""
-    if np.count_nonzero(answer.probabilities) != np.count_nonzero(answer.probabilities * mask):
+    outside, off = faults(answer.probabilities, mask)
+    if outside:
         raise ValueError(f"policy {name} gives probability to an action that is not a candidate")
-    off = np.abs(np.add.reduce(answer.probabilities, axis=1) - 1.0).max(initial=0.0)
     if not off <= 1e-6:
         raise ValueError(f"policy {name}: probabilities sum to 1 +- {off:.3g}, must be <= 1e-6")

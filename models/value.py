@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from models.choice import FloatArray, Predictions
+from models.compiled import compiled, plain
 
 
 def net_value(
@@ -31,8 +32,29 @@ def net_value(
     Returns:
         Shape (n, A), in the order of `ActionGrid`.
     """
-    uplift = predictions.p_convert - predictions.p_convert_no_contact[:, None, None, None]
     price = cost_minor + shadow_price_minor + predictions.attention_minor
-    contacts = (predictions.worth * margin_minor)[:, None, None] * uplift - price[:, None, :, None]
-    n, *axes = contacts.shape
-    return np.concatenate([contacts.reshape(n, math.prod(axes)), np.zeros((n, 1))], axis=1)
+    n, *axes = predictions.p_convert.shape
+    value = np.empty((n, math.prod(axes) + 1))
+    _value(
+        plain(predictions.p_convert),
+        plain(predictions.p_convert_no_contact),
+        predictions.worth * margin_minor,
+        plain(price),
+        value,
+    )
+    return value
+
+
+@compiled("void(float64[:, :, :, ::1], float64[::1], float64[::1], float64[:, ::1], float64[:, ::1])")
+def _value(
+    p_convert: FloatArray, p_alone: FloatArray, margin: FloatArray, price: FloatArray, value: FloatArray
+) -> None:
+    n, n_offers, n_channels, n_slots = p_convert.shape
+    for i in range(n):
+        a = 0
+        for o in range(n_offers):
+            for c in range(n_channels):
+                for s in range(n_slots):
+                    value[i, a] = margin[o] * (p_convert[i, o, c, s] - p_alone[i]) - price[i, c]
+                    a += 1
+        value[i, a] = 0.0

@@ -22,6 +22,7 @@ from datetime import time
 import numpy as np
 
 from models.choice import FloatArray
+from models.compiled import compiled, plain
 from models.domain.visits import FIRST_VISIT_HOUR, PRIOR_VISITS, VISIT_PARTS, VISITS_COUNTED, visit_share
 
 N_KINDS = 6
@@ -60,7 +61,7 @@ class DayKinds:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_log_share", np.log(self.share))
-        object.__setattr__(self, "_log_hours", np.log(self.hours).T)
+        object.__setattr__(self, "_log_hours", np.log(self.hours))
 
     @classmethod
     def nothing(cls) -> DayKinds:
@@ -79,21 +80,15 @@ class DayKinds:
 
     def visits(self, features: np.ndarray) -> FloatArray:
         """Visits by part of the day, out of the shrunk shares, shape (n, B)."""
-        told = features.take(self.columns, axis=1).astype(np.float64)
-        total = told[:, -1:]
-        counts = np.empty_like(told)
-        parts = counts[:, 1:]  # the same memory
-        np.multiply(told[:, :-1], total + PRIOR_VISITS, out=parts)
-        parts -= _PRIOR_OF_PARTS
-        np.subtract(total, np.add.reduce(parts, axis=1, keepdims=True), out=counts[:, :1])
-        # Unlike `maximum`, it takes the number where the other is missing.
-        return np.fmax(counts, 0.0, out=counts)
+        counts = np.empty((len(features), len(self.columns)))
+        _count(plain(features), self.columns, _PRIOR_OF_PARTS, PRIOR_VISITS, counts)
+        return counts
 
     def kinds(self, features: np.ndarray) -> FloatArray:
         """Posterior over the kinds, shape (n, K)."""
         if not self.known:
             return np.ones((len(features), 1))
-        return _softmax(self.visits(features) @ self._log_hours + self._log_share)
+        return _softmax(self.visits(features), self._log_share, self._log_hours)
 
     def habits(self, slots: Sequence[time]) -> FloatArray:
         """Log density ratio of every kind at some times of day, shape (K, S); between parts it is interpolated."""
@@ -181,11 +176,50 @@ def fit_day_kinds(features: np.ndarray, feature_names: Sequence[str], seed: int)
 
 def _posterior(visits: FloatArray, share: FloatArray, hours: FloatArray) -> FloatArray:
     """P(k | visits), shape (n, K)."""
-    return _softmax(visits @ np.log(hours).T + np.log(share))
+    return _softmax(visits, np.log(share), np.log(hours))
 
 
-def _softmax(logs: FloatArray) -> FloatArray:
-    logs -= np.maximum.reduce(logs, axis=1, keepdims=True)
-    odds = np.exp(logs, out=logs)
-    odds /= np.add.reduce(odds, axis=1, keepdims=True)
+def _softmax(visits: FloatArray, log_share: FloatArray, log_hours: FloatArray) -> FloatArray:
+    odds = np.empty((len(visits), len(log_share)))
+    _believe(visits, log_share, log_hours, odds)
     return odds
+
+
+@compiled(
+    "void(float32[:, ::1], int64[::1], float64[::1], float64, float64[:, ::1])",
+    "void(float64[:, ::1], int64[::1], float64[::1], float64, float64[:, ::1])",
+)
+def _count(
+    features: np.ndarray, columns: np.ndarray, prior: FloatArray, prior_visits: float, counts: FloatArray
+) -> None:
+    """Write what `DayKinds.visits` returns into `counts`; what is missing is no visit."""
+    n_parts = len(columns) - 1
+    for i in range(len(features)):
+        total = np.float64(features[i, np.uint64(columns[n_parts])])
+        night = total
+        for b in range(n_parts):
+            share = np.float64(features[i, np.uint64(columns[b])])
+            count = share * (total + prior_visits) - prior[b]
+            night -= count
+            counts[i, 1 + b] = count if count > 0.0 else 0.0
+        counts[i, 0] = night if night > 0.0 else 0.0
+
+
+@compiled("void(float64[:, ::1], float64[::1], float64[:, ::1], float64[:, ::1])")
+def _believe(visits: FloatArray, log_share: FloatArray, log_hours: FloatArray, odds: FloatArray) -> None:
+    """Write the posterior over the kinds into `odds`."""
+    n, n_kinds = odds.shape
+    for i in range(n):
+        most = -np.inf
+        for k in range(n_kinds):
+            log_odds = log_share[k]
+            for b in range(visits.shape[1]):
+                log_odds += visits[i, b] * log_hours[k, b]
+            odds[i, k] = log_odds
+            most = max(most, log_odds)
+        whole = 0.0
+        for k in range(n_kinds):
+            odds[i, k] = np.exp(odds[i, k] - most)
+            whole += odds[i, k]
+        for k in range(n_kinds):
+            odds[i, k] /= whole

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.choice import FloatArray
+from models.compiled import compiled, plain
 from models.logged import LoggedRows
 from models.response.contrast import CHUNK, contrast_moments
 from models.response.design import Part, design_parts, n_columns
@@ -123,9 +124,27 @@ class PairEffects:
             inputs: Of `Standardiser.apply`, shape (n, 1 + Z).
             q: Relative open probability, shape (n, C, S).
         """
-        width, *pairs, _ = self.mean.shape
-        effect = (inputs @ self.mean.reshape(width, -1)).reshape(len(inputs), *pairs, 2)
-        return np.asarray(q[:, None] * effect[..., 0, None] + effect[..., 1, None])
+        changed = np.empty((len(inputs), *self.mean.shape[1:3], q.shape[2]))
+        _change(inputs, plain(q), self.mean, changed)
+        return changed
+
+
+@compiled("void(float64[:, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64[:, :, :, ::1])")
+def _change(inputs: FloatArray, q: FloatArray, mean: FloatArray, changed: FloatArray) -> None:
+    """Write what `PairEffects.uplift` returns into `changed`."""
+    n, n_offers, n_channels, n_slots = changed.shape
+    effect = np.empty((n_offers, n_channels, 2))
+    for i in range(n):
+        effect[:] = 0.0
+        for z in range(inputs.shape[1]):
+            for o in range(n_offers):
+                for c in range(n_channels):
+                    effect[o, c, 0] += inputs[i, z] * mean[z, o, c, 0]
+                    effect[o, c, 1] += inputs[i, z] * mean[z, o, c, 1]
+        for o in range(n_offers):
+            for c in range(n_channels):
+                for s in range(n_slots):
+                    changed[i, o, c, s] = q[i, c, s] * effect[o, c, 0] + effect[o, c, 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from models.response.effect import EffectFit, EffectModel, PairEffects, fit_effe
 from models.response.forest import Forest, plant
 from models.response.metrics import ResponseMetrics, UpliftSummary, probability_metrics
 from models.response.nuisance import fit_nuisance
-from models.response.open import OpenGrid, OpenModel, fit_open
+from models.response.open import OpenModel, fit_open
+from models.response.open_grid import OpenGrid
 from models.response.worth import Worth, fit_worth
 
 # Numbers held at once while predicting: bounds the memory, whatever the number of customers.
@@ -117,7 +118,7 @@ class FittedResponse:
         )
 
     def _predict(self, features: FloatArray, plan: _Plan) -> tuple[FloatArray, FloatArray, FloatArray]:
-        single = features.astype(np.float32)
+        single = features.astype(np.float32, order="C")
         added = plan.forest.logits(single)
         p_open = self.opens.predict_on(plan.opens, single, added[:, :-1])
         alone = self.convert.calibrated(added[:, -1])

@@ -35,6 +35,7 @@ from models.response.boosting import (
 from models.response.calibration import Calibration, fit_calibration
 from models.response.day_kinds import DayKinds, fit_day_kinds
 from models.response.forest import NO_TREES, Part, plant
+from models.response.open_grid import OpenGrid
 from models.response.open_linear import OpenLinear, Replies, fit_linear
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
@@ -43,30 +44,6 @@ _PRIOR_MESSAGES = 10.0
 # Precision of the prior of a cell of the table: a standard deviation of 0.22 logits.
 _CELL_PRECISION = 20.0
 _LATER_SHARE = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OpenGrid:
-    """Channels and slots of one campaign, laid out for `OpenModel.predict_on`.
-
-    Attributes:
-        shape: (C, S) of the campaign.
-        wanted: Learned channels to predict, shape (K,): the campaign's, or all where it has one that is not learned.
-        source: Row of each of the campaign's channels among those, None for one that is not learned; None where the
-            two are the same.
-        cells: Logits, shape (K, S).
-        weights: Linear weights by channel, then by slot, shape (Z, K + S).
-        habits: Logits by kind of day, shape (D, S).
-        hours: What the trees know of a slot, shape (S, H).
-    """
-
-    shape: tuple[int, int]
-    wanted: np.ndarray
-    source: tuple[int | None, ...] | None
-    cells: FloatArray
-    weights: FloatArray
-    habits: FloatArray
-    hours: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,23 +101,20 @@ class OpenModel:
 
     def lay_out(self, channels: Sequence[str], slots: Sequence[time]) -> OpenGrid:
         """What predicting on these channels and slots needs and what does not depend on the customer."""
-        strange = tuple(name not in self.channels for name in channels)
-        wanted = (
-            np.arange(len(self.channels))
-            if any(strange)
-            else np.array([self.channels.index(name) for name in channels], dtype=np.intp)
+        places: IntArray = np.array(
+            [self.channels.index(name) if name in self.channels else -1 for name in channels], dtype=np.int64
         )
+        strange = bool((places < 0).any())
+        wanted = np.arange(len(self.channels)) if strange else places
         return OpenGrid(
             shape=(len(channels), len(slots)),
             wanted=wanted,
-            source=tuple(
-                None if new else self.channels.index(name)
-                for name, new in zip(channels, strange, strict=True)
-            )
-            if any(strange)
-            else None,
+            source=places if strange else np.arange(len(places)),
+            typical=np.flatnonzero(self.typical) if strange else np.zeros(0, dtype=np.int64),
             cells=self._cells(slots)[wanted] if self.learned else np.zeros((0, len(slots))),
-            weights=np.concatenate([self.linear.by_channel[wanted], self._slot_weights(slots)]).T.copy()
+            weights=np.ascontiguousarray(
+                np.concatenate([self.linear.by_channel[wanted], self._slot_weights(slots)]).T
+            )
             if self.learned
             else np.zeros((0, len(slots))),
             habits=self.linear.habit * self.days.habits(slots),
@@ -157,17 +131,8 @@ class OpenModel:
         """
         if not self.learned:
             return np.full((len(features), *grid.shape), _PRIOR_RATE)
-        n_wanted = len(grid.wanted)
-        linear = self.linear.inputs(features) @ grid.weights + added
-        raw = grid.cells + linear[:, :n_wanted, None]
-        if grid.source is not None:
-            mean = raw[:, self.typical].mean(axis=1)
-            raw = np.stack([mean if c is None else raw[:, c] for c in grid.source], axis=1)
-        by_slot = linear[:, n_wanted:]
-        if self.days.known:
-            by_slot += self.days.kinds(features) @ grid.habits
-        raw += by_slot[:, None, :]
-        return self.calibration.of_logit(raw)
+        inputs = self.linear.standardiser.apply(features)
+        return self.calibration.of_logit(grid.logits(inputs, added, self.days.kinds(features)))
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:
         """The table for these slots, shape (C, S): a time of day not seen gets the channel's mean."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.choice import FloatArray
+from models.compiled import compiled, plain
 
 _SECONDS_PER_DAY = 86_400.0
 
@@ -31,13 +32,31 @@ class Standardiser:
 
     def apply(self, features: np.ndarray) -> FloatArray:
         """Intercept and standardised features, shape (n, 1 + Z)."""
-        inputs = np.ones((len(features), 1 + len(self.columns)))
-        standard = inputs[:, 1:]  # the same memory
-        np.minimum(np.maximum(features.take(self.columns, axis=1), self.low), self.high, out=standard)
-        standard -= self.center
-        standard /= self.scale
-        standard[np.isnan(standard)] = 0.0
+        inputs = np.empty((len(features), 1 + len(self.columns)))
+        _apply(plain(features), self.columns, self.low, self.high, self.center, self.scale, inputs)
         return inputs
+
+
+@compiled(
+    "void(float32[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64[:, ::1])",
+    "void(float64[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64[:, ::1])",
+)
+def _apply(
+    features: np.ndarray,
+    columns: np.ndarray,
+    low: FloatArray,
+    high: FloatArray,
+    center: FloatArray,
+    scale: FloatArray,
+    inputs: FloatArray,
+) -> None:
+    """Write what `Standardiser.apply` returns into `inputs`."""
+    for i in range(len(features)):
+        inputs[i, 0] = 1.0
+        for z in range(len(columns)):
+            known = np.float64(features[i, np.uint64(columns[z])])
+            cut = (min(max(known, low[z]), high[z]) - center[z]) / scale[z]
+            inputs[i, 1 + z] = 0.0 if np.isnan(known) else cut
 
 
 def fit_standardiser(features: FloatArray, columns: np.ndarray) -> Standardiser:

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from models.choice import BoolArray, ChoiceProblem, FloatArray, Predictions, sample
+from models.choice import BoolArray, ChoiceProblem, FloatArray, Predictions
 from models.domain.campaign import PolicyName
 from models.domain.interaction import InteractionKind as Kind
+from models.draw import sample
 from models.logged import IntArray
 from models.policy.bandit import Bandit
 from models.policy.baselines import Greedy

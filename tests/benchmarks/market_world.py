@@ -9,10 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from models.choice import ActionDistribution, BoolArray, FloatArray, sample
+from models.choice import ActionDistribution, BoolArray, FloatArray
 from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
+from models.draw import sample
 from models.logged import IntArray, LoggedRows
 from tests.benchmarks.market_memory import GROUPS, Decided, Memory
 from training.simulator.market import Market

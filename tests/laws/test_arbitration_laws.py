@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.arbitration import Proposal, arbitrate, draw_again
-from models.choice import Predictions, sample
+from models.choice import Predictions
 from models.choose import policy_of
 from models.domain.campaign import Campaign, Content, Mode, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind
 from models.domain.experiment import Arm, Experiment
+from models.draw import sample
 from models.value import net_value
 
 DRAWS = st.floats(0, 1, exclude_max=True)

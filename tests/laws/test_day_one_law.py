@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from models.choice import ChoiceProblem, Policy, sample
+from models.choice import ChoiceProblem, Policy
+from models.draw import sample
 from models.logged import IntArray
 from models.policy.bandit import Bandit
 from models.policy.baselines import CheapestFirst

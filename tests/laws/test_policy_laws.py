@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.choice import ActionDistribution, ChoiceProblem, Policy, Predictions, sample
+from models.choice import ActionDistribution, ChoiceProblem, Policy, Predictions
 from models.domain.action import ActionGrid
+from models.draw import sample
 from models.evaluation.checks import LawBrokenError, check_policy
 from models.policy.bandit import Bandit
 from models.policy.baselines import CheapestFirst, FixedTime, Greedy, Pinned, Uniform

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.choice import ActionDistribution, ChoiceProblem, FloatArray, Predictions, sample
+from models.choice import ActionDistribution, ChoiceProblem, FloatArray, Predictions
 from models.choose import Choices, choose, policy_of
 from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign, Caps, Content, Mode, Offer, PolicyName, QuietHours, SendWindow
@@ -18,6 +18,7 @@ from models.domain.customer import ConsentStatus, Customer
 from models.domain.eligibility import eligible
 from models.domain.errors import NoPredictionsError
 from models.domain.experiment import Arm, Experiment, uniform
+from models.draw import sample
 from models.policy.bandit import Bandit
 from models.policy.registry import build_policies
 from training.simulator.market import Market as SimulatedMarket

@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from models.choice import BoolArray, FloatArray, sample
+from models.choice import BoolArray, FloatArray
 from models.domain.action import Action
 from models.domain.campaign import Campaign, PolicyName
 from models.domain.decision import Decision, Expected
 from models.domain.errors import require
 from models.domain.experiment import Arm
 from models.domain.interaction import Interaction
+from models.draw import sample
 from models.logged import IntArray
 from training.simulator.facts import moment
 from training.simulator.market import Market
