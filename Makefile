@@ -26,6 +26,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable '.[dev,redis]'
+	# Numba compiles here what decides, and not in whatever starts first.
+	$(BIN)/python -c 'import models.response.stored'
 	touch $@
 
 demo: $(VENV)/installed ## from raw history to a decision, a sent message and a report (DATA=hillstrom, DEMO_EXIT=1)

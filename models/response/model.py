@@ -272,9 +272,7 @@ def fit_response(
         convert=convert.model,
         effect=effect.model,
         attention=fit_attention(rows, attention_value_minor),
-        worth=Worth()
-        if margin_minor is None
-        else fit_worth(rows, margin_minor, effect.lag, effect.prevented),
+        worth=Worth() if margin_minor is None else fit_worth(rows, margin_minor, effect.lag),
     )
     fitted.metrics = ResponseMetrics(
         n_rows=len(rows),

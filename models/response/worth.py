@@ -1,15 +1,14 @@
 """What a conversion that contact caused brings, by offer, as a share of the offer's margin.
 
-    worth(offer) = (value of what its contacts caused - what its discount gave away - value of what its contacts prevented)
-                   / (number of conversions they caused less number they prevented) / margin
+    worth(offer) = (value of what its contacts caused - what its discount gave away)
+                   / (number of conversions they caused * margin)
 
 A margin is a mean over all buyers. Those whom contact moves spend less than that, and those whom a discount moves spend less
 than those whom something new does. Which conversions were caused is not known one by one, but softly: the early sign
 (`models.response.lag`) has mean 1 over caused conversions and mean 0 over the others, whatever they are worth, so that
 both sums are without bias. A conversion at a discount that contact did *not* cause would have come anyway, at the full
 price: one less the early sign counts them, and each gives `discount / (1 - discount)` of its value away
-(`models.response.discount`). How many are prevented is learned with the effects (`models.response.early`); each would have
-brought what a conversion without contact brings. The figures of the offers are shrunk to each other and to 1 by how well each is known:
+(`models.response.discount`). The figures of the offers are shrunk to each other and to 1 by how well each is known:
 
     worth(o) = 1 + m + d(o),   m ~ N(0, doubt^2),  d(o) ~ N(0, doubt^2),   seen(o) ~ N(worth(o), variance(o))
 
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.choice import BoolArray, FloatArray
+from models.choice import FloatArray
 from models.logged import LoggedRows
 from models.response.discount import fit_discount
 from models.response.lag import Lag, early_signs
@@ -58,7 +57,7 @@ class Worth:
         return np.array([known.get(name, self.unseen) for name in offers])
 
 
-def fit_worth(rows: LoggedRows, margin_minor: FloatArray, lag: Lag | None, prevented: float = 0.0) -> Worth:
+def fit_worth(rows: LoggedRows, margin_minor: FloatArray, lag: Lag | None) -> Worth:
     """Compare the values of caused conversions with the margins of their offers.
 
     Conversions without a value, and offers without a margin above 0, are left out. Values are net, in the unit of margins.
@@ -67,7 +66,6 @@ def fit_worth(rows: LoggedRows, margin_minor: FloatArray, lag: Lag | None, preve
         rows: The log.
         margin_minor: Of a conversion by offer of the log, shape (O,).
         lag: How soon caused conversions came; None where that tells nothing, and then the margins are believed.
-        prevented: Conversions that every contact prevents, as a number <= 0.
     """
     if lag is None:
         return Worth()
@@ -80,45 +78,21 @@ def fit_worth(rows: LoggedRows, margin_minor: FloatArray, lag: Lag | None, preve
     if rows.discounted is not None:
         given = (rows.discounted[at] == 1) * brought * discount / (1 - discount)
     net = sign * (brought + given) - given
-    lost, lost_minor = _prevented(rows, priced, -prevented)
-    more = np.bincount(offer, weights=sign, minlength=len(margin_minor)) - lost
+    caused = np.bincount(offer, weights=sign, minlength=len(margin_minor))
     # An offer may have no conversions, or few and unlucky ones of which none came early: it stays with the others.
-    known = np.flatnonzero(more > 0)
+    known = np.flatnonzero(caused > 0)
     if not len(known):
         return Worth()
-    total = (
-        np.bincount(offer, weights=net, minlength=len(more))[known] - lost_minor[known] / margin_minor[known]
-    )
-    seen = total / more[known]
-    at_offer = np.zeros(len(more))
+    seen = np.bincount(offer, weights=net, minlength=len(caused))[known] / caused[known]
+    at_offer = np.zeros(len(caused))
     at_offer[known] = seen
-    squares = np.bincount(offer, weights=(net - sign * at_offer[offer]) ** 2, minlength=len(more))
+    squares = np.bincount(offer, weights=(net - sign * at_offer[offer]) ** 2, minlength=len(caused))
     # One conversion that is off by a whole margin is added, so that a single one is not taken to be exact.
-    variance = (squares[known] + (sign**2).mean()) / more[known] ** 2
+    variance = (squares[known] + (sign**2).mean()) / caused[known] ** 2
     # The last row is of an offer that was not seen.
-    belief = _DOUBT**2 * (1.0 + np.eye(len(more) + 1))
+    belief = _DOUBT**2 * (1.0 + np.eye(len(caused) + 1))
     weights = np.linalg.solve(belief[np.ix_(known, known)] + np.diag(variance), seen - 1.0)
     *shares, unseen = np.clip(1.0 + belief[:, known] @ weights, _LEAST, _MOST).tolist()
     return Worth(
         offers=rows.offers, shares=tuple(shares), unseen=unseen, n_conversions=len(at), discount=discount
     )
-
-
-def _prevented(rows: LoggedRows, priced: BoolArray, each: float) -> tuple[FloatArray, FloatArray]:
-    """Conversions with a value that the contacts of every offer prevented, and what those would have brought.
-
-    Nothing where no conversion without contact has a value.
-
-    Args:
-        rows: The log.
-        priced: Rows of offers with a margin, shape (n,).
-        each: Conversions that a contact prevents.
-    """
-    converted = rows.converted > 0
-    alone = rows.value_minor[converted & ~rows.contacted]
-    valued = alone > 0
-    n_contacts = np.bincount(rows.offer[priced], minlength=len(rows.offers)).astype(np.float64)
-    if not valued.any():
-        return np.zeros(len(n_contacts)), np.zeros(len(n_contacts))
-    lost = each * float(valued.mean()) * n_contacts
-    return lost, lost * float(alone[valued].mean())

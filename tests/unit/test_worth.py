@@ -143,16 +143,3 @@ def test_margins_that_are_not_one_an_offer_are_refused():
         fit_response(
             log(100, 0, (1.0, 1.0)), CHANNELS, attention_value_minor=0.0, seed=0, margin_minor=np.ones(3)
         )
-
-
-def test_what_contacts_prevent_would_have_brought_what_customers_spend_by_themselves():
-    rows = log(40_000, 6, (1.0, 1.0), own_spend=1.0)
-    n_contacts = np.bincount(rows.offer[rows.contacted])
-    plain, less = fit_worth(rows, MARGIN, LAG), fit_worth(rows, MARGIN, LAG, prevented=-0.01)
-    # Per contact .06 are caused, of which .0597 within the window, and .01 prevented. What is bought without contact has the
-    # value of `MARGIN[-1]`: (.06 * 1 - .01 * 2,000 / margin) / .05, shrunk by next to nothing.
-    assert (n_contacts > 12_000).all()
-    assert less.shares[0] - plain.shares[0] == pytest.approx((0.06 - 0.01 * 2 / 3) / 0.05 - 1.0, abs=0.02)
-    assert less.shares[1] == pytest.approx(plain.shares[1], abs=0.03)
-    alone = rows.take(rows.contacted)
-    assert fit_worth(alone, MARGIN, LAG, prevented=-0.01) == fit_worth(alone, MARGIN, LAG)
