@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import Engine, create_engine, make_url, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
 from features.history.engine import connect, migrate
 from features.identity.vault import ContactVault, make_keys
@@ -23,6 +25,16 @@ CONTACT_KEYS = os.environ.setdefault("CONTACT_KEYS", make_keys())
 def open_database(url: str) -> Engine:
     """A database of a test or program, with the keys of contact points; SQLite has its own beside the file."""
     return connect(url, None if url.startswith("sqlite") else ContactVault(text=CONTACT_KEYS))
+
+
+def go_back(conn: Connection, revision: str) -> None:
+    """Take the newest migrations back, down to this one."""
+    config = Config()
+    config.set_main_option(
+        "script_location", str(Path(__file__).parents[1] / "features" / "history" / "migrations")
+    )
+    config.attributes["connection"] = conn
+    command.downgrade(config, revision)
 
 
 @contextmanager

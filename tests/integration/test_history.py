@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, func, insert, select, text, update
+from sqlalchemy import Engine, func, insert, select, update
 
 from features.history.append import (
     Appended,
@@ -50,6 +50,7 @@ from models.domain.decision import Alternative, Decision, Evidence, Expected
 from models.domain.errors import InvalidInputError, NotFoundError
 from models.domain.experiment import Arm, Experiment
 from models.domain.interaction import Interaction, InteractionKind
+from tests.fresh_database import go_back
 
 NOW = datetime(2026, 3, 10, 9, 30, 15, 123456, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -147,7 +148,7 @@ def test_a_campaign_from_before_the_bounds_is_brought_within_them(engine: Engine
             "most_follow_ups": 1,
         }
         conn.execute(update(campaigns).values(document=beyond))
-        conn.execute(text("UPDATE alembic_version SET version_num = '0013'"))
+        go_back(conn, "0013")
     migrate(engine)
     with engine.connect() as conn:
         (read,) = list_campaigns(conn)

@@ -6,12 +6,9 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import orjson
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import event, func, select, text
 
 from features.history.documents import from_document, to_document, to_json
@@ -26,8 +23,7 @@ from serving.request import DecisionRequest
 from serving.routes.replies import batch_reply, decision_reply, outcome_document
 from serving.routes.schemas import BatchOut, DecisionOut
 from serving.store.writer import LARGEST_GROUP
-
-ROOT = Path(__file__).parents[2]
+from tests.fresh_database import go_back
 
 
 def ask(customer_id: str = "ada", **more: object) -> DecisionRequest:
@@ -83,10 +79,7 @@ def test_going_back_a_migration_puts_the_numbers_into_the_document_where_older_d
     decider = market.service().decider
     made = [decider.decide(ask(name), market.now) for name in ("ada", "bob")]
     with market.engine.begin() as conn:
-        config = Config()
-        config.set_main_option("script_location", str(ROOT / "features" / "history" / "migrations"))
-        config.attributes["connection"] = conn
-        command.downgrade(config, "0012")
+        go_back(conn, "0012")
         documents = dict(conn.execute(text("SELECT decision_id, document FROM decisions")).all())
     before = {
         key: orjson.loads(value) if isinstance(value, str) else value for key, value in documents.items()
