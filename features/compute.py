@@ -38,6 +38,7 @@ from features.past import (
 )
 from models.choice import FloatArray
 from models.domain.customer import ConsentStatus
+from models.domain.interaction import PRICE
 from models.domain.interaction import InteractionKind as Kind
 from models.logged import IntArray
 
@@ -88,7 +89,7 @@ def load_known(conn: Connection, features: FeatureList, points: pl.DataFrame) ->
         _channel().label("channel"),
         interactions.c.value_minor,
         _of_purchase("place"),
-        _of_purchase("price"),
+        _of_purchase(PRICE),
         _content().label("content"),
     ).where(
         ~interactions.c.machine_made,

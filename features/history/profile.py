@@ -1,20 +1,13 @@
-"""What is known about one person: for the call centre, for other systems, and for the person who asks for it."""
+"""What is known about one person, for the call centre and for other systems."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
-import orjson
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, select
 
-from features.history.decisions import load_decision
-from features.history.documents import to_document
 from features.history.members import members_of, person_of
 from features.history.sources import SourceShown, load_sources
 from features.history.tables import (
@@ -22,9 +15,7 @@ from features.history.tables import (
     customers,
     decisions,
     identities,
-    identity_journal,
     interactions,
-    metadata,
     outbox,
     rewards,
 )
@@ -32,7 +23,6 @@ from features.identity.normalise import mask
 from features.identity.vault import vault_of
 from models.domain.channel import IdentityKind
 from models.domain.customer import ConsentStatus
-from models.domain.errors import InvalidInputError
 from models.domain.interaction import InteractionKind
 from models.domain.party import Party
 
@@ -97,42 +87,6 @@ class Refusal:
     at: datetime
     channel: str | None
     campaign_id: str | None
-
-
-class EntryType(StrEnum):
-    """What an entry of the history is."""
-
-    INTERACTION = "interaction"
-    DECISION = "decision"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
-    """One line of a person's history.
-
-    Attributes:
-        kind: Of an interaction; `contact` or `no_contact` of a decision.
-    """
-
-    type: EntryType
-    entry_id: str
-    at: datetime
-    kind: str
-    channel: str | None
-    campaign_id: str | None
-    offer: str | None
-    decision_id: str | None
-    value_minor: float | None
-    source: str
-    attributes: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryPage:
-    """Entries, the latest first, and where the next page begins; None at the end."""
-
-    entries: tuple[HistoryEntry, ...]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,135 +180,6 @@ def load_consents(conn: Connection, customer_id: str, as_of: datetime) -> list[C
     ]
 
 
-def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | None = None) -> HistoryPage:
-    """Interactions and decisions of a person, the latest first.
-
-    A cursor names the last entry that was seen, not a position: whatever arrives between two pages, no entry
-    comes twice and none that was there is left out.
-
-    Args:
-        conn: Only read.
-        customer_id: Any of the person's ids.
-        limit: Entries on a page, >= 1.
-        cursor: Of the page before; None for the first page.
-
-    Raises:
-        NotFoundError: there is no such customer.
-        InvalidInputError: the cursor is none of ours.
-    """
-    person = person_of(conn, customer_id)
-    facts = select(interactions).where(interactions.c.customer_id == person)
-    made = select(decisions).where(decisions.c.customer_id == person)
-    if cursor is not None:
-        at, kind, last = _read_cursor(cursor)
-        if kind is EntryType.INTERACTION:
-            facts = facts.where(
-                _before(interactions.c.occurred_at, at, interactions.c.interaction_id, int(last))
-            )
-            made = made.where(decisions.c.decided_at <= at)
-        else:
-            facts = facts.where(interactions.c.occurred_at < at)
-            made = made.where(_before(decisions.c.decided_at, at, decisions.c.decision_id, last))
-    found = [
-        HistoryEntry(
-            type=EntryType.INTERACTION,
-            entry_id=str(row.interaction_id),
-            at=row.occurred_at,
-            kind=row.kind,
-            channel=row.channel,
-            campaign_id=row.campaign_id,
-            offer=row.offer_id,
-            decision_id=row.decision_id,
-            value_minor=row.value_minor,
-            source=row.source,
-            attributes=row.attributes,
-        )
-        for row in conn.execute(
-            facts.order_by(interactions.c.occurred_at.desc(), interactions.c.interaction_id.desc()).limit(
-                limit + 1
-            )
-        )
-    ]
-    found += [
-        HistoryEntry(
-            type=EntryType.DECISION,
-            entry_id=row.decision_id,
-            at=row.decided_at,
-            kind="no_contact" if row.channel is None else "contact",
-            channel=row.channel,
-            campaign_id=row.campaign_id,
-            offer=row.offer_id,
-            decision_id=row.decision_id,
-            value_minor=None,
-            source="nextchannel",
-            attributes={"arm": row.arm, "policy": row.policy},
-        )
-        for row in conn.execute(
-            made.order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc()).limit(limit + 1)
-        )
-    ]
-    # Python's sort is stable: within a moment interactions come before decisions, each in its own order.
-    found.sort(key=lambda entry: entry.at, reverse=True)
-    page = tuple(found[:limit])
-    return HistoryPage(entries=page, next_cursor=_cursor(page[-1]) if len(found) > limit else None)
-
-
-def export_person(conn: Connection, customer_id: str, now: datetime) -> dict[str, Any]:
-    """Everything that is held about a person, contact points in the clear, as JSON can hold it.
-
-    Raises:
-        NotFoundError: there is no such customer.
-    """
-    profile = load_profile(conn, customer_id, now, in_the_clear=True)
-    person = profile.customer_id
-    ids = [person, *profile.merged_ids]
-    skipped = {
-        "identities",
-        "customers",
-        "customer_members",
-        "identity_journal",
-        "identity_conflicts",
-        "erasures",
-    }
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for table in metadata.sorted_tables:
-        if "customer_id" in table.c and table.name not in skipped:
-            rows = conn.execute(
-                select(table).where(table.c.customer_id == person).order_by(*table.primary_key.columns)
-            )
-            tables[table.name] = [dict(row._mapping) for row in rows]
-    decided = [row["decision_id"] for row in tables[decisions.name]]
-    for row in tables[decisions.name]:
-        row["document"] = to_document(load_decision(conn, row["decision_id"]))
-        del row["evidence"]  # the document has it by name
-    earned: list[dict[str, Any]] = []
-    for start in range(0, len(decided), 10_000):
-        chunk = decided[start : start + 10_000]
-        rows = conn.execute(select(rewards).where(rewards.c.decision_id.in_(chunk)))
-        earned += [dict(row._mapping) for row in rows]
-    journal = conn.execute(
-        select(identity_journal)
-        .where(or_(identity_journal.c.customer_id.in_(ids), identity_journal.c.other_id.in_(ids)))
-        .order_by(identity_journal.c.entry_id)
-    )
-    return {
-        "customer_id": person,
-        "merged_ids": list(profile.merged_ids),
-        "anonymous": profile.anonymous,
-        "time_zone": profile.time_zone,
-        "created_at": profile.created_at,
-        "attributes": dict(profile.attributes),
-        "identities": [
-            {"kind": one.kind, "value": one.contact_point, "linked_at": one.linked_at, "source": one.source}
-            for one in profile.identities
-        ],
-        **tables,
-        "rewards": earned,
-        "identity_journal": [dict(row._mapping) for row in journal],
-        "exported_at": now,
-    }
-
-
 def _contact_points(conn: Connection, person: str, *, in_the_clear: bool) -> list[ContactPointShown]:
     vault = vault_of(conn)
     rows = conn.execute(
@@ -433,22 +258,3 @@ def _refusals(conn: Connection, person: str, now: datetime) -> list[Refusal]:
         if one.status is ConsentStatus.WITHDRAWN
     ]
     return sorted(refused, key=lambda one: one.at, reverse=True)
-
-
-def _before(moment: Any, at: datetime, key: Any, last: int | str) -> Any:
-    return or_(moment < at, and_(moment == at, key < last))
-
-
-def _cursor(entry: HistoryEntry) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([entry.at.isoformat(), entry.type, entry.entry_id])).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, EntryType, str]:
-    try:
-        at, kind, last = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
-        read = datetime.fromisoformat(at), EntryType(kind), str(last)
-        if read[0].tzinfo is None or (read[1] is EntryType.INTERACTION and not 0 < int(last) < 2**63):
-            raise ValueError(cursor)
-    except (ValueError, TypeError, binascii.Error) as exc:
-        raise InvalidInputError("cursor", cursor, "must be the `next_cursor` of an earlier page") from exc
-    return read

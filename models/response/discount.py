@@ -35,12 +35,13 @@ def fit_discount(rows: LoggedRows) -> float:
         return 0.0
     spread = float(value.std())
     y = (value - value.mean()) / spread
-    # The first column of the standardised features is the level.
-    x = fit_standardiser(rows.features[at], varying_columns(rows.features[at])).apply(rows.features[at])
-    n_features = x.shape[1] - 1
-    x = np.column_stack([cheap, x])
-    group = np.r_[0, 1, np.full(n_features, 2)][: x.shape[1]]
-    widths = np.array([_WIDTH / spread, 1.0, 1.0 / np.sqrt(max(1, n_features))])[: group.max() + 1]
+    known = rows.features[at]
+    inputs = fit_standardiser(known, varying_columns(known)).apply(known)
+    n_features = inputs.shape[1] - 1
+    # The discount, the level, which is the first of the inputs, and what is known of the customers.
+    x = np.column_stack([cheap, inputs])
+    group = np.concatenate([[0, 1], np.full(n_features, 2)])
+    widths = np.array([_WIDTH / spread, 1.0, 1.0 / np.sqrt(max(1, n_features))])
     moments = Moments(gram=x.T @ x, moment=x.T @ y, total=float(y @ y), n=len(y))
     log_kept = spread * float(fit_evidence(moments, group, widths**2).mean[0])
     return float(max(0.0, -np.expm1(log_kept)))

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.history.erase import Erasure
-from features.history.profile import EntryType
+from features.history.timeline import EntryType
 from models.domain.channel import IdentityKind
 from models.domain.customer import ConsentStatus
 from models.domain.interaction import InteractionKind

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import time
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from models.logged import LoggedRows
 from models.response.discount import fit_discount
 from models.response.lag import Lag, early_signs, fit_lag
 from models.response.worth import fit_worth
+from tests.mailed import mailed
 
 LAG = Lag(rate=5.0, share=0.4, evidence=100.0)
 MARGIN = np.array([3_000.0, 2_250.0])
@@ -36,29 +36,13 @@ def log(n: int, seed: int, *, uses_it: float = 1.0) -> LoggedRows:
     converted = (own | caused) & (after < 1)
     takes = np.where(caused, rng.random(n) < uses_it, rng.random(n) < MOVED) & (offer == 1)
     value = 3_000.0 * np.where(takes, 1 - CUT, 1.0) * np.exp(spend + 0.4 * rng.normal(size=n) - 0.205)
-    nothing = np.zeros(n)
-    return LoggedRows(
-        offers=("news", "off"),
-        channels=("email",),
-        slots=(time(8),),
-        feature_names=("spend", "noise"),
-        features=np.column_stack([spend + 0.1 * rng.normal(size=n), rng.normal(size=n)]),
-        customer=np.arange(n),
+    return mailed(
+        features={"spend": spend + 0.1 * rng.normal(size=n), "noise": rng.normal(size=n)},
         offer=offer,
-        channel=np.where(contacted, 0, -1),
-        slot=np.where(contacted, 0, -1),
-        propensity=np.full(n, 1 / 3),
-        decided_at=1.7e9 + 60.0 * np.arange(n),
-        opened=np.where(contacted, 0.0, np.nan),
-        clicked=np.where(contacted, 0.0, np.nan),
-        converted=converted.astype(float),
-        value_minor=np.where(converted, value, 0.0),
-        cost_minor=nothing,
-        unsubscribed=nothing,
-        randomised=np.ones(n, dtype=np.bool_),
-        opened_after=np.full(n, np.nan),
-        converted_after=np.where(converted, after, np.nan),
-        discounted=np.where(converted, takes, np.nan),
+        converted=converted,
+        after=after,
+        value_minor=value,
+        discounted=takes,
     )
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from unittest.mock import MagicMock
+
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from training.fit import train
+from training.learner import learn_step
 from training.threads import one_thread
 
 
@@ -19,8 +26,17 @@ def test_linear_algebra_has_one_thread_while_it_lasts_and_as_many_as_before_afte
         assert _threads() == before
 
 
-def test_a_training_and_a_step_of_the_learner_are_bounded() -> None:
-    from training.fit import train
-    from training.learner import learn_step
+@pytest.mark.parametrize("begin", [train, learn_step])
+def test_a_training_and_a_step_of_the_learner_are_bounded(begin: Callable[..., object]) -> None:
+    seen: list[set[int]] = []
 
-    assert all(hasattr(each, "__wrapped__") for each in (train, learn_step))
+    def look() -> None:
+        seen.append(_threads())
+        raise InterruptedError
+
+    anything = MagicMock()
+    anything.begin.side_effect = look  # of the history, which a training asks first
+    anything.champion_version.side_effect = look  # of the registry, which the learner asks first
+    with threadpool_limits(limits=2, user_api="blas"), pytest.raises(InterruptedError):
+        begin(**dict.fromkeys(inspect.signature(begin).parameters, anything))
+    assert seen == [{1}]

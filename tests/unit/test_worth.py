@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from models.response.lag import Lag, fit_lag
 from models.response.model import FittedResponse, fit_response
 from models.response.worth import Worth, fit_worth
 from models.value import net_value
+from tests.mailed import mailed
 
 LAG = Lag(rate=5.0, share=0.4, evidence=100.0)
 MARGIN = np.array([3_000.0, 2_000.0])
@@ -32,28 +32,12 @@ def log(n: int, seed: int, caused_spend: tuple[float, float], own_spend: float =
     after = np.where(caused, rng.exponential(0.2, n), rng.random(n))
     converted = (own | caused) & (after < 1)
     spend = np.where(caused, np.array(caused_spend)[offer], own_spend) * rng.lognormal(-0.18, 0.6, n)
-    nothing = np.zeros(n)
-    return LoggedRows(
-        offers=("news", "off"),
-        channels=("email",),
-        slots=(time(8),),
-        feature_names=("x",),
-        features=rng.normal(size=(n, 1)),
-        customer=np.arange(n),
+    return mailed(
+        features={"x": rng.normal(size=n)},
         offer=offer,
-        channel=np.where(contacted, 0, -1),
-        slot=np.where(contacted, 0, -1),
-        propensity=np.full(n, 1 / 3),
-        decided_at=1.7e9 + 60.0 * np.arange(n),
-        opened=np.where(contacted, 0.0, np.nan),
-        clicked=np.where(contacted, 0.0, np.nan),
-        converted=converted.astype(float),
-        value_minor=np.where(converted, MARGIN[offer] * spend, 0.0),
-        cost_minor=nothing,
-        unsubscribed=nothing,
-        randomised=np.ones(n, dtype=np.bool_),
-        opened_after=np.full(n, np.nan),
-        converted_after=np.where(converted, after, np.nan),
+        converted=converted,
+        after=after,
+        value_minor=MARGIN[offer] * spend,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.channel import Channel
-from models.domain.interaction import Interaction
+from models.domain.interaction import DISCOUNTED, FULL_PRICE, PRICE, Interaction
 from models.domain.interaction import InteractionKind as Kind
 from training.simulator.outcomes import Outcomes, Reading
 from training.simulator.people import SOURCE, customer_id
@@ -160,7 +160,7 @@ def purchase(
     offer_id: str | None = None,
 ) -> Iterator[Interaction]:
     """A purchase as two facts: `converted` with its margin, `purchased` with its amount."""
-    attributes = {"place": "shop" if in_shop else "web", "price": "discounted" if discounted else "full"}
+    attributes = {"place": "shop" if in_shop else "web", PRICE: DISCOUNTED if discounted else FULL_PRICE}
     values = {Kind.CONVERTED: margin_minor, Kind.PURCHASED: AMOUNT_OVER_MARGIN * margin_minor}
     for kind, value in values.items():
         yield Interaction(
