@@ -6,9 +6,9 @@
 on the hours at which the customer comes by unasked (`models.response.day_kinds`);
 `table` holds shrunk constants and a small correction for every channel and slot. Written as a sum it needs C + S rows a customer instead of C * S.
 
-A channel that cannot report opens is learned from clicks, the next thing it can report; its `p_open` is then
-the probability of a click. A channel that reports neither, or that was never used, is the mean (in logits) of
-the channels that report opens.
+A channel that cannot report opens is learned from clicks, the next thing it can report. Its `p_open` is then the
+probability of a click, and the sum is the logit of the open that stands before it (`models.response.thinned`). A
+channel that reports neither, or that was never used, is the mean (in logits) of the channels that report opens.
 """
 
 from __future__ import annotations
