@@ -6,7 +6,8 @@ copy. Everything is simulated.
 
 Each finished play (market, policy) is kept under `build/market`; started again, the benchmark goes on with what is
 missing, and plays again only what other code or another size would change. Several may run side by side, each on
-some of the presets. `--show` reports what there is.
+some of the presets. `--show` reports what there is. Plays of the full size come with the repository
+(`docs/reference/market`); `--keep` puts new ones there.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FRESH_SEEDS = (11, 12, 13)
 REFIT_DAYS = frozenset({0, 9, 11, *range(14, 7 * WEEKS, 7)})
 # Fixed choices that look best at the start are played out; the best of them is the best in hindsight.
 FINALISTS = 6
+SHIPPED = Path("docs/reference/market")
 ORACLE, BEST_FIXED, OURS, GREEDY = "oracle", "best fixed in hindsight", "ours (bandit)", "ours (greedy)"
 RANDOM, CHEAPEST, GROSS = "random", "cheapest_first", "LightGBM gross response"
 # How hard a market has to be: percent of the oracle's value, lowest and highest.
@@ -278,6 +280,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/reference"), help="folder of the plot")
     parser.add_argument("--results", type=Path, default=Path("build/market"), help="folder of finished plays")
     parser.add_argument("--show", action="store_true", help="play nothing, report what is finished")
+    parser.add_argument("--keep", action="store_true", help="keep what is finished in the repository")
     given = parser.parse_args(arguments)
     presets, seeds = given.presets.split(","), [int(seed) for seed in given.seeds.split(",")]
     names = [name for name in _RIVALS if name in given.policies.split(",")]
@@ -285,6 +288,7 @@ def main(arguments: Sequence[str]) -> None:
     cells = plan(presets[:1] if given.quick else presets, seeds[:1] if given.quick else seeds, names)
     results = Results(
         given.results,
+        SHIPPED,
         {"customers": n_customers, "weeks": weeks, "refits": sorted(REFIT_DAYS), "finalists": FINALISTS},
     )
     console = Console(stderr=True)
@@ -308,6 +312,8 @@ def main(arguments: Sequence[str]) -> None:
                     task, advance=1, description=f"{cell.preset} {cell.seed}: {cell.policy}"
                 ),
             )
+    if given.keep and not given.quick:
+        console.print(f"{results.keep(cells)} plays in {SHIPPED}")
     found = collect(cells, results)
     if not found:
         raise SystemExit("no market is finished by the oracle and the bandit yet: run without --show")

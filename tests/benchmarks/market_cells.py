@@ -1,7 +1,12 @@
-"""Finished plays of the market benchmark, kept in files: a run that was stopped goes on where it was."""
+"""Finished plays of the market benchmark, kept in files: a run that was stopped goes on where it was.
+
+Plays of every size are kept in a folder of the machine. Those of the full size that stand in `docs/reference/market` came with
+the repository: `keep` puts them there, and nobody has to play again what no code has changed since.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -32,7 +37,15 @@ _CODE: dict[str, tuple[str, ...]] = {
         "features/past.py",
         "tests/benchmarks/market_rivals.py",
     ),
-    "ours": ("models", "tests/benchmarks/market_players.py"),
+    "ours": (
+        "models/compiled.py",
+        "models/draw.py",
+        "models/logged.py",
+        "models/policy",
+        "models/response",
+        "models/value.py",
+        "tests/benchmarks/market_players.py",
+    ),
 }
 
 
@@ -58,11 +71,13 @@ class Results:
 
     Args:
         folder: Made where it does not exist.
+        shipped: Where plays are looked for that are not in the folder.
         size: What the plays depend on beside the code: customers, weeks, weeks of refits.
     """
 
-    def __init__(self, folder: Path, size: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, shipped: Path, size: Mapping[str, object]) -> None:
         self._folder = folder
+        self._shipped = shipped
         self._size = json.dumps(size, sort_keys=True)
         places: list[str] = []
         self._code = {}
@@ -71,16 +86,17 @@ class Results:
             self._code[kind] = _digest(places, self._size)
 
     def path(self, cell: Cell) -> Path:
-        """The file of a cell."""
+        """The file of a cell, below a folder of plays."""
         policy = "".join(each if each.isalnum() else "_" for each in cell.policy)
-        return self._folder / self._code[cell.kind] / f"{cell.preset}-{cell.seed}-{policy}.json"
+        return Path(self._code[cell.kind], f"{cell.preset}-{cell.seed}-{policy}.json")
 
     def load(self, cell: Cell) -> Played | None:
         """What was played, or None where it was not yet."""
-        path = self.path(cell)
-        if not path.exists():
+        places = (folder / self.path(cell) for folder in (self._folder, self._shipped))
+        found = next((path for path in places if path.exists()), None)
+        if found is None:
             return None
-        said = json.loads(path.read_text(encoding="utf-8"))["played"]
+        said = json.loads(found.read_text(encoding="utf-8"))["played"]
         return Played(
             **{name: np.array(value) if isinstance(value, list) else value for name, value in said.items()}
         )
@@ -100,19 +116,44 @@ class Results:
                 for name, value in values.items()
             },
         }
-        path = self.path(cell)
+        path = self._folder / self.path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
+    def keep(self, cells: Iterable[Cell]) -> int:
+        """Put finished plays of some cells into the repository, in place of those of other code; how many there are now."""
+        finished = {cell: path for cell in cells if (path := self._folder / self.path(cell)).exists()}
+        for cell, path in finished.items():
+            for older in self._shipped.glob(f"*/{path.name}"):
+                older.unlink()
+            kept = self._shipped / self.path(cell)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(path.read_bytes())
+        for folder in self._shipped.glob("*/"):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        return len(list(self._shipped.glob("*/*.json")))
+
 
 def _digest(places: Iterable[str], size: str) -> str:
-    """Of every Python file in some places below the repository, and of the size."""
+    """Of what every Python file in some places below the repository does, and of the size: words play no part."""
     found = hashlib.sha256(size.encode())
     for place in places:
         path = _ROOT / place
         for each in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             found.update(str(each.relative_to(_ROOT)).encode())
-            found.update(each.read_bytes())
+            found.update(_without_words(each.read_text(encoding="utf-8")).encode())
     return found.hexdigest()[:12]
+
+
+def _without_words(source: str) -> str:
+    """The source without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:]
+    return ast.unparse(tree)
