@@ -29,6 +29,8 @@ from tests.chaos._memory import MemoryWatch, growth_pct
 from tests.chaos._spoilt import seeds, spoil
 
 _TIMEOUT_SECONDS = 10.0
+# It is made when it is asked for the first time.
+_DESCRIPTION_SECONDS = 60.0
 _WARM_UP_ROUND = 10_000
 _MOST_WARM_UP_ROUNDS = 12
 # Far from the seeds of the requests that count.
@@ -186,7 +188,7 @@ def attack(
     `done` is called after each.
     """
     rng = Random(seed)
-    described = httpx.get(f"{service.address}/openapi.json").json()
+    described = httpx.get(f"{service.address}/openapi.json", timeout=_DESCRIPTION_SECONDS).json()
     good = seeds(described)
     connection = Connection(service.port)
     for _ in range(n):
