@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemathesis.config._checks import POSITIVE_DATA_ACCEPTANCE_EXPECTED_STATUSES
+from schemathesis.config import PositiveDataAcceptanceConfig
 
 _REFUSED = "422"
 _CURSOR = "a cursor is opaque: one that is made up names no page"
@@ -38,7 +38,7 @@ REFUSALS = {
 
 def write_configuration(folder: Path) -> Path:
     """Schemathesis' configuration with the rows above; its file."""
-    statuses = [*POSITIVE_DATA_ACCEPTANCE_EXPECTED_STATUSES, _REFUSED]
+    statuses = [*PositiveDataAcceptanceConfig().expected_statuses, _REFUSED]
     file = folder / "schemathesis.toml"
     file.write_text(
         "".join(
