@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,10 +16,12 @@ from features.erasure import forget_erased, living
 from features.feature_list import FeatureList
 from features.history.engine import read_only
 from features.history.export import MOMENT
-from features.row_cache import Row
 from features.workspace import FeatureWorkspace
 from models.choice import BoolArray, FloatArray
 from models.domain.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from features.row_cache import Row
 
 # Everybody's row is made anew every night: an older one means that this did not happen.
 STALE_AFTER = timedelta(hours=36)

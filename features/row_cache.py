@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the settings name the bound below, and need no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
-Row = NDArray[np.float64]
+    Row = NDArray[np.float64]
+
+MOST_ROWS = 100_000
+"""Rows that are kept where nothing else is said."""
 
 
 @dataclass(slots=True)
@@ -43,7 +48,7 @@ class RowCache:
     """
 
     def __init__(
-        self, most_rows: int = 100_000, keep_seconds: float = 300.0, trust_seconds: float = 1.0
+        self, most_rows: int = MOST_ROWS, keep_seconds: float = 300.0, trust_seconds: float = 1.0
     ) -> None:
         self.most_rows = most_rows
         self.keep_seconds = keep_seconds

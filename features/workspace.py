@@ -27,12 +27,13 @@ from features.history.engine import read_only
 from features.history.query import list_campaigns, load_channels
 from features.history.suppression import erased_customers
 from features.history.tables import customers
-from features.row_cache import Row, RowCache
+from features.row_cache import MOST_ROWS, RowCache
 from models.domain.channel import Channel
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+    from features.row_cache import Row
     from features.views import Views
 
 _REPO = Path(__file__).parent / "repo"
@@ -59,6 +60,7 @@ class FeatureWorkspace:
         online_store: Feast's configuration of another online store, for example
             `{"type": "redis", "connection_string": "localhost:6379"}`; None for an SQLite file.
         project: Feast project; installations that share an online store need distinct ones.
+        most_cached_rows: Rows that are kept in memory, those that were used last.
     """
 
     def __init__(
@@ -67,11 +69,12 @@ class FeatureWorkspace:
         engine: Engine,
         online_store: Mapping[str, object] | None = None,
         project: str = "nextchannel",
+        most_cached_rows: int = MOST_ROWS,
     ) -> None:
         self.engine = engine
         self.features_dir = Path(data_dir).resolve() / "features"
         self._list_path = str(self._list_file)
-        self.cache = RowCache()
+        self.cache = RowCache(most_cached_rows)
         self._online_store = None if online_store is None else _not_for_ever(online_store)
         self._project = project
         self._list: FeatureList | None = None

@@ -22,6 +22,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         tracking_uri=settings.tracking_uri,
         artifact_root=None if settings.mlflow else settings.artifact_root,
         online_store=settings.online_store,
+        cached_rows=settings.cached_rows,
         public_url=settings.public_url,
         tracking_secret=settings.tracking_secret,
         contact_keys=settings.contact_keys,

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from features.row_cache import MOST_ROWS
 from models.domain.errors import InvalidInputError
 from models.domain.party import Party
 
@@ -53,6 +54,14 @@ class Settings(BaseSettings):
     online_store: dict[str, Any] | None = Field(
         default=None,
         description="Feast's configuration of the online store, as JSON; default: an SQLite file in `home`.",
+    )
+    cached_rows: int = Field(
+        default=MOST_ROWS,
+        ge=0,
+        description=(
+            "Customers whose features a process keeps in memory, those that were used last; each takes 8 bytes a feature "
+            "and about 240 more."
+        ),
     )
     mlflow: str | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from features.history.members import gather
 from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
+from features.row_cache import MOST_ROWS
 from models.domain.errors import NotFoundError, require
 from models.domain.party import Party
 from serving.admission import Admission
@@ -70,6 +71,7 @@ class ServiceConfig:
         tracking_uri: MLflow address.
         artifact_root: Where a local MLflow keeps model files; None with a tracking server.
         online_store: Feast's configuration of the online store; None for an SQLite file in `data_dir`.
+        cached_rows: Rows of features that are kept in memory.
         public_url: Address under which customers reach tracked links.
         tracking_secret: Key that signs tracked links; empty: one is made and kept in `data_dir`.
         contact_keys: Keys of contact points as JSON; empty: they are made and kept in `data_dir`.
@@ -99,6 +101,7 @@ class ServiceConfig:
     tracking_uri: str
     artifact_root: Path | None = None
     online_store: Mapping[str, object] | None = None
+    cached_rows: int = MOST_ROWS
     public_url: str = "http://127.0.0.1:8000"
     tracking_secret: str = ""
     contact_keys: str = ""
@@ -144,7 +147,9 @@ def build(config: ServiceConfig) -> Service:
     with engine.begin() as conn:
         check_keys(conn)
         seed_channels(conn, clock())
-    workspace = FeatureWorkspace(config.data_dir, engine, config.online_store)
+    workspace = FeatureWorkspace(
+        config.data_dir, engine, config.online_store, most_cached_rows=config.cached_rows
+    )
     if not workspace.defined:
         workspace.define()
     adapters = open_adapters(config, engine)

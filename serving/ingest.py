@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, NotRequired, cast
 
-from pydantic import ConfigDict, Field, FiniteFloat, Strict, StrictBool, with_config
+from pydantic import ConfigDict, Field, StrictBool, with_config
 from sqlalchemy import Connection
 from typing_extensions import TypedDict
 
@@ -15,11 +15,15 @@ from features.history.append import append_fact_rows
 from features.history.facts import FactRow
 from features.history.suppression import erased_contact_points
 from features.history.visitors import Point, find_or_make_visitors
+from features.json_types import KEYS_ALIKE, Number
 from models.domain.channel import IdentityKind
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES, Interaction, InteractionKind, Place
 from serving.receipts import advance, facts_that_move
-from serving.routes.fields import LongText, Moment, Name, ShortName, text_of
+from serving.routes.fields import LongText, Moment, Name, ShortName, either, text_of
+
+# What `ingest` refuses.
+_NAMED: dict[str, Any] = {"allOf": [either("customer_id", "identity", both=True)]}
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -30,7 +34,7 @@ class ContactPointIn(TypedDict):
     value: LongText
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", json_schema_extra=_NAMED))
 class InteractionIn(TypedDict):
     """One fact; `source` and `event_id` together make it unique. Give `customer_id` or `identity`.
 
@@ -49,7 +53,7 @@ class InteractionIn(TypedDict):
     decision_id: NotRequired[Annotated[ShortName | None, Field(description="The decision that it answers.")]]
     value_minor: NotRequired[
         Annotated[
-            Annotated[FiniteFloat, Strict()] | None,
+            Number | None,
             Field(description="Of a conversion or purchase, minor units."),
         ]
     ]
@@ -62,6 +66,7 @@ class InteractionIn(TypedDict):
     attributes: NotRequired[
         Annotated[
             dict[ShortName, LongText],
+            KEYS_ALIKE,
             Field(
                 max_length=MOST_ATTRIBUTES,
                 description="Anything else: page, utm_source, utm_term, user_agent, device ...",

@@ -74,22 +74,16 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
     match error:
         case NotFoundError():
             status, kind, title = 404, "not-found", "Nothing is recorded under this id"
-            errors = [
-                FieldError(
-                    field=error.field, value=shown(error.value), bound="must name something that exists"
-                )
-            ]
+            errors = [_wrong(error.field, error.value, "must name something that exists")]
         case CampaignExpiredError():
             status, kind, title = 409, "campaign-expired", "The campaign's send window has closed"
-            errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+            errors = [_wrong(error.field, error.value, error.bound)]
         case InvalidInputError():
             status, kind, title = 422, "invalid-input", "A value breaks its bound"
-            errors = [FieldError(field=error.field, value=shown(error.value), bound=error.bound)]
+            errors = [_wrong(error.field, error.value, error.bound)]
         case InvalidInputsError():
             status, kind, title = 422, "invalid-input", "Values break their bounds"
-            errors = [
-                FieldError(field=one.field, value=shown(one.value), bound=one.bound) for one in error.findings
-            ]
+            errors = [_wrong(one.field, one.value, one.bound) for one in error.findings]
         case KeyReusedError():
             status, kind, title = 409, "idempotency-key-reused", "The key belongs to another request"
         case InProgressError():
@@ -234,6 +228,9 @@ def _wrong_field(error: Any) -> FieldError:
         # The path of text that is no JSON is the position at which it ceases to be.
         place = f" at byte {path[-1]}" if path[-1].isdecimal() else ""
         return FieldError(field="body", value="", bound=f"must be JSON: {error['ctx']['error']}{place}")
-    return FieldError(
-        field=printable(".".join(path)), value=shown(error.get("input", "")), bound=printable(error["msg"])
-    )
+    return _wrong(".".join(path), error.get("input", ""), error["msg"])
+
+
+def _wrong(field: str, value: object, bound: str) -> FieldError:
+    """One wrong field; its path and bound may name what the caller gave."""
+    return FieldError(field=printable(field), value=shown(value), bound=printable(bound))

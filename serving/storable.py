@@ -10,7 +10,7 @@ from models.domain.channel import Channel
 from models.domain.checks import Finding, Severity, check_campaign
 from models.domain.errors import InvalidInputError, InvalidInputsError
 from serving.money import Currency
-from serving.routes.fields import NO_NUL, nul_in
+from serving.routes.fields import unstorable_in
 from serving.templates import template_errors
 
 
@@ -39,11 +39,13 @@ def check_storable(
     Raises:
         InvalidInputsError: names everything that is wrong.
     """
+    no_text = unstorable_in(campaign, prefix)
+    if no_text:  # nor can it be measured, or read as a template
+        raise InvalidInputsError([*broken, *no_text])
     found = check_campaign(campaign, channels, now, minor_per_major=currency.minor_per_major)
     wrong = [
         *broken,
         *(each.as_error(prefix) for each in found if each.severity is Severity.ERROR),
-        *(InvalidInputError("campaign", text, NO_NUL) for text in nul_in(campaign)),
         *(
             InvalidInputError(f"{prefix}{one.field}", one.value, one.bound)
             for one in template_errors(campaign)

@@ -90,7 +90,7 @@ def _operation(
 
 def _parameters(name: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
     given, wanted = (
-        {(one["in"], one["name"]): one for one in operation.get("parameters", [])}
+        {(one["in"], _as_sent(one)): one for one in operation.get("parameters", [])}
         for operation in (before, after)
     )
     for key in given.keys() - wanted.keys():
@@ -98,6 +98,12 @@ def _parameters(name: str, before: dict[str, Any], after: dict[str, Any]) -> Ite
     for key in wanted.keys() - given.keys():
         required = wanted[key].get("required", False)
         yield Change(required, f"{name} {key[0]} {key[1]}", "is required now" if required else "may be given")
+
+
+def _as_sent(parameter: dict[str, Any]) -> str:
+    """The name that tells a parameter from others: of headers, capitals do not."""
+    name = str(parameter["name"])
+    return name.lower() if parameter["in"] == "header" else name
 
 
 def _media(

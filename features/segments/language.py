@@ -15,13 +15,15 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    FiniteFloat,
+    Strict,
     StringConstraints,
     Tag,
     ValidationError,
     model_validator,
 )
+from typing_extensions import TypeAliasType
 
+from features.json_types import KEYS_ALIKE, WHOLE, Number
 from models.domain.channel import IdentityKind
 from models.domain.customer import ConsentStatus
 from models.domain.errors import InvalidInputError
@@ -30,8 +32,11 @@ from models.domain.interaction import LONGEST_ID, LONGEST_NAME, LONGEST_TEXT, In
 MOST_CONDITIONS = 100
 DEEPEST = 20
 
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
+# No database stores the character NUL.
+_STORABLE = r"^[^\x00]*$"
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=_STORABLE)]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=_STORABLE)]
+Description = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=_STORABLE)]
 # Without what has a meaning in a JSON path.
 _AttributeName = Annotated[str, StringConstraints(pattern=r'^[^"\\\x00-\x1f]{1,64}$')]
 SegmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -60,12 +65,24 @@ class Not(_Part):
     negated: Condition = Field(alias="not")
 
 
+# What `_check_value` refuses.
+_LIST_OR_ONE: dict[str, Any] = {
+    "oneOf": [
+        {"properties": {"op": {"const": "in"}, "value": {"type": "array"}}},
+        {"properties": {"op": {"not": {"const": "in"}}, "value": {"type": ["number", "string"]}}},
+    ]
+}
+_COMPARES = ConfigDict(json_schema_extra={"allOf": [_LIST_OR_ONE]})
+
+
 class OfFeature(_Part):
     """A feature compares so with a number. Where it is missing, no comparison holds."""
 
+    model_config = _COMPARES
+
     feature: _Name
     op: Operator
-    value: FiniteFloat | Annotated[tuple[FiniteFloat, ...], Field(max_length=1_000)]
+    value: Number | Annotated[tuple[Number, ...], Field(max_length=1_000)]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -76,9 +93,11 @@ class OfFeature(_Part):
 class OfAttribute(_Part):
     """An attribute of the customer compares so. A number and a text never compare; nor does a missing one."""
 
+    model_config = _COMPARES
+
     attribute: _Name
     op: Operator
-    value: FiniteFloat | _Text | Annotated[tuple[FiniteFloat | _Text, ...], Field(max_length=1_000)]
+    value: Number | _Text | Annotated[tuple[Number | _Text, ...], Field(max_length=1_000)]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -89,8 +108,8 @@ class OfAttribute(_Part):
 class LocalHours(_Part):
     """Hours of the day in the customer's time zone: `from_hour` <= hour < `until_hour`."""
 
-    from_hour: int = Field(ge=0, le=23)
-    until_hour: int = Field(ge=1, le=24)
+    from_hour: Annotated[int, Strict(), Field(ge=0, le=23), WHOLE]
+    until_hour: Annotated[int, Strict(), Field(ge=1, le=24), WHOLE]
 
     @model_validator(mode="after")
     def _has_hours(self) -> Self:
@@ -113,20 +132,24 @@ class Facts(_Part):
     """
 
     kind: InteractionKind | Annotated[tuple[InteractionKind, ...], Field(min_length=1)]
-    within_days: float | None = Field(default=None, gt=0, le=36_500)
+    within_days: Number | None = Field(default=None, gt=0, le=36_500)
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    at_least: int | None = Field(default=None, ge=1)
-    at_most: int | None = Field(default=None, ge=0)
+    at_least: Annotated[int, Strict(), Field(ge=1), WHOLE] | None = None
+    at_most: Annotated[int, Strict(), Field(ge=0), WHOLE] | None = None
     channel: _Name | None = None
-    campaign_id: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)] | None = None
+    campaign_id: (
+        Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=_STORABLE)] | None
+    ) = None
     place: Place | None = None
-    value_at_least_minor: FiniteFloat | None = None
+    value_at_least_minor: Number | None = None
     local_hours: LocalHours | None = None
-    weekdays: tuple[Annotated[int, Field(ge=1, le=7)], ...] | None = Field(
+    weekdays: tuple[Annotated[int, Strict(), Field(ge=1, le=7), WHOLE], ...] | None = Field(
         default=None, description="In the customer's time zone, Monday is 1."
     )
-    attributes: dict[_AttributeName, _Text] = Field(default_factory=dict, max_length=10)
+    attributes: Annotated[dict[_AttributeName, _Text], KEYS_ALIKE] = Field(
+        default_factory=dict, max_length=10
+    )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -190,22 +213,26 @@ def _key(given: Any) -> str | None:
     return "not" if isinstance(given, Not) else next((key for key in _KEYS if hasattr(given, key)), None)
 
 
-Condition = Annotated[
-    Annotated[All, Tag("all")]
-    | Annotated[AnyOf, Tag("any")]
-    | Annotated[Not, Tag("not")]
-    | Annotated[OfFeature, Tag("feature")]
-    | Annotated[OfInteractions, Tag("interactions")]
-    | Annotated[OfAttribute, Tag("attribute")]
-    | Annotated[OfTag, Tag("tag")]
-    | Annotated[OfConsent, Tag("consent")]
-    | Annotated[OfIdentity, Tag("identity")],
-    Discriminator(
-        _key,
-        custom_error_type="condition",
-        custom_error_message=f"must have one of the keys {', '.join(_KEYS)}",
-    ),
-]
+# A name of its own, so that descriptions refer to it instead of repeating it wherever a condition holds others.
+Condition = TypeAliasType(
+    "Condition",
+    Annotated[
+        Annotated[All, Tag("all")]
+        | Annotated[AnyOf, Tag("any")]
+        | Annotated[Not, Tag("not")]
+        | Annotated[OfFeature, Tag("feature")]
+        | Annotated[OfInteractions, Tag("interactions")]
+        | Annotated[OfAttribute, Tag("attribute")]
+        | Annotated[OfTag, Tag("tag")]
+        | Annotated[OfConsent, Tag("consent")]
+        | Annotated[OfIdentity, Tag("identity")],
+        Discriminator(
+            _key,
+            custom_error_type="condition",
+            custom_error_message=f"must have one of the keys {', '.join(_KEYS)}",
+        ),
+    ],
+)
 
 
 class Segment(_Part):
@@ -219,7 +246,7 @@ class Segment(_Part):
     """
 
     name: SegmentName
-    description: str = Field(default="", max_length=LONGEST_TEXT)
+    description: Description = ""
     condition: Condition
     version: int = Field(default=1, ge=1)
 

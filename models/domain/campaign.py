@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from typing import Annotated
 
 from models.domain.action import ActionGrid
+from models.domain.bounds import Distinct, NotEmpty, Within, check_bounds
 from models.domain.channel import Channel, ContentKind, Touch
 from models.domain.customer import MessageClass, zone
 from models.domain.errors import require
 from models.domain.experiment import Experiment
-from models.domain.follow_up import FollowUpRule
-from models.domain.interaction import InteractionKind, require_moment
+from models.domain.follow_up import LONGEST_WAIT_SECONDS, FollowUpRule
+from models.domain.interaction import KNOWN_TIME, InteractionKind, require_moment
 from models.domain.slots import moment_of
 
 # How far back past contacts are known one by one; beyond that, only how many there were of each campaign.
 LONGEST_CAP_WINDOW = timedelta(days=31)
-# More is a slip of units, milliseconds for seconds.
-LONGEST_WAIT_SECONDS = 366 * 86_400
 
 _MARKETING = frozenset({MessageClass.MARKETING})
 # The last clocks to strike an hour are twelve hours behind UTC.
@@ -78,19 +78,18 @@ class Offer:
         content: What is said, by content kind.
     """
 
-    offer_id: str
+    offer_id: Annotated[str, NotEmpty()]
     margin_minor: float
-    content: Mapping[ContentKind, Content]
+    content: Annotated[Mapping[ContentKind, Content], NotEmpty("must have at least one content kind")]
 
     def __post_init__(self) -> None:
-        require(bool(self.offer_id), "offer.offer_id", self.offer_id, "must not be empty")
+        check_bounds(self, "offer.")
         require(
             abs(self.margin_minor) < float("inf"),
             "offer.margin_minor",
             self.margin_minor,
             "must be finite",
         )
-        require(bool(self.content), "offer.content", self.content, "must have at least one content kind")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +101,8 @@ class SendWindow:
             `ends_at` show, instead of at those moments.
     """
 
-    starts_at: datetime
-    ends_at: datetime
+    starts_at: Annotated[datetime, KNOWN_TIME]
+    ends_at: Annotated[datetime, KNOWN_TIME]
     in_local_time: bool = False
 
     def __post_init__(self) -> None:
@@ -187,26 +186,17 @@ class Caps:
         message_classes: Whom the rolling caps bind, and whose contacts they count: campaigns of these classes.
     """
 
-    contacts: int | None = 3
-    contacts_per_channel: int | None = None
+    contacts: Annotated[int, Within(0)] | None = 3
+    contacts_per_channel: Annotated[int, Within(0)] | None = None
     contacts_on: Mapping[str, int] = field(default_factory=dict)
-    contacts_per_campaign: int | None = None
-    window_seconds: int = 7 * 86_400
+    contacts_per_campaign: Annotated[int, Within(0)] | None = None
+    window_seconds: Annotated[int, Within(1, int(LONGEST_CAP_WINDOW.total_seconds()))] = 7 * 86_400
     message_classes: frozenset[MessageClass] = _MARKETING
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "contacts_per_channel", "contacts_per_campaign"):
-            cap: int | None = getattr(self, name)
-            require(cap is None or cap >= 0, f"caps.{name}", cap, "must be >= 0")
+        check_bounds(self, "caps.")
         for channel, most in self.contacts_on.items():
             require(most >= 0, f"caps.contacts_on.{channel}", most, "must be >= 0")
-        longest = int(LONGEST_CAP_WINDOW.total_seconds())
-        require(
-            0 < self.window_seconds <= longest,
-            "caps.window_seconds",
-            self.window_seconds,
-            f"must be in [1, {longest}]",
-        )
 
     def on_channel(self, name: str) -> int | None:
         """The rolling cap of one channel; None for no limit."""
@@ -249,39 +239,37 @@ class Campaign:
         most_follow_ups: Most decisions that follow the first one in a conversation.
     """
 
-    campaign_id: str
-    version: int = 1
+    campaign_id: Annotated[str, NotEmpty()]
+    version: Annotated[int, Within(1)] = 1
     purpose: str = "marketing"
     message_class: MessageClass = MessageClass.MARKETING
     send_window: SendWindow
-    slots: tuple[time, ...]
-    offers: tuple[Offer, ...]
-    channels: tuple[str, ...]
+    slots: Annotated[tuple[time, ...], NotEmpty("must name at least one local time of day")]
+    offers: Annotated[tuple[Offer, ...], NotEmpty("must hold at least one offer")]
+    channels: Annotated[tuple[str, ...], NotEmpty("must name at least one channel"), Distinct()]
     experiment: Experiment
     conversion_value_minor: float
     conversion_kind: InteractionKind = InteractionKind.CONVERTED
     policy: PolicyName = PolicyName.BANDIT
     control_policy: PolicyName = PolicyName.CHEAPEST_FIRST
     pinned_channel: str | None = None
-    fixed_slot: int = 0
+    fixed_slot: Annotated[int, Within(0)] = 0
     quiet_hours: QuietHours = field(default_factory=QuietHours)
     caps: Caps = field(default_factory=Caps)
     touch_levels: frozenset[Touch] = frozenset(Touch)
-    budget_minor: float | None = None
-    exploration_budget_minor: float | None = None
-    attribution_window_seconds: int = 7 * 86_400
-    message_ttl_seconds: int = 6 * 3600
+    budget_minor: Annotated[float, Within(0)] | None = None
+    exploration_budget_minor: Annotated[float, Within(0)] | None = None
+    attribution_window_seconds: Annotated[int, Within(1, LONGEST_WAIT_SECONDS)] = 7 * 86_400
+    message_ttl_seconds: Annotated[int, Within(1, LONGEST_WAIT_SECONDS)] = 6 * 3600
     mode: Mode = Mode.LIVE
-    canary_share: float = 0.1
+    canary_share: Annotated[float, Within(0, 1)] = 0.1
     simulated: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
     follow_ups: tuple[FollowUpRule, ...] = ()
-    most_follow_ups: int = 1
+    most_follow_ups: Annotated[int, Within(0)] = 1
 
     def __post_init__(self) -> None:
-        require(bool(self.campaign_id), "campaign_id", self.campaign_id, "must not be empty")
-        require(self.version >= 1, "version", self.version, "must be >= 1")
-        require(bool(self.slots), "slots", self.slots, "must name at least one local time of day")
+        check_bounds(self)
         local = all(slot.tzinfo is None for slot in self.slots)
         require(
             local,
@@ -295,16 +283,8 @@ class Campaign:
             [slot.isoformat() for slot in self.slots],
             "must be ascending and without repeats",
         )
-        require(bool(self.offers), "offers", self.offers, "must hold at least one offer")
         offer_ids = [offer.offer_id for offer in self.offers]
         require(len(set(offer_ids)) == len(offer_ids), "offers", offer_ids, "must not repeat")
-        require(bool(self.channels), "channels", self.channels, "must name at least one channel")
-        require(
-            len(set(self.channels)) == len(self.channels),
-            "channels",
-            self.channels,
-            "must not repeat",
-        )
         require(
             self.pinned_channel is None or self.pinned_channel in self.channels,
             "pinned_channel",
@@ -318,30 +298,17 @@ class Campaign:
             "must be set for the policy `pinned`",
         )
         require(
-            0 <= self.fixed_slot < len(self.slots),
+            self.fixed_slot < len(self.slots),
             "fixed_slot",
             self.fixed_slot,
             f"must be in [0, {len(self.slots) - 1}]",
         )
-        for name in ("budget_minor", "exploration_budget_minor"):
-            most: float | None = getattr(self, name)
-            require(most is None or most >= 0, name, most, "must be >= 0")
-        require(0 <= self.canary_share <= 1, "canary_share", self.canary_share, "must be in [0, 1]")
-        require(self.most_follow_ups >= 0, "most_follow_ups", self.most_follow_ups, "must be >= 0")
         for rule in self.follow_ups:
             if rule.campaign_id in (None, self.campaign_id):
                 for name in rule.offers:
                     require(
                         name in offer_ids, "follow_ups.offers", name, f"must be one of {', '.join(offer_ids)}"
                     )
-        for name in ("attribution_window_seconds", "message_ttl_seconds"):
-            seconds: int = getattr(self, name)
-            bound = f"must be in [1, {LONGEST_WAIT_SECONDS}]"
-            require(0 < seconds <= LONGEST_WAIT_SECONDS, name, seconds, bound)
-        for rule in self.follow_ups:
-            after = rule.after_seconds
-            bound = f"must be <= {LONGEST_WAIT_SECONDS}"
-            require(after <= LONGEST_WAIT_SECONDS, "follow_ups.after_seconds", after, bound)
 
     def quiet_at(self, local: time) -> bool:
         """Whether that local time of day lies in quiet hours that bind this campaign."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
+from models.domain.bounds import NotEmpty, Within, check_bounds
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind as Kind
 
@@ -80,11 +82,11 @@ class TextLimit:
     """The longest body of one content kind that a provider takes."""
 
     kind: ContentKind
-    longest: int
+    longest: Annotated[int, Within(1)]
     unit: LengthUnit = LengthUnit.CHARACTERS
 
     def __post_init__(self) -> None:
-        require(self.longest > 0, "text_limit.longest", self.longest, "must be > 0")
+        check_bounds(self, "text_limit.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +113,14 @@ class Channel:
         cost_unit: What `cost_minor` is the cost of; `models.domain.price.priced` makes it a message's.
     """
 
-    name: str
+    name: Annotated[str, NotEmpty()]
     touch: Touch
     identity_kind: IdentityKind
     content_kinds: frozenset[ContentKind]
     receipts: frozenset[Kind]
-    cost_minor: float | None
+    cost_minor: Annotated[float, Within(0)] | None
     cost_source: str
-    capacity_per_day: int | None = None
+    capacity_per_day: Annotated[int, Within(0)] | None = None
     needs_consent: bool = True
     provider_window_seconds: int | None = None
     kinds_outside_window: frozenset[ContentKind] = frozenset()
@@ -127,18 +129,15 @@ class Channel:
     cost_unit: CostUnit = CostUnit.MESSAGE
 
     def __post_init__(self) -> None:
-        require(self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier")
+        check_bounds(self, "channel.")
         require(
-            self.cost_minor is None or 0 <= self.cost_minor < float("inf"),
-            "channel.cost_minor",
-            self.cost_minor,
-            "must be a finite number >= 0",
+            not self.name or self.name.isidentifier(), "channel.name", self.name, "must be a plain identifier"
         )
         require(
-            self.capacity_per_day is None or self.capacity_per_day >= 0,
-            "channel.capacity_per_day",
-            self.capacity_per_day,
-            "must be >= 0",
+            self.cost_minor is None or self.cost_minor < float("inf"),
+            "channel.cost_minor",
+            self.cost_minor,
+            "must be finite",
         )
         limited = [limit.kind for limit in self.text_limits]
         require(len(set(limited)) == len(limited), "channel.text_limits", limited, "must not repeat a kind")

@@ -16,7 +16,7 @@ from models.domain.channel import Channel
 from models.domain.customer import MessageClass
 from models.domain.eligibility import content_reason
 from models.domain.errors import InvalidInputError
-from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT
+from models.domain.interaction import KNOWN_TIME
 
 # Of the columns that hold names.
 LONGEST_NAME = 128
@@ -181,7 +181,7 @@ def _names(campaign: Campaign) -> Iterator[Finding]:
 def _window(campaign: Campaign, now: datetime) -> Iterator[Finding]:
     ends_at = campaign.send_window.ends_at
     # What has no zone or lies out of every calendar is told already.
-    told = ends_at.tzinfo is None or not FIRST_MOMENT <= ends_at < LAST_MOMENT
+    told = ends_at.tzinfo is None or not KNOWN_TIME.holds(ends_at)
     if not told and campaign.send_window.closes_at <= now:
         yield Finding(
             field="send_window.ends_at",

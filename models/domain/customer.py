@@ -13,6 +13,8 @@ from models.domain.errors import InvalidInputError, require
 
 # A consent on this channel speaks of every channel: a refusal closes them all, until one on it is granted again.
 EVERY_CHANNEL = "*"
+# Every zone's name has this form; which names there are, the time zone database says, and it changes.
+ZONE_FORM = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 
 
 class MessageClass(StrEnum):

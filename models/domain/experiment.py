@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
+from models.domain.bounds import Within, check_bounds
 from models.domain.errors import require
 
 
@@ -28,18 +30,13 @@ class Experiment:
     """
 
     experiment_id: str
-    holdout_share: float = 0.0
-    control_share: float = 0.0
+    holdout_share: Annotated[float, Within(0, 1)] = 0.0
+    control_share: Annotated[float, Within(0, 1)] = 0.0
 
     def __post_init__(self) -> None:
+        check_bounds(self, "experiment.")
         require(
-            0 <= self.holdout_share <= 1,
-            "experiment.holdout_share",
-            self.holdout_share,
-            "must be in [0, 1]",
-        )
-        require(
-            self.control_share >= 0 and self.holdout_share + self.control_share <= 1 + 1e-12,
+            self.holdout_share + self.control_share <= 1 + 1e-12,
             "experiment.control_share",
             self.control_share,
             "must be in [0, 1 - holdout_share]",

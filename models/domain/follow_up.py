@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID, uuid5
 
+from models.domain.bounds import Within, check_bounds
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind as Kind
 
+# More is a slip of units, milliseconds for seconds.
+LONGEST_WAIT_SECONDS = 366 * 86_400
 # Namespace of follow-ups; fixed for ever, or a restart would decide them twice.
 _NAMESPACE = UUID("0c0a2c51-7a0e-5c8e-9a63-3f1f5a8f6b77")
 
@@ -71,12 +75,12 @@ class FollowUpRule:
     """
 
     on: Trigger
-    after_seconds: int = 0
+    after_seconds: Annotated[int, Within(0, LONGEST_WAIT_SECONDS)] = 0
     campaign_id: str | None = None
     offers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.after_seconds >= 0, "follow_ups.after_seconds", self.after_seconds, "must be >= 0")
+        check_bounds(self, "follow_ups.")
         require(
             self.on not in ANSWERS or self.after_seconds > 0,
             "follow_ups.after_seconds",

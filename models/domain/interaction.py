@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from models.domain.bounds import Between
 from models.domain.errors import require
 
 # The longest texts that are kept; `features.history.tables` has columns of these widths.
@@ -17,6 +18,7 @@ MOST_ATTRIBUTES = 50
 # Any earlier or later moment is a broken clock or a missing value.
 FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MOMENT = datetime(2200, 1, 1, tzinfo=UTC)
+KNOWN_TIME = Between(FIRST_MOMENT, LAST_MOMENT)
 
 
 class InteractionKind(StrEnum):
@@ -174,7 +176,5 @@ def require_moment(field: str, moment: datetime) -> None:
     Raises:
         InvalidInputError: names the field.
     """
-    # Compared as it is: near the years 1 and 9999 a conversion to UTC overflows.
-    if not FIRST_MOMENT <= moment < LAST_MOMENT:
-        bound = f"must be in [{FIRST_MOMENT.date()}, {LAST_MOMENT.date()})"
-        require(False, field, moment.isoformat(), bound)
+    if not KNOWN_TIME.holds(moment):
+        require(False, field, moment.isoformat(), KNOWN_TIME.words)

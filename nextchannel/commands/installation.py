@@ -70,7 +70,9 @@ def open_features(settings: Settings, engine: Engine) -> FeatureWorkspace:
     """The feature workspace beside the history."""
     from features.workspace import FeatureWorkspace
 
-    return FeatureWorkspace(settings.home.resolve(), engine, settings.online_store)
+    return FeatureWorkspace(
+        settings.home.resolve(), engine, settings.online_store, most_cached_rows=settings.cached_rows
+    )
 
 
 def open_registry(settings: Settings) -> ModelRegistry:

@@ -90,7 +90,7 @@ def audience_routes(service: Service) -> APIRouter:
         )
         require_open(service.snapshots.current.campaign(posted.campaign_id), now)
         key = None
-        if idempotency_key is not None and not posted.dry_run:
+        if idempotency_key is not None:
             key = IdempotencyKey.of(idempotency_key, http.headers.get("authorization", ""))
         asked = [
             DecisionRequest(
@@ -99,7 +99,7 @@ def audience_routes(service: Service) -> APIRouter:
                 dry_run=posted.dry_run,
                 hold=posted.send == "caller",
                 decision_id=None
-                if key is None
+                if key is None or posted.dry_run
                 else str(uuid5(_MEMBERS, f"{key.caller}/{key.key}/{name}/{customer_id}")),
             )
             for customer_id in ids

@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    FiniteFloat,
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
@@ -29,6 +28,7 @@ from features.history.query import (
     load_channels,
     save_campaign,
 )
+from features.json_types import KEYS_ALIKE, Number
 from models.domain.campaign import Campaign, Offer, content_for
 from models.domain.channel import Channel, ContentKind
 from models.domain.checks import Finding, check_campaign
@@ -120,7 +120,7 @@ class PreviewIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     customer_id: Name | None = None
-    attributes: Annotated[dict[ShortName, LongText | FiniteFloat], Field(max_length=100)] = Field(
+    attributes: Annotated[dict[ShortName, LongText | Number], KEYS_ALIKE, Field(max_length=100)] = Field(
         default_factory=dict, description="Instead of, or over, the customer's own; `locale` is one of them."
     )
 

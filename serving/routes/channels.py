@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool
 from sqlalchemy import Connection
 
 from features.history.documents import ChannelDocument
 from features.history.query import list_campaigns, load_channels, lock_channel, save_channel
+from features.json_types import WHOLE, Number
 from models.domain.channel import DEFAULT_CHANNELS, Channel, CostUnit
 from models.domain.checks import Severity, check_channel
-from models.domain.errors import InvalidInputError, InvalidInputsError, NotFoundError, require
+from models.domain.errors import InvalidInputsError, NotFoundError, require
 from serving.routes.campaigns import FindingOut
 from serving.routes.examples import CHANNEL_CHANGES, PROBLEMS
-from serving.routes.fields import NO_NUL, LongText, ShortName, nul_in
+from serving.routes.fields import LongText, ShortName, unstorable_in
 from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_of, to_cursor
 from serving.service import Service
 from serving.store.availability import reaching_the_store
@@ -45,7 +46,7 @@ class ChannelChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cost_minor: Annotated[FiniteFloat, Strict(), Field(ge=0)] | None = Field(
+    cost_minor: Annotated[Number, Field(ge=0)] | None = Field(
         default=None, description="Cost of a message, minor units; null: unknown, so that nobody uses it."
     )
     cost_source: LongText = Field(default="", description="Where the cost comes from, with its date.")
@@ -53,7 +54,7 @@ class ChannelChange(BaseModel):
         default=CostUnit.MESSAGE,
         description="What that is the cost of: a message, or each segment of an SMS.",
     )
-    capacity_per_day: Annotated[int, Strict(), Field(ge=0)] | None = Field(
+    capacity_per_day: Annotated[int, Strict(), Field(ge=0), WHOLE] | None = Field(
         default=None, description="Most messages a day; null for no limit."
     )
     enabled: StrictBool = Field(default=True, description="False: no decision uses it from now on.")
@@ -178,6 +179,9 @@ def _checked(
     prefix: str = "",
     present_minor: float | None = None,
 ) -> ChannelOut:
+    no_text = unstorable_in(channel, prefix)
+    if no_text:
+        raise InvalidInputsError(no_text)
     currency = service.currency
     findings = check_channel(
         channel,
@@ -187,7 +191,6 @@ def _checked(
         minor_per_major=currency.minor_per_major,
     )
     wrong = [each.as_error(prefix) for each in findings if each.severity is Severity.ERROR and not confirmed]
-    wrong += [InvalidInputError("channel", place, NO_NUL) for place in nul_in(channel)]
     if wrong:
         raise InvalidInputsError(wrong)
     return ChannelOut(channel=channel, warnings=[FindingOut.of(each, prefix) for each in findings])

@@ -27,7 +27,7 @@ from serving.store.idempotency import Execution, IdempotencyKey
 
 IdempotencyHeader = Annotated[
     str | None,
-    Header(description="Your own word for this request: repeated within 24 hours it gives the same answer."),
+    Header(include_in_schema=False),  # `describe_answers` describes it for every POST
 ]
 
 
@@ -125,8 +125,9 @@ def decision_routes(service: Service) -> APIRouter:
 
 
 async def key_of(request: Request, key: str | None, dry_run: bool) -> IdempotencyKey | None:
-    """The key of a request for one decision; a dry run creates nothing, so it has none."""
-    if key is None or dry_run:
+    """The key of a request for one decision; a dry run creates nothing, so it has none, not even a wrong one."""
+    if key is None:
         return None
     credential = request.headers.get("authorization", "")
-    return IdempotencyKey.of(key, credential, b"POST", request.url.path.encode(), await request.body())
+    made = IdempotencyKey.of(key, credential, b"POST", request.url.path.encode(), await request.body())
+    return None if dry_run else made

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from serving.problems import Problem
+from serving.store.idempotency import KEY_FORM, LONGEST_KEY
 
 # FastAPI's own types for these are `dict[str, Any]`: they are JSON, not records of ours.
 _PROBLEM_MEDIA = "application/problem+json"
@@ -333,13 +334,13 @@ MODEL_CONFLICTS = _answers(
     },
 )
 
-# `POST /v1/decisions` declares the header itself; a simulation creates nothing.
-_KEYLESS = frozenset({"/v1/decisions", "/v1/decisions/simulate"})
+# A simulation creates nothing.
+_KEYLESS = frozenset({"/v1/decisions/simulate"})
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY_FORM},
     "description": "Your own word for this request: repeated within 24 hours it gives the same answer.",
 }
 
@@ -432,7 +433,8 @@ SIMULATIONS = _body(
 
 _CAMPAIGN = {
     "campaign_id": "spring",
-    "send_window": {"starts_at": "2026-03-01T00:00:00Z", "ends_at": "2026-04-01T00:00:00Z"},
+    # Far ahead: a campaign whose window has closed is not stored, and an example is there to be tried.
+    "send_window": {"starts_at": "2026-03-01T00:00:00Z", "ends_at": "2099-04-01T00:00:00Z"},
     "slots": ["09:00:00", "18:00:00"],
     "offers": [
         {
@@ -460,6 +462,19 @@ CHANNEL_CHANGES = _body(
     }
 )
 
+SEGMENTS = _body(
+    {
+        "gold_and_here": {
+            "description": "Gold members who came by in the last 30 days",
+            "condition": {
+                "all": [
+                    {"attribute": "tier", "op": "==", "value": "gold"},
+                    {"interactions": {"kind": "visited", "within_days": 30}},
+                ]
+            },
+        }
+    }
+)
 REGISTRATIONS = _body(
     {
         "person": {

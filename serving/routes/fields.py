@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +20,9 @@ from pydantic import (
 from features.history.documents import to_document
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
-from models.domain.interaction import FIRST_MOMENT, LAST_MOMENT, LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
+from models.domain.customer import ZONE_FORM
+from models.domain.errors import InvalidInputError
+from models.domain.interaction import KNOWN_TIME, LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
 
 
 def _is_text(moment: object) -> object:
@@ -37,7 +40,31 @@ LongText = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 # Bounds before the function: pydantic then compares by itself, which halves the cost of a moment.
-Moment = Annotated[AwareDatetime, Field(ge=FIRST_MOMENT, lt=LAST_MOMENT), BeforeValidator(_is_text)]
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=KNOWN_TIME.first, lt=KNOWN_TIME.end),
+    KNOWN_TIME,
+    BeforeValidator(_is_text),
+]
+# `zone` refuses a name in better words than a pattern would.
+TimeZone = Annotated[ShortName, Field(json_schema_extra={"pattern": ZONE_FORM})]
+
+
+def either(one: str, other: str, *, both: bool = False) -> dict[str, Any]:
+    """For a schema: one of two properties is given, and is not null.
+
+    Args:
+        one: Name of a property.
+        other: Of the other.
+        both: Whether both may be given.
+    """
+    null, given = {"type": "null"}, {"not": {"type": "null"}}
+
+    def alone(name: str, without: str) -> dict[str, Any]:
+        properties = {name: given} if both else {name: given, without: null}
+        return {"required": [name], "properties": properties}
+
+    return {"anyOf" if both else "oneOf": [alone(one, other), alone(other, one)]}
 
 
 def text_of(words: type[StrEnum]) -> GetPydanticSchema:
@@ -49,23 +76,29 @@ def text_of(words: type[StrEnum]) -> GetPydanticSchema:
     return GetPydanticSchema(lambda _source, handler: handler(as_text))
 
 
-NO_NUL = "must not hold the character NUL: no database stores it"
+_NO_TEXT = "must not hold the character NUL, nor one half of a surrogate pair: no database stores them"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def nul_in(noun: Campaign | Channel) -> list[str]:
-    """The texts of a campaign or channel that hold the character NUL, shortened."""
-    found: list[str] = []
+def unstorable_in(noun: Campaign | Channel, prefix: str) -> list[InvalidInputError]:
+    """The texts of a campaign or channel that no database stores, with their places.
 
-    def look(part: object) -> None:
-        if isinstance(part, str) and "\0" in part:
-            found.append(part[:40])
+    Args:
+        noun: To be stored.
+        prefix: Stands before the paths.
+    """
+    found: list[InvalidInputError] = []
+
+    def look(part: object, path: str) -> None:
+        if isinstance(part, str) and _UNSTORABLE.search(part):
+            found.append(InvalidInputError(path.removesuffix("."), part[:40], _NO_TEXT))
         elif isinstance(part, dict):
             for name, inner in part.items():
-                look(name)
-                look(inner)
+                look(name, path)
+                look(inner, f"{path}{name}.")
         elif isinstance(part, list):
-            for inner in part:
-                look(inner)
+            for index, inner in enumerate(part):
+                look(inner, f"{path}{index}.")
 
-    look(to_document(noun))
+    look(to_document(noun), prefix)
     return found

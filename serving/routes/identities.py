@@ -12,7 +12,7 @@ from features.identity.link import ConflictReason, Link
 from models.domain.channel import IdentityKind
 from models.domain.customer import zone
 from serving.routes.examples import PROBLEMS
-from serving.routes.fields import Moment, Name, ShortName
+from serving.routes.fields import Moment, Name, ShortName, TimeZone
 from serving.routes.schemas import IdentityIn
 from serving.service import Service
 
@@ -32,7 +32,7 @@ class LinkIn(BaseModel):
     )
     linked_at: Moment | None = Field(default=None, description="When it was learned; default: now.")
     source: ShortName = Field(description="Your system.")
-    time_zone: ShortName = Field(default="UTC", description="Of a customer who is new; IANA name.")
+    time_zone: TimeZone = Field(default="UTC", description="Of a customer who is new; IANA name.")
 
 
 class LinkedOut(BaseModel):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict
+from pydantic import BaseModel, ConfigDict, Field
 
 from features.history.append import CustomerRecord
 from features.history.register import Registration
+from features.json_types import KEYS_ALIKE, Number
 from models.domain.customer import Identity, zone
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES
 from serving.routes.examples import PROBLEMS, REGISTRATIONS
-from serving.routes.fields import LongText, Moment, Name, ShortName
+from serving.routes.fields import LongText, Moment, Name, ShortName, TimeZone
 from serving.routes.schemas import IdentityIn, SaidIn
 from serving.service import Service
 
@@ -29,10 +30,11 @@ class CustomerIn(BaseModel):
     model_config = _STRICT
 
     customer_id: Name
-    time_zone: ShortName = Field(description="IANA name, for example `Asia/Taipei`.")
+    time_zone: TimeZone = Field(description="IANA name, for example `Asia/Taipei`.")
     created_at: Moment = Field(description="When they became a customer.")
     attributes: Annotated[
-        dict[ShortName, Annotated[FiniteFloat, Strict()] | LongText],
+        dict[ShortName, Number | LongText],
+        KEYS_ALIKE,
         Field(
             default_factory=dict,
             max_length=MOST_ATTRIBUTES,

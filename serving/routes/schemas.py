@@ -16,7 +16,7 @@ from models.domain.decision import Decision
 from models.domain.experiment import Arm
 from serving.problems import Problem
 from serving.request import DecisionRequest, IdentityRef
-from serving.routes.fields import LongText, Moment, Name, ShortName
+from serving.routes.fields import LongText, Moment, Name, ShortName, either
 from serving.store.idempotency import IdempotencyKey
 
 LARGEST_BATCH = 1_000
@@ -70,11 +70,16 @@ class SaidIn(BaseModel):
 class DecisionIn(BaseModel):
     """Ask what to do for one customer: give `customer_id` or `identity`, and `campaign_id` or `campaigns`."""
 
-    model_config = _STRICT
+    # What `DecisionRequest` refuses.
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"allOf": [either("customer_id", "identity"), either("campaign_id", "campaigns")]},
+    )
 
     campaign_id: Name | None = None
     campaigns: Annotated[list[Name], Field(min_length=1, max_length=MOST_CAMPAIGNS)] | None = Field(
         default=None,
+        json_schema_extra={"uniqueItems": True},
         description=(
             "Several campaigns: at most one of them makes a contact, the one whose message is worth most after the "
             "price of the customer's attention; at equal value the one that is named first."

@@ -7,14 +7,22 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic_core.core_schema import no_info_wrap_validator_function
 
 from features.history.engine import read_only
 from features.segments.everybody import check_features, members
-from features.segments.language import Segment, SegmentName, feature_names, parse_segment
+from features.segments.language import (
+    Condition,
+    Description,
+    Segment,
+    SegmentName,
+    feature_names,
+    parse_segment,
+)
 from features.segments.one import is_member
 from features.segments.store import TagStatement, append_tags, list_segments, load_segment, save_segment
-from serving.routes.examples import PROBLEMS
+from serving.routes.examples import PROBLEMS, SEGMENTS
 from serving.routes.fields import Moment, Name, ShortName
 from serving.routes.interactions import AppendedOut
 from serving.service import Service
@@ -24,6 +32,15 @@ MOST_TAGS = 10_000
 LONGEST_PAGE = 10_000
 
 _Named = Annotated[SegmentName, Path(description="Name of the segment.")]
+# Described as a condition, and given as it came: `parse_segment` has bounds and words of its own for what is none.
+_AsGiven = Annotated[
+    Any,
+    GetPydanticSchema(
+        lambda _source, handler: no_info_wrap_validator_function(
+            lambda given, _parse: given, handler(Condition)
+        )
+    ),
+]
 
 
 class SegmentIn(BaseModel):
@@ -31,8 +48,8 @@ class SegmentIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    description: str = ""
-    condition: dict[str, Any] = Field(description="See docs/how-to/segments.md.")
+    description: Description = ""
+    condition: _AsGiven = Field(description="See docs/how-to/segments.md.")
 
 
 class SegmentOut(BaseModel):
@@ -97,7 +114,7 @@ def segment_routes(service: Service) -> APIRouter:
     """The endpoints of segments and tags."""
     router = APIRouter(prefix="/v1", tags=["segments"], responses=PROBLEMS)
 
-    @router.put("/segments/{name}")
+    @router.put("/segments/{name}", openapi_extra=SEGMENTS)
     async def put(name: _Named, posted: SegmentIn) -> SegmentOut:
         """Store a segment; a changed one becomes a new version."""
         given = {"name": name, "description": posted.description, "condition": posted.condition}

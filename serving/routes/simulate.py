@@ -7,8 +7,9 @@ from typing import Annotated
 
 import uuid_utils
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from features.json_types import KEYS_ALIKE, WHOLE, Number
 from models.domain.campaign import Mode, PolicyName
 from serving.routes.examples import PROBLEMS, SIMULATIONS
 from serving.routes.fields import Moment, Name, ShortName
@@ -20,8 +21,8 @@ _STRICT = ConfigDict(extra="forbid")
 _MOST_CHANNELS = 50
 _OF_CAPS = ("contacts", "contacts_per_channel", "contacts_per_campaign")
 
-NotNegative = Annotated[FiniteFloat, Field(ge=0)]
-Cap = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Cap = Annotated[int, Strict(), Field(ge=0), WHOLE]
 
 
 class ChannelOverrideIn(BaseModel):
@@ -41,7 +42,9 @@ class CampaignOverrideIn(BaseModel):
 
     model_config = _STRICT
 
-    margin_minor: dict[Name, FiniteFloat] = Field(default_factory=dict, description="Margin by offer.")
+    margin_minor: Annotated[dict[Name, Number], KEYS_ALIKE] = Field(
+        default_factory=dict, description="Margin by offer."
+    )
     budget_minor: NotNegative | None = None
     contacts: Cap | None = Field(default=None, description="The cap over all channels and campaigns.")
     contacts_per_channel: Cap | None = None
@@ -67,11 +70,11 @@ class OverridesIn(BaseModel):
     now: Moment | None = Field(
         default=None, description="Decide as of then, with the history up to then and the features of now."
     )
-    channels: Annotated[dict[ShortName, ChannelOverrideIn], Field(max_length=_MOST_CHANNELS)] = Field(
-        default_factory=dict
+    channels: Annotated[dict[ShortName, ChannelOverrideIn], KEYS_ALIKE, Field(max_length=_MOST_CHANNELS)] = (
+        Field(default_factory=dict)
     )
-    campaigns: Annotated[dict[Name, CampaignOverrideIn], Field(max_length=MOST_CAMPAIGNS)] = Field(
-        default_factory=dict
+    campaigns: Annotated[dict[Name, CampaignOverrideIn], KEYS_ALIKE, Field(max_length=MOST_CAMPAIGNS)] = (
+        Field(default_factory=dict)
     )
 
     def to_overrides(self) -> Overrides:

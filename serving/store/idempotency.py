@@ -16,6 +16,7 @@ The caller owns the transaction.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ LIFETIME = timedelta(hours=24)
 # Longer than any request takes; after a crash the same key waits this long.
 LEASE = timedelta(seconds=60)
 LONGEST_KEY = 255
+# A space at either end is lost on the way: it is no part of a header's value.
+KEY_FORM = r"^[!-~]([ -~]*[!-~])?$"
 
 # What every decision with a key runs.
 _KNOWN = Prepared(
@@ -82,7 +85,7 @@ class IdempotencyKey:
             InvalidInputError: the key is empty, too long, or holds what is no visible ASCII character.
         """
         require(
-            0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable(),
+            len(key) <= LONGEST_KEY and re.fullmatch(KEY_FORM, key) is not None,
             "Idempotency-Key",
             key,
             f"must be 1 to {LONGEST_KEY} printable ASCII characters",

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import httpx
 
@@ -37,10 +38,13 @@ class LiveService:
 
     Args:
         home: An empty folder.
+        environment: Other variables of its environment.
         settings: `NEXTCHANNEL_*` by name without the prefix.
     """
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(
+        self, home: Path, *, environment: Mapping[str, str] = MappingProxyType({}), **settings: str
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -53,6 +57,7 @@ class LiveService:
             "NEXTCHANNEL_PUBLIC_URL": self.address,
             "NEXTCHANNEL_SEND": "false",
             "NEXTCHANNEL_REQUESTS_PER_SECOND": "0",
+            **environment,
             **{f"NEXTCHANNEL_{name.upper()}": value for name, value in settings.items()},
         }
         self.log = home / "service.log"

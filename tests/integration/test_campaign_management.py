@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 
 import pytest
 from fastapi.testclient import TestClient
@@ -116,7 +120,7 @@ def test_everything_that_is_wrong_with_a_campaign_is_told_at_once(api):
             {"send_window": {"starts_at": "2026-03-01T00:00:00", "ends_at": "2026-04-01T00:00:00Z"}},
             "campaign.send_window.starts_at",
         ),
-        ({"purpose": "a\x00b"}, "campaign"),
+        ({"purpose": "a\x00b"}, "campaign.purpose"),
         ({"purpose": ""}, "campaign.purpose"),
         (
             {
@@ -164,6 +168,40 @@ def test_names_that_no_column_holds_are_refused(api):
     for cursor in (to_cursor(2**60, "x"), to_cursor(-1, "x"), to_cursor(1)):
         assert fields(api.get("/v1/decisions", params={"cursor": cursor})) == {"cursor"}
     assert fields(api.get("/v1/campaigns/spring", params={"version": 2**31})) == {"version"}
+
+
+def places(document: object, path: tuple = ()) -> Iterator[tuple]:
+    """Where a document holds text."""
+    if isinstance(document, str):
+        yield path
+    elif isinstance(document, dict | list):
+        inner = document.items() if isinstance(document, dict) else enumerate(document)
+        for name, part in inner:
+            yield from places(part, (*path, name))
+
+
+@BEFORE_THE_DATABASE
+@pytest.mark.parametrize("text", ["\0", "\ud800"])
+def test_text_that_no_database_stores_is_refused_wherever_it_stands(api, text):
+    campaign = spring(api) | {"fields": {"tier": "gold"}, "pinned_channel": "email"}
+    campaign["offers"][0]["content"]["text"]["locales"] = {"ja": {"body": "x"}}
+    asked = {
+        "/v1/campaigns/spring": {"campaign": campaign},
+        "/v1/channels/email": api.get("/v1/channels/email").json() | {"confirm_cost": True},
+        "/v1/segments/best": {"description": "Our best", "condition": {"any": [{"tag": "vip"}]}},
+        "/v1/tags": {"tags": [{"customer_id": "ada", "tag": "vip", "source": "crm"}]},
+    }
+    asked["/v1/channels/email"].pop("warnings")
+    for path, body in asked.items():
+        method = "POST" if path == "/v1/tags" else "PUT"
+        assert api.request(method, path, json=body).status_code in (200, 201), path
+        for *outer, last in places(body):
+            spoilt = copy.deepcopy(body)
+            reduce(lambda part, name: part[name], outer, spoilt)[last] = text
+            answer = api.request(
+                method, path, content=json.dumps(spoilt), headers={"content-type": "application/json"}
+            )
+            assert answer.status_code == 422, (path, *outer, last)
 
 
 def test_wrong_types_and_broken_bounds_are_told_together(api):

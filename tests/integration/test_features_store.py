@@ -24,8 +24,11 @@ from features.offline import build_snapshots, materialize, training_frame
 from features.online import STALE_AFTER, FeatureReader, FeatureWriter
 from features.workspace import FeatureWorkspace
 from models.domain.channel import DEFAULT_CHANNELS
-from models.domain.errors import NotFoundError
+from models.domain.errors import InvalidInputError, NotFoundError
 from models.domain.interaction import Interaction, InteractionKind
+from nextchannel.commands.installation import open_features
+from nextchannel.service import service_config
+from nextchannel.settings import Settings
 from tests.chaos.parity import compare
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -82,6 +85,21 @@ def points(*pairs: tuple[str, datetime]) -> pl.DataFrame:
 
 def values(frame: pl.DataFrame, workspace: FeatureWorkspace) -> np.ndarray:
     return frame.select(workspace.features.names).cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def test_a_setting_bounds_the_rows_that_a_process_keeps(sqlite_engine: Engine, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, cached_rows=2)
+    assert service_config(settings).cached_rows == 2
+    fill(sqlite_engine)
+    workspace = open_features(settings, sqlite_engine)
+    workspace.define(CHANNELS)
+    FeatureWriter(workspace).refresh(CUSTOMERS[:5], START)
+    assert len(workspace.cache) == 2
+    read = FeatureReader(workspace).read(CUSTOMERS[:5], START)
+    assert not read.missing.any()
+    assert len(workspace.cache) == 2
+    with pytest.raises(InvalidInputError, match="NEXTCHANNEL_CACHED_ROWS"):
+        Settings(cached_rows=-1)
 
 
 def test_features_online_equal_the_offline_frame_exactly(engine: Engine, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import json
 import os
 
 import pytest
+from schemathesis.config import SchemathesisConfig
 
 from serving.app import create_app
+from tests.chaos._schema_refusals import REFUSALS, write_configuration
 from tests.openapi_changes import COMMITTED, changes, main
 
 ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -95,6 +97,22 @@ def test_a_change_is_called_breaking_or_additive(name, changed, told):
     assert [str(one) for one in changes(OLD, new)] == [told]
 
 
+def test_the_capitals_of_a_headers_name_change_nothing_for_callers():
+    old, new = copy.deepcopy(OLD), copy.deepcopy(OLD)
+    old["paths"]["/a"]["post"]["parameters"] = [
+        {"in": "header", "name": "x-key"},
+        {"in": "query", "name": "q"},
+    ]
+    new["paths"]["/a"]["post"]["parameters"] = [
+        {"in": "header", "name": "X-Key"},
+        {"in": "query", "name": "Q"},
+    ]
+    assert [str(one) for one in changes(old, new)] == [
+        "BREAKING  POST /a query q: is not taken any more",
+        "additive  POST /a query Q: may be given",
+    ]
+
+
 def test_a_route_that_goes_breaks_and_one_that_comes_does_not():
     new = copy.deepcopy(OLD)
     new["paths"]["/b"] = new["paths"].pop("/a")
@@ -115,3 +133,13 @@ def test_a_change_that_breaks_callers_fails_the_comparison_with_what_was_there_b
     older.write_text(json.dumps(described))
     assert main([str(older)]) == 1
     assert capsys.readouterr().out == "BREAKING  GET /v1/gone: is gone\nadditive  GET /v1/models: is new\n"
+
+
+def test_what_a_description_cannot_say_is_listed_by_operations_that_are_there(tmp_path):
+    described = json.loads(COMMITTED.read_text())
+    known = {f"{m.upper()} {path}" for path, operations in described["paths"].items() for m in operations}
+    assert REFUSALS.keys() <= known
+    configured = SchemathesisConfig.from_path(write_configuration(tmp_path)).projects.default.operations
+    for operation in configured.operations:
+        assert operation.checks.positive_data_acceptance.expected_statuses[-1] == "422"
+    assert len(configured.operations) == len(REFUSALS)

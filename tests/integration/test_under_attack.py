@@ -20,7 +20,8 @@ from serving.app import create_app
 from serving.security.keys import Scope, create_key
 from serving.security.protection import Protection
 from serving.service import Service
-from tests.chaos.malformed import Tally, attack, seeds
+from tests.chaos._spoilt import seeds
+from tests.chaos.malformed import Tally, attack
 from tests.chaos.schema import run
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -36,7 +37,6 @@ class Served:
     address: str
     port: int
     key: str
-    rss_mb: float = 0.0
 
 
 @pytest.fixture
