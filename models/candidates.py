@@ -39,8 +39,8 @@ _MICROS = 1_000_000
 _NEVER = -(2**62)
 
 # Reasons as small numbers; 0 is none.
-_REASONS: tuple[ReasonCode | None, ...] = (None, *ReasonCode)
-_CODE = {reason: np.int8(code) for code, reason in enumerate(_REASONS)}
+REASONS: tuple[ReasonCode | None, ...] = (None, *ReasonCode)
+_CODE = {reason: np.int8(code) for code, reason in enumerate(REASONS)}
 
 # Consents as small numbers; 0 is never asked.
 _CONSENTS: tuple[ConsentStatus | None, ...] = (None, *ConsentStatus)
@@ -345,7 +345,7 @@ def _cap_codes(campaign: Campaign, standing: Standing) -> Codes:
 
 
 def _reasons(codes: Codes) -> tuple[ReasonCode | None, ...]:
-    return tuple(_REASONS[code] for code in codes.tolist())
+    return tuple(REASONS[code] for code in codes.tolist())
 
 
 # What the verdicts on many customers have in common is the same tuple again and again.

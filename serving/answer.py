@@ -8,14 +8,15 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from features.history.evidence import Numbers
+from features.history.shown import Alternatives, Option
 from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
 from models.domain.campaign import LEARNED, Campaign
 from models.domain.channel import Channel
 from models.domain.customer import Customer
-from models.domain.decision import Alternative, Decision, Evidence, Expected
-from serving.explain.summary import Grounds, explain
+from models.domain.decision import Decision, Evidence, Expected
+from serving.explain.summary import Grounds, Ranked, explain
 from serving.layout import Layout, lay_out
 from serving.money import Currency
 
@@ -82,19 +83,9 @@ def to_decision(
         parent_id: The decision that it follows.
     """
     campaign, laid = setting.campaign, setting.layout_of(choices)
-    action, *others = laid.options[row]
+    chosen, *others = _options(laid, row, setting)
+    action = chosen.contact.action
     propensity = float(choices.propensity[row])
-    expected = _expected(laid, row, 0, action, setting)
-    alternatives = tuple(
-        [
-            Alternative(
-                action=other,
-                propensity=laid.propensity[row][option],
-                expected=_expected(laid, row, option, other, setting),
-            )
-            for option, other in enumerate(others, start=1)
-        ]
-    )
     exclusions = laid.exclusions[row]
     name, version = version_of(choices.policies[row], setting.model_version)
     return Decision(
@@ -105,8 +96,8 @@ def to_decision(
         decided_at=setting.now,
         action=action,
         propensity=propensity,
-        expected=expected,
-        alternatives=alternatives,
+        expected=chosen.expected,
+        alternatives=Alternatives(others),
         exclusions=exclusions,
         arm=choices.arms[row],
         mode=campaign.mode,
@@ -117,8 +108,8 @@ def to_decision(
             Grounds(
                 action=action,
                 propensity=propensity,
-                expected=expected,
-                alternatives=alternatives,
+                net_value_minor=chosen.net_value_minor,
+                alternatives=[Ranked(one.contact.action, one.net_value_minor) for one in others],
                 exclusions=exclusions,
                 arm=choices.arms[row],
                 policy=name,
@@ -183,20 +174,29 @@ def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Exp
     )
 
 
-def _expected(laid: Layout, row: int, option: int, action: Action | None, setting: Setting) -> Expected:
-    """`expected_of`, of what is laid out already."""
-    cost = 0.0 if action is None else setting.cost_minor[action.channel]
+def _options(laid: Layout, row: int, setting: Setting) -> list[Option]:
+    """What is laid out for a customer; what it says of an action is `expected_of`."""
+    contacts, propensity, cost = laid.options[row], laid.propensity[row], setting.cost_minor
+    costs = [0.0 if contact.action is None else cost[contact.action.channel] for contact in contacts]
     if laid.p_convert is None or laid.p_convert_no_contact is None:
-        return _unknown(cost)
-    base, p_convert = laid.p_convert_no_contact[row], laid.p_convert[row][option]
-    return Expected(
-        p_open=None if action is None or laid.p_open is None else laid.p_open[row][option],
-        p_convert=p_convert,
-        p_convert_no_contact=base,
-        uplift=p_convert - base,
-        cost_minor=cost,
-        net_value_minor=None if laid.net_value_minor is None else laid.net_value_minor[row][option],
-    )
+        nothing = [None] * len(contacts)
+        return list(map(Option, contacts, propensity, nothing, nothing, nothing, nothing, costs, nothing))
+    p_convert, base = laid.p_convert[row], laid.p_convert_no_contact[row]
+    p_open = [None] * len(contacts) if laid.p_open is None else laid.p_open[row]
+    values = [None] * len(contacts) if laid.net_value_minor is None else laid.net_value_minor[row]
+    return [
+        Option(
+            contact,
+            propensity[at],
+            None if contact.action is None else p_open[at],
+            p_convert[at],
+            base,
+            p_convert[at] - base,
+            costs[at],
+            values[at],
+        )
+        for at, contact in enumerate(contacts)
+    ]
 
 
 def _unknown(cost_minor: float) -> Expected:

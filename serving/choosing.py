@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from models.choice import FloatArray, Policy
 from models.choose import Choices, choose
@@ -60,8 +61,7 @@ class Case:
     chosen_again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The decision that is answered, those of the other campaigns that were asked, and what they explore."""
 
     decision: Decision
@@ -143,7 +143,7 @@ class Chooser:
         reading = cases[0].reading
         names = reading.names if model is None else model.response.feature_names
         features: FloatArray = in_order(reading, names)[[case.row for case in cases]]
-        people = [ledger.people[case.customer_id] for case in cases]
+        people = [ledger.person(case.customer_id) for case in cases]
         turns: list[_Turn] = []
         closed: list[CampaignExpiredError] = []
         for campaign in campaigns:

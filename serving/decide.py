@@ -262,17 +262,14 @@ class Decider:
 
     def _follow_merges(self, cases: Sequence[Case], ledger: Ledger, now: datetime) -> None:
         """Take whoever is asked for by an id that was merged into another for the person, features included."""
-        moved = [
-            case
-            for case in cases
-            if (person := ledger.people.get(case.customer_id)) is not None
-            and person.customer_id != case.customer_id
-        ]
-        if not moved:
-            return
-        for case in moved:
-            case.customer_id = ledger.people[case.customer_id].customer_id
-        self._read(moved, now)
+        moved = []
+        for case in cases:
+            person = ledger.find(case.customer_id)
+            if person is not None and person.customer_id != case.customer_id:
+                case.customer_id = person.customer_id
+                moved.append(case)
+        if moved:
+            self._read(moved, now)
 
     def _read(self, cases: Sequence[Case], now: datetime) -> None:
         """Give each its features, as far as they come within the deadline."""
@@ -371,8 +368,7 @@ def _open(conn: Connection, case: Case, ledger: Ledger, snapshot: Snapshot) -> N
             return
     for campaign_id in request.campaign_ids:
         snapshot.campaign(campaign_id)
-    if case.customer_id not in ledger.people:
-        raise NotFoundError("customer_id", case.customer_id)
+    ledger.person(case.customer_id)
     if request.step is not None and not permitted(conn, request.step, case.now):
         raise ConflictError(f"follow-up {request.step.follow_up_id} is settled already")
     case.decision_id = case.decision_id or request.decision_id or str(uuid_utils.uuid7())
@@ -386,7 +382,7 @@ def _take(decided: Sequence[tuple[Case, Chosen]], ledger: Ledger, snapshot: Snap
             decision=chosen.decision,
             campaign=snapshot.campaigns[chosen.decision.campaign_id],
             channels=snapshot.priced(snapshot.campaigns[chosen.decision.campaign_id]),
-            customer=ledger.people[chosen.decision.customer_id],
+            customer=ledger.person(chosen.decision.customer_id),
             key=case.request.key,
             hold=case.request.hold,
             beside=chosen.beside,

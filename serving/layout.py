@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from models.candidates import Candidates
+from features.history.shown import NO_CONTACT, Contact, Exclusions, write_contact, write_exclusion
+from models.candidates import REASONS, Candidates
 from models.choice import BoolArray, FloatArray, Predictions
 from models.choose import Choices
-from models.domain.action import Action, ActionGrid, Exclusion
+from models.domain.action import ActionGrid, Exclusion
 from models.domain.campaign import Campaign
 from models.domain.eligibility import Eligibility
 
@@ -34,7 +35,7 @@ class Layout:
     options that are longer than `options` hold nothing after those.
 
     Attributes:
-        options: The actions, None for no contact; one list a customer.
+        options: The actions; one list a customer.
         exclusions: Why the rest of the grid holds no candidate; one tuple a customer.
         propensity: Probability of each option.
         p_open: None without predictions; meaningless where the option is no contact.
@@ -46,8 +47,8 @@ class Layout:
         drawn: Indices of the actions above zero, and their probabilities.
     """
 
-    options: list[list[Action | None]]
-    exclusions: list[tuple[Exclusion, ...]]
+    options: list[list[Contact]]
+    exclusions: list[Exclusions]
     propensity: list[list[float]]
     p_open: list[list[float]] | None
     p_convert: list[list[float]] | None
@@ -87,7 +88,7 @@ def _of_one(choices: Choices, campaign: Campaign) -> Layout:
         by_pair = choices.p_open[0].ravel().tolist()
         p_open = [[by_pair[index % len(by_pair)] for index in indices]]
     return Layout(
-        options=_actions(choices.grid, [indices], _send_at(choices.eligibility), campaign),
+        options=_contacts(choices.grid, [indices], _send_at(choices.eligibility), campaign),
         exclusions=_exclusions(choices.eligibility, campaign),
         propensity=[[probabilities[index] for index in indices]],
         p_open=p_open,
@@ -112,7 +113,7 @@ def _of_many(choices: Choices, campaign: Campaign) -> Layout:
     indices = [some[:n] for some, n in zip(options.tolist(), n_options.tolist(), strict=True)]
     drawn = choices.probabilities > 0.0
     return Layout(
-        options=_actions(choices.grid, indices, _send_at(choices.eligibility), campaign),
+        options=_contacts(choices.grid, indices, _send_at(choices.eligibility), campaign),
         exclusions=_exclusions(choices.eligibility, campaign),
         propensity=choices.probabilities[row, options].tolist(),
         p_open=None if p_open is None else p_open.tolist(),
@@ -131,64 +132,80 @@ def _send_at(verdicts: Sequence[Eligibility]) -> list[tuple[datetime, ...]]:
     return [verdict.send_at for verdict in verdicts]
 
 
-def _actions(
+def _contacts(
     grid: ActionGrid, indices: list[list[int]], send_at: list[tuple[datetime, ...]], campaign: Campaign
-) -> list[list[Action | None]]:
-    """The action of every index; customers whom it would reach at the same moment share it."""
+) -> list[list[Contact]]:
+    """The action of every index; customers who have their send times in common share it."""
     lifetime = timedelta(seconds=campaign.message_ttl_seconds)
-    made: dict[tuple[int, datetime], Action] = {}
-    found: list[list[Action | None]] = []
+    made: dict[tuple[int, int], Contact] = {}
+    found = []
     for row, moments in zip(indices, send_at, strict=True):
-        actions: list[Action | None] = []
-        for index in row:
-            axes = grid.unravel(index)
-            if axes is None:
-                actions.append(None)
-                continue
-            offer, channel, slot = axes
-            key = index, moments[slot]
+        known = [(id(moments), index) for index in row]
+        for key in known:
             if key not in made:
-                made[key] = Action(
-                    offer=grid.offers[offer],
-                    channel=grid.channels[channel],
-                    slot=slot,
-                    send_at=moments[slot],
-                    expires_at=moments[slot] + lifetime,
-                )
-            actions.append(made[key])
-        found.append(actions)
+                made[key] = _contact(grid, key[1], moments, lifetime)
+        found.append([made[key] for key in known])
     return found
 
 
-def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[tuple[Exclusion, ...]]:
+def _contact(grid: ActionGrid, index: int, moments: Sequence[datetime], lifetime: timedelta) -> Contact:
+    axes = grid.unravel(index)
+    if axes is None:
+        return NO_CONTACT
+    offer, channel, slot = axes
+    return write_contact(grid.offers[offer], grid.channels[channel], slot, moments[slot], lifetime)
+
+
+def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[Exclusions]:
     """`Eligibility.exclusions` of every customer; of many who are judged together few are asked for theirs.
 
-    An exclusion is known by its channel and reason, by slot and time zone, or by offer and channel: who has one that
-    nobody had before is asked. So is everybody whose provider window closes before a slot.
+    An exclusion is known by its channel and reason, by slot and time zone, or by offer and channel. Whoever has a
+    provider window that closes before a slot is asked.
     """
     if not isinstance(verdicts, Candidates):
-        return [verdict.exclusions(campaign) for verdict in verdicts]
-    slots = [
-        [("slot", zone, int(s)) for s in np.flatnonzero(row)]
-        for zone, row in enumerate(verdicts.slot_of_zone)
+        return [_asked(verdict, campaign) for verdict in verdicts]
+    offers, channels = verdicts.grid.offers, verdicts.grid.channels
+    of_channel = {
+        (c, code): write_exclusion(Exclusion(reason=REASONS[code], channel=channels[c]))
+        for c, column in enumerate(verdicts.channel.T)
+        for code in np.unique(column[column > 0]).tolist()
+    }
+    of_zone = [
+        [
+            write_exclusion(Exclusion(reason=REASONS[code], slot=slot))
+            for slot, code in enumerate(codes)
+            if code
+        ]
+        for codes in verdicts.slot_of_zone.tolist()
     ]
-    pairs = [("offer", int(o), int(c)) for o, c in np.argwhere(verdicts.offer_channel)]
+    of_pair = [
+        (
+            c,
+            write_exclusion(
+                Exclusion(reason=REASONS[verdicts.offer_channel[o, c]], offer=offers[o], channel=channels[c])
+            ),
+        )
+        for o, c in np.argwhere(verdicts.offer_channel).tolist()
+    ]
     only = verdicts.only_in_window[:, verdicts.windowed].any(axis=0)
     closing = verdicts.window_closed.any(axis=2) & only & (verdicts.channel[:, verdicts.windowed] == 0)
-    known: dict[tuple[str, int, int], Exclusion] = {}
-    found = []
     rows = zip(verdicts.channel.tolist(), verdicts.zone.tolist(), closing.any(axis=1).tolist(), strict=True)
-    for row, (codes, zone, closes) in enumerate(rows):
-        if closes:
-            found.append(verdicts[row].exclusions(campaign))
-            continue
-        keys = [("channel", c, code) for c, code in enumerate(codes) if code]
-        keys += slots[zone]
-        keys += [pair for pair in pairs if not codes[pair[2]]]
-        if not all(key in known for key in keys):
-            known |= zip(keys, verdicts[row].exclusions(campaign), strict=True)
-        found.append(tuple([known[key] for key in keys]))
-    return found
+    return [
+        _asked(verdicts[row], campaign)
+        if closes
+        else Exclusions.of(
+            [
+                *[of_channel[c, code] for c, code in enumerate(codes) if code],
+                *of_zone[zone],
+                *[written for c, written in of_pair if not codes[c]],
+            ]
+        )
+        for row, (codes, zone, closes) in enumerate(rows)
+    ]
+
+
+def _asked(verdict: Eligibility, campaign: Campaign) -> Exclusions:
+    return Exclusions.of([write_exclusion(one) for one in verdict.exclusions(campaign)])
 
 
 def _options(choices: Choices, row: Indices) -> tuple[Indices, NDArray[np.intp]]:

@@ -85,7 +85,8 @@ def load_decision(conn: Connection, decision_id: str) -> Decision:
         raise NotFoundError("decision_id", decision_id)
     if row.document is None:
         return _from_columns(row)
-    decision = replace(from_document(Decision, row.document), customer_id=row.customer_id)
+    said = from_document(Decision, row.document)
+    decision = replace(said, customer_id=row.customer_id, alternatives=tuple(said.alternatives))
     if row.evidence is None:
         return decision
     return replace(decision, evidence=unpack(conn, row.evidence, decision.evidence))

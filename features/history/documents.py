@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, WrapSerializer
 
+from features.history.shown import OPTIONS, text_of_alternatives, written_exclusions
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
 from models.domain.decision import Decision, Evidence
@@ -51,6 +53,7 @@ _ADAPTERS: dict[type[object], TypeAdapter[Any]] = {
 _NUMBERS = ("features", "distribution", "net_value_minor")
 _PLAIN = tuple(each.name for each in fields(Decision) if each.name != "evidence")
 _PLAIN_EVIDENCE = tuple(each.name for each in fields(Evidence) if each.name not in _NUMBERS)
+_plain, _plain_evidence = attrgetter(*_PLAIN), attrgetter(*_PLAIN_EVIDENCE)
 
 
 def to_document(noun: Campaign | Channel | Decision) -> dict[str, Any]:
@@ -67,12 +70,14 @@ def to_json(decision: Decision, *, with_numbers: bool = False) -> bytes:
         with_numbers: Also the evidence's numbers by name, which `features.history.evidence.pack` writes apart.
     """
     evidence = decision.evidence
-    document = {name: getattr(decision, name) for name in _PLAIN}
-    said = {name: getattr(evidence, name) for name in _PLAIN_EVIDENCE}
+    document = dict(zip(_PLAIN, _plain(decision), strict=True))
+    document["alternatives"] = text_of_alternatives(decision.alternatives)
+    document["exclusions"] = [one.text for one in written_exclusions(decision.exclusions)]
+    said = dict(zip(_PLAIN_EVIDENCE, _plain_evidence(evidence), strict=True))
     if with_numbers:
         said |= {name: dict(getattr(evidence, name)) for name in _NUMBERS}
     document["evidence"] = said
-    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | OPTIONS)
 
 
 def from_document(kind: type[T], document: object) -> T:

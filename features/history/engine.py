@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 
+from features.history.prepared import begin
 from features.identity.vault import KEY_FILE, ContactVault, vault_option
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -172,7 +173,7 @@ def _checkpoint_seldom(dbapi_connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     only_reads = connection.get_execution_options().get("only_reads", False)
-    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+    begin(connection, "BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def _to_json(document: object) -> str:

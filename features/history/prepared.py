@@ -9,7 +9,7 @@ SQLite takes to execute it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import itemgetter
 from typing import Any
 
@@ -83,6 +83,15 @@ def run_many(conn: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) 
         cursor.executemany(statement, rows)
         changed: int = cursor.rowcount
     return changed
+
+
+def begin(conn: Connection, statement: str) -> None:
+    """Execute the statement that begins a transaction, while SQLAlchemy still puts the transaction together."""
+    if _watched(conn):
+        conn.exec_driver_sql(statement)
+        return
+    with closing(conn.connection.cursor()) as cursor, _errors_of(conn, statement, cursor):
+        cursor.execute(statement)
 
 
 def _watched(conn: Connection) -> bool:

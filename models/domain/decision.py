@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -155,7 +155,7 @@ class Decision:
     action: Action | None
     propensity: float
     expected: Expected
-    alternatives: tuple[Alternative, ...]
+    alternatives: Sequence[Alternative]
     exclusions: tuple[Exclusion, ...]
     arm: Arm
     mode: Mode

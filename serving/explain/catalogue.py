@@ -34,9 +34,9 @@ class Absence(StrEnum):
     CUSTOMER_GONE = "customer_gone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Catalogue:
-    """Everything that is said in one language.
+    """Everything that is said in one language; there is one of each.
 
     Attributes:
         language: Which.

@@ -18,6 +18,7 @@ _SPACES = re.compile(
 )
 
 
+@lru_cache(maxsize=16_384)
 def name_of(action: Action | None, time_zone: str, words: Catalogue) -> str:
     """A contact, or no contact, as a noun."""
     if action is None:

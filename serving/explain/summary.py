@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.domain.action import Action, Exclusion, ReasonCode
 from models.domain.campaign import LEARNED
-from models.domain.decision import Alternative, Expected
 from models.domain.experiment import Arm
 from serving.explain.catalogue import Catalogue
 from serving.explain.english import ENGLISH
@@ -15,11 +14,18 @@ from serving.explain.phrases import name_of, odds, tidy
 from serving.money import Currency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grounds:
+class Ranked(NamedTuple):
+    """An action, or no contact, and what it is expected to be worth, minor units; None without predictions."""
+
+    action: Action | None
+    net_value_minor: float | None
+
+
+class Grounds(NamedTuple):
     """What the sentence is built from.
 
     Attributes:
+        net_value_minor: Of the action; None without predictions.
         alternatives: The other candidates, best first.
         n_candidates: How many there were, no contact included.
         time_zone: The customer's.
@@ -29,8 +35,8 @@ class Grounds:
 
     action: Action | None
     propensity: float
-    expected: Expected
-    alternatives: Sequence[Alternative]
+    net_value_minor: float | None
+    alternatives: Sequence[Ranked]
     exclusions: Sequence[Exclusion]
     arm: Arm
     policy: str
@@ -72,7 +78,7 @@ def outbid(campaign_id: str, words: Catalogue = ENGLISH) -> str:
 
 
 def _why(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
-    value = grounds.expected.net_value_minor
+    value = grounds.net_value_minor
     if value is not None and _is_best(value, grounds.alternatives):
         template = words.why_best
     elif value is None or grounds.policy not in LEARNED:
@@ -93,7 +99,7 @@ def _silence(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
     if grounds.n_candidates == 1:
         return words.nothing_left.format(reasons=_reasons(grounds.exclusions, words))
     best = next((other for other in grounds.alternatives if other.action is not None), None)
-    value = None if best is None else best.expected.net_value_minor
+    value = None if best is None else best.net_value_minor
     if best is not None and value is not None and value <= 0:
         return words.silence_best.format(
             action=name_of(best.action, grounds.time_zone, words), value=currency.words(value)
@@ -111,7 +117,7 @@ def _runner_up(grounds: Grounds, currency: Currency, words: Catalogue) -> str:
     if not grounds.alternatives:
         return ""
     other = grounds.alternatives[0]
-    value = other.expected.net_value_minor
+    value = other.net_value_minor
     template = words.runner_up_rule if value is None or other.action is None else words.runner_up
     return template.format(
         action=name_of(other.action, grounds.time_zone, words),
@@ -135,6 +141,6 @@ def _reasons(exclusions: Sequence[Exclusion], words: Catalogue) -> str:
     )
 
 
-def _is_best(value: float, alternatives: Sequence[Alternative]) -> bool:
-    others = [other.expected.net_value_minor for other in alternatives]
-    return all(other is None or value >= other for other in others)
+def _is_best(value: float, alternatives: Sequence[Ranked]) -> bool:
+    best_other = alternatives[0].net_value_minor if alternatives else None
+    return best_other is None or value >= best_other

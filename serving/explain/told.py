@@ -12,7 +12,7 @@ from serving.explain.catalogue import Catalogue, Language
 from serving.explain.explanation import Contributions, Explanation, KnownFlip, Missing, Prediction
 from serving.explain.feature_words import feature_words
 from serving.explain.phrases import local_time, name_of, percent, points, tidy
-from serving.explain.summary import Grounds, explain
+from serving.explain.summary import Grounds, Ranked, explain
 from serving.money import Currency
 
 # Features that a sentence names; the data hold all.
@@ -116,8 +116,10 @@ class Teller:
             Grounds(
                 action=decision.action,
                 propensity=decision.propensity,
-                expected=decision.expected,
-                alternatives=decision.alternatives,
+                net_value_minor=decision.expected.net_value_minor,
+                alternatives=[
+                    Ranked(one.action, one.expected.net_value_minor) for one in decision.alternatives
+                ],
                 exclusions=decision.exclusions,
                 arm=decision.arm,
                 policy=decision.policy,

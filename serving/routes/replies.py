@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from operator import attrgetter
 
 import orjson
 
-from models.domain.action import Exclusion
+from features.history.shown import OPTIONS, text_of_alternatives, written_exclusions
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError
 from serving.problems import problem_of
@@ -18,29 +17,13 @@ from serving.routes.schemas import ArbitrationOut, DecisionOut
 
 _PLAIN = tuple(name for name in DecisionOut.model_fields if name != "exclusions")
 _plain = attrgetter(*_PLAIN)
-_OPTIONS = orjson.OPT_UTC_Z
-
-
-@lru_cache(maxsize=4_096)
-def _exclusion(one: Exclusion) -> orjson.Fragment:
-    """`ExclusionOut` as JSON: a customer has ten or so, and most have them in common."""
-    return orjson.Fragment(
-        orjson.dumps(
-            {
-                "reason": one.reason,
-                "words": one.words,
-                "offer": one.offer,
-                "channel": one.channel,
-                "slot": one.slot,
-            }
-        )
-    )
 
 
 def decision_document(decision: Decision) -> dict[str, object]:
     """The reply's document, for `orjson` to write."""
     document: dict[str, object] = dict(zip(_PLAIN, _plain(decision), strict=True))
-    document["exclusions"] = [_exclusion(one) for one in decision.exclusions]
+    document["alternatives"] = text_of_alternatives(decision.alternatives)
+    document["exclusions"] = [one.text_in_words for one in written_exclusions(decision.exclusions)]
     if decision.arbitration is not None:
         document["arbitration"] = ArbitrationOut.model_validate(decision.arbitration).model_dump()
     return document
@@ -48,7 +31,7 @@ def decision_document(decision: Decision) -> dict[str, object]:
 
 def decision_reply(decision: Decision) -> bytes:
     """`DecisionOut` as JSON."""
-    return orjson.dumps(decision_document(decision), option=_OPTIONS)
+    return orjson.dumps(decision_document(decision), option=OPTIONS)
 
 
 def outcome_document(answer: Decision | NextchannelError, instance: str) -> dict[str, object]:
@@ -60,9 +43,9 @@ def outcome_document(answer: Decision | NextchannelError, instance: str) -> dict
 
 def outcome_line(outcome: dict[str, object]) -> bytes:
     """`OutcomeOut` as a line of JSON."""
-    return orjson.dumps(outcome, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(outcome, option=OPTIONS | orjson.OPT_APPEND_NEWLINE)
 
 
 def batch_reply(outcomes: list[dict[str, object]]) -> bytes:
     """`BatchOut` as JSON."""
-    return orjson.dumps({"outcomes": outcomes}, option=_OPTIONS)
+    return orjson.dumps({"outcomes": outcomes}, option=OPTIONS)

@@ -8,10 +8,10 @@ everybody, so that no two transactions wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -28,6 +28,7 @@ from models.domain.channel import Channel
 from models.domain.customer import Customer, PastContact
 from models.domain.decision import Decision
 from models.domain.eligibility import Limits, eligible, in_provider_window
+from models.domain.errors import NotFoundError
 from models.domain.message import message_id
 from serving.followups.conversation import FollowUpStep, decided
 from serving.reading import Degraded
@@ -123,8 +124,7 @@ RecordOutcome = DecisionRecorded | DecisionRefused
 RECORDED = DecisionRecorded()
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """Something that runs out.
 
     Attributes:
@@ -215,9 +215,6 @@ class Ledger:
         customer_ids: Whom the transaction may decide for.
         now: Aware; as of when they are read.
         orders: The lists of feature names that the database holds; one that it lacks is added.
-
-    Attributes:
-        people: Those who are known, by their own id; an id that was merged into another gives the person too.
     """
 
     def __init__(
@@ -233,13 +230,42 @@ class Ledger:
         self._sure: set[Resource] = set()
         self._accepted: list[_LaidOut] = []
         self._reserved: list[tuple[Decision, Claim]] = []
-        self.people: dict[str, Customer] = {}
+        self._people: dict[str, Customer] = {}
+        self._contacts: dict[str, list[Decision]] = {}
         asked = set(customer_ids)
         self._read_people(asked, now)
         # Whoever was asked for by an id that was merged into another is locked, and read, by their own.
-        moved = {person.customer_id for person in self.people.values()} - asked
+        moved = {person.customer_id for person in self._people.values()} - asked
         if moved:
             self._read_people(moved, now)
+
+    def person(self, customer_id: str) -> Customer:
+        """Who has that id, or whom it was merged into; contacts that were accepted count.
+
+        Raises:
+            NotFoundError: nobody is known by it.
+        """
+        person = self.find(customer_id)
+        if person is None:
+            raise NotFoundError("customer_id", customer_id)
+        return person
+
+    def find(self, customer_id: str) -> Customer | None:
+        """The same; None where nobody is known by it."""
+        person = self._people.get(customer_id)
+        accepted = self._contacts.pop(customer_id, None)
+        if person is not None and accepted is not None:
+            contacts = [
+                PastContact(
+                    channel=decision.action.channel,
+                    campaign_id=decision.campaign_id,
+                    contacted_at=decision.action.send_at,
+                )
+                for decision in accepted
+                if decision.action is not None
+            ]
+            person = self._people[customer_id] = replace(person, contacts=(*person.contacts, *contacts))
+        return person
 
     def limits(self, campaign: Campaign, channels: Mapping[str, Channel], days: Sequence[date]) -> Limits:
         """What is left of the campaign's budget and of the channels' capacities.
@@ -287,18 +313,19 @@ class Ledger:
         Returns:
             One outcome a command.
         """
-        wanted = [_claims_of(command) for command in commands]
+        alike: dict[tuple[str, str, date], tuple[Claim, ...]] = {}
+        wanted = [_claims_of(command, alike) for command in commands]
         # Now, since whatever is done after the locks are taken others wait for.
         laid_out = [_lay_out(command, self._orders) for command in commands]
         self._make_sure({claim.resource for needs in wanted for claim in needs})
         outcomes: list[RecordOutcome] = []
         for command, needs, rows in zip(commands, wanted, laid_out, strict=True):
-            refused = _refusal(command, needs, self._used, self.people)
+            refused = _refusal(command, needs, self._used, self.find)
             outcomes.append(refused or RECORDED)
             if refused:
                 continue
             self._accepted.append(rows)
-            _count_contact(command, self.people)
+            self._contacts.setdefault(command.decision.customer_id, []).append(command.decision)
             for claim in needs:
                 self._used[claim.resource] += claim.amount
                 self._reserved.append((command.decision, claim))
@@ -318,7 +345,7 @@ class Ledger:
         with in_one_trip(self._conn):
             if _locks_rows(self._conn):
                 _LOCK_CUSTOMERS.run_all(self._conn, [{"ids": ids}])
-            self.people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
+            self._people |= load_customers(self._conn, ids, now, contacts_until=now + _AHEAD)
 
     def _read(self, resources: Collection[Resource]) -> None:
         """How much of each is used so far; a resource that nobody counted yet is counted."""
@@ -355,18 +382,25 @@ def _locks_rows(conn: Connection) -> bool:
     return conn.dialect.name != "sqlite"
 
 
-def _claims_of(command: RecordDecision) -> tuple[Claim, ...]:
+def _claims_of(
+    command: RecordDecision, alike: dict[tuple[str, str, date], tuple[Claim, ...]]
+) -> tuple[Claim, ...]:
+    """What it takes; contacts of a campaign on the same channel and day take the same."""
     action = command.decision.action
     if action is None:
         return command.exploring
-    return (*claims(command.campaign, command.channels[action.channel], action), *command.exploring)
+    key = command.campaign.campaign_id, action.channel, action.send_at.date()
+    found = alike.get(key)
+    if found is None:
+        found = alike[key] = claims(command.campaign, command.channels[action.channel], action)
+    return (*found, *command.exploring) if command.exploring else found
 
 
 def _refusal(
     command: RecordDecision,
     needs: Iterable[Claim],
     used: Mapping[Resource, float],
-    people: Mapping[str, Customer],
+    find: Callable[[str], Customer | None],
 ) -> DecisionRefused | None:
     decision = command.decision
     action = decision.action
@@ -375,7 +409,7 @@ def _refusal(
             return DecisionRefused(claim.exhausted, None if action is None else action.channel)
     if action is None:
         return None
-    person = people.get(decision.customer_id)
+    person = find(decision.customer_id)
     if person is None or person.customer_id != decision.customer_id:
         # Erased, or merged into another, since they were read.
         return DecisionRefused(ReasonCode.NO_IDENTITY, action.channel)
@@ -386,20 +420,6 @@ def _refusal(
         grid.offers.index(action.offer), grid.channels.index(action.channel), action.slot
     )
     return None if reason is None else DecisionRefused(reason, action.channel)
-
-
-def _count_contact(command: RecordDecision, people: dict[str, Customer]) -> None:
-    """A contact accepted a line above counts for the same customer's next decision of the group."""
-    decision = command.decision
-    if decision.action is None:
-        return
-    person = people[decision.customer_id]
-    contact = PastContact(
-        channel=decision.action.channel,
-        campaign_id=decision.campaign_id,
-        contacted_at=decision.action.send_at,
-    )
-    people[decision.customer_id] = replace(person, contacts=(*person.contacts, contact))
 
 
 def _used(conn: Connection, resources: Collection[Resource], lock: bool = False) -> dict[Resource, float]:
@@ -430,8 +450,7 @@ def _used_so_far(resource: Resource) -> Select[Any]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _LaidOut:
+class _LaidOut(NamedTuple):
     """A command as rows: its decisions, and the message where it makes a contact."""
 
     command: RecordDecision
@@ -452,20 +471,21 @@ def _write(
         for rows in accepted
         if rows.command.key is not None
     ]
-    total: dict[str, float] = {}
+    total: dict[Resource, float] = {}
     for _, claim in reserved:
-        name = claim.resource.name
-        total[name] = total.get(name, 0.0) + claim.amount
+        total[claim.resource] = total.get(claim.resource, 0.0) + claim.amount
+    name_of = {resource: resource.name for resource in total}
     with in_one_trip(conn):
         _ADD_DECISION.run_all(conn, [row for rows in accepted for row in rows.decisions])
         remember(conn, made)
-        _USE.run_all(conn, [{"name": name, "amount": amount} for name, amount in sorted(total.items())])
+        taken = sorted((name_of[resource], amount) for resource, amount in total.items())
+        _USE.run_all(conn, [{"name": name, "amount": amount} for name, amount in taken])
         _ADD_RESERVATION.run_all(
             conn,
             [
                 {
                     "decision_id": decision.decision_id,
-                    "resource": claim.resource.name,
+                    "resource": name_of[claim.resource],
                     "amount": claim.amount,
                     "reserved_at": decision.decided_at,
                 }

@@ -4,10 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from models.domain.action import Action, Exclusion, ReasonCode
-from models.domain.decision import Alternative, Expected
 from models.domain.experiment import Arm
 from serving.explain.english import ENGLISH
-from serving.explain.summary import Grounds, explain
+from serving.explain.summary import Grounds, Ranked, explain
 from serving.money import Currency
 
 SEND_AT = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
@@ -17,28 +16,15 @@ def action(channel: str = "email") -> Action:
     return Action(offer="coats", channel=channel, slot=0, send_at=SEND_AT, expires_at=SEND_AT)
 
 
-def expected(value: float | None) -> Expected:
-    return Expected(
-        p_open=None,
-        p_convert=None,
-        p_convert_no_contact=None,
-        uplift=None,
-        cost_minor=0.0,
-        net_value_minor=value,
-    )
-
-
-def other(value: float | None, channel: str | None = "sms", propensity: float = 0.1) -> Alternative:
-    return Alternative(
-        action=None if channel is None else action(channel), propensity=propensity, expected=expected(value)
-    )
+def other(value: float | None, channel: str | None = "sms") -> Ranked:
+    return Ranked(None if channel is None else action(channel), value)
 
 
 def grounds(**changes: object) -> Grounds:
     plain = {
         "action": action(),
         "propensity": 0.8,
-        "expected": expected(40.0),
+        "net_value_minor": 40.0,
         "alternatives": (other(31.0), other(0.0, None)),
         "exclusions": (),
         "arm": Arm.TREATMENT,
@@ -61,46 +47,46 @@ def test_the_best_action_is_said_with_its_value_its_local_time_and_the_runner_up
 
 
 def test_an_action_that_is_not_the_best_is_called_learning():
-    words = sentence(expected=expected(10.0), propensity=0.025)
+    words = sentence(net_value_minor=10.0, propensity=0.025)
     assert "drawn with probability 0.025 so that we keep learning" in words
 
 
 def test_a_rule_without_predictions_names_itself_and_no_value():
     words = sentence(
-        expected=expected(None), alternatives=(other(None),), propensity=1.0, policy="cheapest_first"
+        net_value_minor=None, alternatives=(other(None),), propensity=1.0, policy="cheapest_first"
     )
     assert "the rule cheapest_first puts it first among 3 candidates" in words
     assert "USD" not in words
 
 
 def test_a_rule_that_draws_says_with_what_probability():
-    words = sentence(expected=expected(None), alternatives=(), propensity=0.25, policy="uniform")
+    words = sentence(net_value_minor=None, alternatives=(), propensity=0.25, policy="uniform")
     assert "the rule uniform drew it with probability 0.25 from 3 candidates" in words
 
 
 def test_a_rule_is_never_called_learning_where_a_model_values_what_it_chose():
     """In shadow, outside the canary and in the control arm a rule decides although there is a model."""
-    chosen = sentence(expected=expected(-2.4), propensity=1.0, policy="cheapest_first")
+    chosen = sentence(net_value_minor=-2.4, propensity=1.0, policy="cheapest_first")
     assert chosen == (
         "Send coats by email at Mon 2 Mar 09:00: the rule cheapest_first puts it first among 3 candidates; "
         "next came coats by SMS at Mon 2 Mar 09:00 with 0.31 USD."
     )
-    drawn = sentence(expected=expected(10.0), propensity=0.25, policy="uniform")
+    drawn = sentence(net_value_minor=10.0, propensity=0.25, policy="uniform")
     assert "the rule uniform drew it with probability 0.25" in drawn
     silent = sentence(
-        action=None, expected=expected(0.0), alternatives=(other(9.0),), propensity=0.25, policy="uniform"
+        action=None, net_value_minor=0.0, alternatives=(other(9.0),), propensity=0.25, policy="uniform"
     )
     assert silent == "No contact: the rule uniform gives it with probability 0.25."
 
 
 def test_silence_has_its_reason():
-    silent = {"action": None, "expected": expected(0.0), "propensity": 1.0}
+    silent = {"action": None, "net_value_minor": 0.0, "propensity": 1.0}
     assert "holdout" in sentence(**silent, arm=Arm.HOLDOUT)
     best = sentence(**silent, alternatives=(other(-2.0),))
     assert "the best alternative, coats by SMS at Mon 2 Mar 09:00, is expected to earn -0.02 USD" in best
     assert "drawn with probability 1" in sentence(**silent)
     assert "uniform" in sentence(
-        action=None, expected=expected(None), alternatives=(other(None),), policy="uniform"
+        action=None, net_value_minor=None, alternatives=(other(None),), policy="uniform"
     )
 
 
@@ -111,7 +97,7 @@ def test_closed_channels_are_grouped_by_reason_the_most_frequent_first():
         Exclusion(reason=ReasonCode.NO_CONSENT, channel="sms"),
     )
     assert sentence(
-        action=None, expected=expected(0.0), alternatives=(), exclusions=exclusions, n_candidates=1
+        action=None, net_value_minor=0.0, alternatives=(), exclusions=exclusions, n_candidates=1
     ) == (
         "No contact: no channel is left, because the customer has not agreed to this channel for this purpose "
         "(email, SMS), the customer has no account on this channel (LINE)."

@@ -9,6 +9,7 @@ from datetime import time
 import numpy as np
 import pytest
 
+from features.history.documents import to_json
 from models.candidates import candidates
 from models.choice import Predictions
 from models.choose import Choices
@@ -19,6 +20,7 @@ from models.domain.experiment import Arm
 from serving.answer import Setting, action_of, expected_of, to_decision
 from serving.layout import MOST_ALTERNATIVES
 from serving.money import Currency
+from serving.routes.replies import decision_reply
 from tests.benchmarks.core import CAMPAIGN, CHANNELS, NOW, customer
 
 N = 40
@@ -128,6 +130,12 @@ def test_a_decision_shows_what_one_customer_alone_would_be_shown(campaign, exclu
         assert [one.expected for one in decision.alternatives] == [
             expected_of(choices, row, index, setting) for *_, index in best_others(choices, row, campaign)
         ]
+        plain = replace(
+            decision, alternatives=tuple(decision.alternatives), exclusions=tuple(decision.exclusions)
+        )
+        assert decision == plain
+        assert to_json(decision) == to_json(plain)
+        assert decision_reply(decision) == decision_reply(plain)
         evidence, possible = decision.evidence, np.flatnonzero(choices.mask[row]).tolist()
         assert evidence.features == {"age": 1.5, "visits": None}
         assert evidence.distribution == {
