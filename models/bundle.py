@@ -19,7 +19,7 @@ REGISTERED_NAME = "nextchannel"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 _RESPONSE = "response/"
 _BANDIT = "bandit/"

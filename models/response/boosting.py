@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.choice import Float32Array, FloatArray
 from models.response.forest import Tree, read_trees
+from models.response.thinned import reply_logit, sensitivity
 
 if TYPE_CHECKING:
     import lightgbm
@@ -76,51 +78,103 @@ class Trees:
         return np.asarray(self.booster.feature_importance("gain"), dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """What trees are fitted on.
+
+    Attributes:
+        rows: Shape (n, F); NaN where missing.
+        label: 1 or 0, shape (n,).
+        offset: Logit that the trees add to, shape (n,).
+        per_reply: Where a label tells of one in k of the events that the logit is of, k >= 1, shape (n,); None where it tells of all
+            (see `models.response.thinned`).
+    """
+
+    rows: Float32Array
+    label: FloatArray
+    offset: FloatArray
+    per_reply: FloatArray | None = None
+
+    def log_loss(self, added: FloatArray | float = 0.0) -> float:
+        """Of the labels, where the trees add so much to the logits."""
+        logits = self.offset + added
+        return log_loss(
+            self.label,
+            sigmoid(logits if self.per_reply is None else reply_logit(logits, self.per_reply)),
+        )
+
+
 def fit_trees(
-    rows: Float32Array,
-    label: FloatArray,
-    offset: FloatArray,
+    examples: Examples,
     *,
     seed: int,
     n_trees: int = MAX_TREES,
-    later: tuple[Float32Array, FloatArray, FloatArray] | None = None,
+    later: Examples | None = None,
     categorical: Sequence[int] = (),
 ) -> Trees | None:
     """Fit trees on top of a given logit.
 
     Args:
-        rows: Shape (n, F); NaN where missing.
-        label: 1 or 0, shape (n,).
-        offset: Logit that the trees add to, shape (n,).
+        examples: With at least 20 events and non-events.
         seed: For the sampling of columns.
         n_trees: Most trees.
-        later: Rows, label and offset of later data; trees are added only while they help there.
+        later: Later data; trees are added only while they help there.
         categorical: Columns that hold codes.
 
     Returns:
         The trees, or None where the events are too few or where no tree helps the later data.
     """
-    events = float(label.sum())
-    if n_trees == 0 or min(events, len(label) - events) < MIN_EVENTS:
+    events = float(examples.label.sum())
+    if n_trees == 0 or min(events, len(examples.label) - events) < MIN_EVENTS:
         return None
     import lightgbm
 
     columns = list(categorical)
-    train = lightgbm.Dataset(rows, label, init_score=offset, categorical_feature=columns)
-    validation = {}
-    if later is not None and 0 < later[1].sum() < len(later[1]):
-        held_out = lightgbm.Dataset(later[0], later[1], init_score=later[2], reference=train)
-        validation = {
-            "valid_sets": [held_out],
+    train = lightgbm.Dataset(
+        examples.rows, examples.label, init_score=examples.offset, categorical_feature=columns
+    )
+    how: dict[str, Any] = {}
+    parameters: dict[str, Any] = _PARAMETERS | {"seed": seed}
+    thinned = examples.per_reply is not None
+    if thinned:
+        parameters |= {"objective": _thinned_objective(examples), "metric": "none"}
+    if later is not None and 0 < later.label.sum() < len(later.label):
+        how = {
+            "valid_sets": [
+                lightgbm.Dataset(later.rows, later.label, init_score=later.offset, reference=train)
+            ],
             "callbacks": [lightgbm.early_stopping(_PATIENCE, verbose=False)],
+            "feval": _thinned_loss(later) if thinned else None,
         }
-    booster = lightgbm.train(_PARAMETERS | {"seed": seed}, train, num_boost_round=n_trees, **validation)
+    booster = lightgbm.train(parameters, train, num_boost_round=n_trees, **how)
     trees = Trees(booster.model_to_string(num_iteration=booster.best_iteration or -1))
-    if later is not None:
-        raw = log_loss(later[1], sigmoid(later[2]))
-        if log_loss(later[1], sigmoid(later[2] + trees.logits(later[0]))) >= raw:
-            return None
+    if later is not None and later.log_loss(trees.logits(later.rows)) >= later.log_loss():
+        return None
     return trees
+
+
+def _thinned_objective(examples: Examples) -> Callable[[FloatArray, object], tuple[FloatArray, FloatArray]]:
+    """Gradient and Fisher information of labels that tell of some of the events, by the logits of the events."""
+    label, per_reply = examples.label, examples.per_reply
+    assert per_reply is not None
+
+    def slope(logits: FloatArray, _data: object) -> tuple[FloatArray, FloatArray]:
+        p = sigmoid(logits) / per_reply
+        felt = sensitivity(p, per_reply)
+        return felt * (p - label), felt**2 * p * (1 - p)
+
+    return slope
+
+
+def _thinned_loss(later: Examples) -> Callable[[FloatArray, object], tuple[str, float, bool]]:
+    """What stops the trees early: LightGBM hands over logits with the offset."""
+    assert later.per_reply is not None
+    per_reply = later.per_reply
+
+    def loss(logits: FloatArray, _data: object) -> tuple[str, float, bool]:
+        return "log_loss", log_loss(later.label, sigmoid(logits) / per_reply), False
+
+    return loss
 
 
 def sigmoid(logit: FloatArray) -> FloatArray:

@@ -27,6 +27,7 @@ from models.explanation.contributions import (
 )
 from models.response.boosting import Trees, sigmoid
 from models.response.open import OpenModel, _hours
+from models.response.thinned import reply_logit
 
 if TYPE_CHECKING:
     from models.response.effect import EffectModel
@@ -84,7 +85,10 @@ def _open(opens: OpenModel, features: FloatArray, grid: ActionGrid, channel: int
         added = tree_contributions(opens.by_slot, _beside(single, _hours([grid.slots[slot]])))
         logits += added[0, :n_features]
         base += float(added[0, n_features:].sum())
-    return through_curve(base, logits, lambda raw: opens.calibration.apply(sigmoid(raw)))
+    per_reply = opens.scale(grid.channels[channel])
+    return through_curve(
+        base, logits, lambda raw: opens.calibration.apply(sigmoid(reply_logit(raw, per_reply)))
+    )
 
 
 def tree_contributions(trees: Trees, rows: Float32Array) -> FloatArray:

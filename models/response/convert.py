@@ -17,6 +17,7 @@ from models.choice import Float32Array, FloatArray
 from models.logged import LoggedRows
 from models.response.boosting import (
     MAX_TREES,
+    Examples,
     Trees,
     fit_trees,
     later_rows,
@@ -79,19 +80,16 @@ def fit_convert(rows: LoggedRows, seed: int) -> ConvertFit:
     base = float(logit(shrunk_rate(converted[alone].sum(), alone.sum(), overall, _PRIOR_ROWS)))
     late = later_rows(rows.decided_at, _LATER_SHARE, seed)
     offset = np.full(len(rows), base)
-    trial = fit_trees(
-        inputs[~late],
-        converted[~late],
-        offset[~late],
-        seed=seed,
-        n_trees=MAX_TREES,
-        later=(inputs[late], converted[late], offset[late]),
+    earlier, later, every = (
+        Examples(rows=inputs[some], label=converted[some], offset=offset[some])
+        for some in (~late, late, np.full(len(rows), True))
     )
+    trial = fit_trees(earlier, seed=seed, n_trees=MAX_TREES, later=later)
     held_out = ConvertModel(base=base, trees=trial, calibration=Calibration())
     label = converted[late & alone]
     raw = held_out.predict(features[late & alone])
     calibration = fit_calibration(label, raw, seed)
-    trees = fit_trees(inputs, converted, offset, seed=seed, n_trees=trial.n_trees if trial else 0)
+    trees = fit_trees(every, seed=seed, n_trees=trial.n_trees if trial else 0)
     return ConvertFit(
         model=ConvertModel(base=base, trees=trees, calibration=calibration),
         later_label=label,

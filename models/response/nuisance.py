@@ -12,7 +12,7 @@ import numpy as np
 
 from models.choice import FloatArray
 from models.logged import LoggedRows
-from models.response.boosting import fit_trees, logit, shrunk_rate, sigmoid
+from models.response.boosting import Examples, fit_trees, logit, shrunk_rate, sigmoid
 from models.response.open import OpenFit, OpenModel
 
 _FOLDS = 2
@@ -96,7 +96,8 @@ def _predict(
 ) -> FloatArray:
     """Boosted probability on top of the shrunk rate."""
     base = float(logit(shrunk_rate(label.sum(), len(label), 0.5, 1.0)))
-    trees = fit_trees(train, label, np.full(len(label), base), seed=seed, n_trees=n_trees)
+    examples = Examples(rows=train, label=label, offset=np.full(len(label), base))
+    trees = fit_trees(examples, seed=seed, n_trees=n_trees)
     adds = 0.0 if trees is None else trees.logits(held_out)
     return sigmoid(np.full(len(held_out), base) + adds)
 

@@ -6,14 +6,14 @@
 on the hours at which the customer comes by unasked (`models.response.day_kinds`);
 `table` holds shrunk constants and a small correction for every channel and slot. Written as a sum it needs C + S rows a customer instead of C * S.
 
-A channel that cannot report opens is learned from clicks, the next thing it can report; its `p_open` is then
-the probability of a click. A channel that reports neither, or that was never used, is the mean (in logits) of
-the channels that report opens.
+A channel that cannot report opens is learned from clicks, the next thing it can report. Its `p_open` is then the
+probability of a click, and the sum is the logit of the open that stands before it (`models.response.thinned`). A
+channel that reports neither, or that was never used, is the mean (in logits) of the channels that report opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 
@@ -25,6 +25,7 @@ from models.domain.interaction import InteractionKind
 from models.logged import IntArray, LoggedRows
 from models.response.boosting import (
     MAX_TREES,
+    Examples,
     Trees,
     fit_trees,
     later_rows,
@@ -37,6 +38,7 @@ from models.response.day_kinds import DayKinds, fit_day_kinds
 from models.response.forest import NO_TREES, Part, plant
 from models.response.open_grid import OpenGrid
 from models.response.open_linear import OpenLinear, Replies, fit_linear
+from models.response.thinned import opens_behind, reply_logit, sensitivity
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
 _PRIOR_RATE = 0.2
@@ -119,6 +121,7 @@ class OpenModel:
             else np.zeros((0, len(slots))),
             habits=self.linear.habit * self.days.habits(slots),
             hours=_hours(slots),
+            per_reply=np.array([self.scale(name) for name in channels]),
         )
 
     def predict_on(self, grid: OpenGrid, features: Float32Array, added: FloatArray) -> FloatArray:
@@ -132,7 +135,10 @@ class OpenModel:
         if not self.learned:
             return np.full((len(features), *grid.shape), _PRIOR_RATE)
         inputs = self.linear.standardiser.apply(features)
-        return self.calibration.of_logit(grid.logits(inputs, added, self.days.kinds(features)))
+        raw = grid.logits(inputs, added, self.days.kinds(features))
+        for c in np.flatnonzero(grid.per_reply > 1):
+            raw[:, c] = reply_logit(raw[:, c], grid.per_reply[c])
+        return self.calibration.of_logit(raw)
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:
         """The table for these slots, shape (C, S): a time of day not seen gets the channel's mean."""
@@ -148,13 +154,13 @@ class OpenModel:
         return np.asarray(self.linear.by_slot[apart.argmin(axis=1)])
 
     def row_logits(self, replies: Replies) -> FloatArray:
-        """Raw logit of every message as it was sent, shape (n,)."""
+        """Raw logit of a reply to every message as it was sent, shape (n,)."""
         raw = self.table[replies.channel, replies.slot] + self.linear.row_logits(replies)
         if self.by_channel is not None:
             raw = raw + self.by_channel.logits(_with_channel(replies))
         if self.by_slot is not None:
             raw = raw + self.by_slot.logits(_with_hour(replies, self.slots))
-        return raw
+        return reply_logit(raw, replies.per_reply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,25 +201,37 @@ def fit_open(rows: LoggedRows, channels: Mapping[str, Channel], seed: int) -> Op
     usable = rows.contacted & np.where(by_open[rows.channel], opened, clicked)
     index = np.flatnonzero(usable)
     channel = rows.channel[index]
+    place = np.searchsorted(learned, channel)
+    replied = np.where(by_open[channel], rows.opened[index], rows.clicked[index])
+    both = opened & clicked
+    per_reply = tuple(
+        1.0
+        if by_open[c]
+        else opens_behind(
+            rows.opened[both].sum(),
+            rows.clicked[both].sum(),
+            replied[channel == c].sum(),
+            int((channel == c).sum()),
+        )
+        for c in learned
+    )
     days = fit_day_kinds(rows.features, rows.feature_names, seed).centred_on(rows.slots)
     replies = Replies(
         features=rows.features[index].astype(np.float32),
-        channel=np.searchsorted(learned, channel),
+        channel=place,
         slot=rows.slot[index],
-        replied=np.where(by_open[channel], rows.opened[index], rows.clicked[index]),
+        replied=replied,
+        per_reply=np.array(per_reply)[place],
         habit=np.einsum(
             "nd,nd->n", days.kinds(rows.features[index]), days.habits(rows.slots).T[rows.slot[index]]
         ),
     )
-    both = opened & clicked
-    clicks = rows.clicked[both].sum()
-    ratio = float(rows.opened[both].sum() / clicks) if clicks > 0 else 1.0
     blank = OpenModel(
         channels=tuple(rows.channels[c] for c in learned),
         slots=rows.slots,
         table=np.zeros((len(learned), len(rows.slots))),
         typical=tuple((by_open if by_open.any() else by_click)[learned].tolist()),
-        opens_per_reply=tuple(np.where(by_open, 1.0, max(1.0, ratio))[learned].tolist()),
+        opens_per_reply=per_reply,
         linear=OpenLinear.nothing(len(learned), len(rows.slots)),
         days=days,
         by_channel=None,
@@ -273,47 +291,43 @@ def _fit(
     `like` gives the channels and slots, and the shrinkage where it is a fitted model.
     """
     n_channels, n_slots = like.table.shape
-    mean = shrunk_rate(replies.replied.sum(), len(replies.replied), _PRIOR_RATE, _PRIOR_MESSAGES)
+    opens = np.minimum(replies.replied * replies.per_reply, len(replies.replied))
+    mean = shrunk_rate(opens.sum(), len(opens), _PRIOR_RATE, _PRIOR_MESSAGES)
     linear, table = fit_linear(replies, n_channels, n_slots, float(logit(mean)), like.linear.variances)
 
     def start(messages: Replies) -> FloatArray:
         return table[messages.channel, messages.slot] + linear.row_logits(messages)
 
-    offset = start(replies)
-    later_offset = None if later is None else start(later)
-    by_channel = fit_trees(
-        _with_channel(replies),
-        replies.replied,
-        offset,
-        seed=seed,
-        n_trees=trees[0],
-        later=None
-        if later is None or later_offset is None
-        else (_with_channel(later), later.replied, later_offset),
-        categorical=[replies.features.shape[1]],
-    )
-    if by_channel is not None:
-        offset = offset + by_channel.logits(_with_channel(replies))
-        if later is not None and later_offset is not None:
-            later_offset = later_offset + by_channel.logits(_with_channel(later))
-    by_slot = None
-    if n_slots > 1:
-        by_slot = fit_trees(
-            _with_hour(replies, like.slots),
-            replies.replied,
-            offset,
+    known = [replies] if later is None else [replies, later]
+    offsets = [start(messages) for messages in known]
+
+    def grow(
+        columns: Callable[[Replies], Float32Array], n_trees: int, categorical: Sequence[int] = ()
+    ) -> Trees | None:
+        """Trees on some columns, on top of all that came before; what they add joins it."""
+        examples = [
+            Examples(
+                rows=columns(messages), label=messages.replied, offset=offset, per_reply=messages.thinned
+            )
+            for messages, offset in zip(known, offsets, strict=True)
+        ]
+        grown = fit_trees(
+            examples[0],
             seed=seed,
-            n_trees=trees[1],
-            later=None
-            if later is None or later_offset is None
-            else (_with_hour(later, like.slots), later.replied, later_offset),
+            n_trees=n_trees,
+            later=None if later is None else examples[1],
+            categorical=categorical,
         )
-    if by_slot is not None:
-        offset = offset + by_slot.logits(_with_hour(replies, like.slots))
+        if grown is not None:
+            offsets[:] = [one.offset + grown.logits(one.rows) for one in examples]
+        return grown
+
+    by_channel = grow(_with_channel, trees[0], [replies.features.shape[1]])
+    by_slot = grow(lambda messages: _with_hour(messages, like.slots), trees[1]) if n_slots > 1 else None
     return OpenModel(
         channels=like.channels,
         slots=like.slots,
-        table=table + _fit_cells(replies, offset, (n_channels, n_slots)),
+        table=table + _fit_cells(replies, offsets[0], (n_channels, n_slots)),
         typical=like.typical,
         opens_per_reply=like.opens_per_reply,
         linear=linear,
@@ -330,9 +344,10 @@ def _fit_cells(replies: Replies, offset: FloatArray, shape: tuple[int, int]) -> 
     n_cells = shape[0] * shape[1]
     cells = np.zeros(n_cells)
     for _ in range(8):
-        p = sigmoid(offset + cells[cell])
-        gradient = np.bincount(cell, weights=replies.replied - p, minlength=n_cells)
-        curvature = np.bincount(cell, weights=p * (1 - p), minlength=n_cells)
+        p = sigmoid(offset + cells[cell]) / replies.per_reply
+        felt = sensitivity(p, replies.per_reply)
+        gradient = np.bincount(cell, weights=felt * (replies.replied - p), minlength=n_cells)
+        curvature = np.bincount(cell, weights=felt**2 * p * (1 - p), minlength=n_cells)
         cells += (gradient - _CELL_PRECISION * cells) / (curvature + _CELL_PRECISION)
     return cells.reshape(shape)
 

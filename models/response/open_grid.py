@@ -24,6 +24,7 @@ class OpenGrid:
         weights: Linear weights by channel, then by slot, shape (Z, K + S).
         habits: Logits by kind of day, shape (D, S).
         hours: What the trees know of a slot, shape (S, H).
+        per_reply: Opens behind a reply of each of the campaign's channels, shape (C,).
     """
 
     shape: tuple[int, int]
@@ -34,6 +35,7 @@ class OpenGrid:
     weights: FloatArray
     habits: FloatArray
     hours: np.ndarray
+    per_reply: FloatArray
 
     def logits(self, inputs: FloatArray, added: FloatArray, kinds: FloatArray) -> FloatArray:
         """Logits of channels and slots before calibration, shape (n, C, S).

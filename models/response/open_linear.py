@@ -23,6 +23,7 @@ from models.logged import IntArray
 from models.response.boosting import sigmoid
 from models.response.evidence import Moments, fit_evidence
 from models.response.standardiser import Standardiser, fit_standardiser, varying_columns
+from models.response.thinned import sensitivity
 
 # Widths in logits before any message: shared (all features together), channel, channel x features, slot, slot x features,
 # habit (by log density: 1 says that people open more as they are about more).
@@ -42,6 +43,7 @@ class Replies:
         channel: Index into the learned channels, shape (n,).
         slot: Index of the slot, shape (n,).
         replied: 1 or 0, shape (n,).
+        per_reply: Opens behind a reply, >= 1, shape (n,): see `models.response.thinned`.
         habit: How much the customer is about at the slot: see `models.response.day_kinds`, shape (n,).
     """
 
@@ -49,7 +51,13 @@ class Replies:
     channel: IntArray
     slot: IntArray
     replied: FloatArray
+    per_reply: FloatArray
     habit: FloatArray
+
+    @property
+    def thinned(self) -> FloatArray | None:
+        """`per_reply`; None where every reply is an open."""
+        return self.per_reply if (self.per_reply > 1.0).any() else None
 
     def take(self, rows: np.ndarray) -> Replies:
         """The same, of some rows."""
@@ -58,6 +66,7 @@ class Replies:
             channel=self.channel[rows],
             slot=self.slot[rows],
             replied=self.replied[rows],
+            per_reply=self.per_reply[rows],
             habit=self.habit[rows],
         )
 
@@ -115,7 +124,7 @@ def fit_linear(
         messages: With known replies.
         n_channels: Channels learned.
         n_slots: Slots learned.
-        mean: Logit of the mean reply.
+        mean: Logit of the mean open.
         variances: Of an earlier fit, shape (6,), or empty.
 
     Returns:
@@ -179,9 +188,11 @@ def _moments(
             ]
         )
         linear: FloatArray = own @ np.bincount(column, weights=theta[place], minlength=n_inputs + 2)
-        p = sigmoid(mean + linear)
-        weight = np.maximum(p * (1 - p), _LEAST_WEIGHT)
-        working = linear + (messages.replied[rows] - p) / weight
+        per_reply = messages.per_reply[rows]
+        p = sigmoid(mean + linear) / per_reply
+        felt = sensitivity(p, per_reply)
+        weight = np.maximum(felt**2 * p * (1 - p), _LEAST_WEIGHT)
+        working = linear + felt * (messages.replied[rows] - p) / weight
         weighted = own * weight[:, None]
         gram[np.ix_(place, place)] += (own.T @ weighted)[np.ix_(column, column)]
         moment[place] += (weighted.T @ working)[column]

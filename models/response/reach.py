@@ -27,6 +27,8 @@ from models.value import net_value
 HORIZON_DAYS = 365.0
 # A log that spans less than a week does not say how often a customer is decided for: once a week is assumed at most.
 _SHORTEST_SPAN_DAYS = 7.0
+# The rhythm is that of now: a log may begin with pilots and pauses.
+_RHYTHM_DAYS = 28.0
 _SECONDS_PER_DAY = 86_400.0
 _WEEK_DAYS = 7.0
 # Of a list that was mailed seven times a week instead of twice 19 instead of 28 % opened (peasy.nu, Why email frequency
@@ -81,9 +83,11 @@ def worth_of_a_contact(net_value_minor: FloatArray, mask: BoolArray) -> float:
 
 
 def decisions_per_customer(rows: LoggedRows) -> float:
-    """Decisions that the log's rhythm brings a customer within the horizon."""
-    span = max(float(np.ptp(rows.decided_at)) / _SECONDS_PER_DAY, _SHORTEST_SPAN_DAYS)
-    return HORIZON_DAYS * len(rows) / len(np.unique(rows.customer)) / span
+    """Decisions that the rhythm of the log's newest four weeks brings a customer within the horizon."""
+    span = float(np.ptp(rows.decided_at)) / _SECONDS_PER_DAY
+    days = min(max(span, _SHORTEST_SPAN_DAYS), _RHYTHM_DAYS)
+    newest = rows.customer[rows.decided_at > rows.decided_at.max() - _RHYTHM_DAYS * _SECONDS_PER_DAY]
+    return HORIZON_DAYS * len(newest) / len(np.unique(newest)) / days
 
 
 def advantage(net_value_minor: FloatArray, mask: BoolArray, grid: ActionGrid) -> FloatArray:

@@ -81,8 +81,8 @@ def test_a_missing_or_unreadable_manifest_is_refused():
 
 def test_another_format_version_is_refused_with_both_numbers():
     files = BUNDLE.to_files()
-    newer = json.loads(files[MANIFEST]) | {"format_version": 5}
-    with pytest.raises(BundleError, match="format_version == 5, this release reads 4"):
+    newer = json.loads(files[MANIFEST]) | {"format_version": 6}
+    with pytest.raises(BundleError, match="format_version == 6, this release reads 5"):
         Bundle.from_files(files | {MANIFEST: json.dumps(newer).encode()})
 
 

@@ -83,6 +83,15 @@ def test_decisions_are_counted_by_the_rhythm_of_the_log():
     assert decisions_per_customer(rows) == pytest.approx(HORIZON_DAYS * 3 / 20)
 
 
+def test_the_rhythm_is_that_of_the_newest_four_weeks():
+    # A pilot of one decision and a pause of fifty days, then one decision a week.
+    days = np.array([0, 0, 50, 50, 57, 57, 64, 64, 71, 71])
+    rows = replace(
+        SOME.take(np.arange(10)), customer=np.array([1, 2] * 5), decided_at=1.7e9 + 86_400.0 * days
+    )
+    assert decisions_per_customer(rows) == pytest.approx(HORIZON_DAYS / 7)
+
+
 def test_a_log_of_one_day_counts_as_one_of_a_week():
     rows = replace(SOME.take(np.arange(4)), customer=np.arange(4), decided_at=np.full(4, 1.7e9))
     assert decisions_per_customer(rows) == pytest.approx(HORIZON_DAYS / 7)

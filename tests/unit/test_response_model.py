@@ -208,6 +208,12 @@ def test_a_channel_that_reports_only_clicks_is_learned_from_clicks():
     # 0.4 clicks an open, so 2.5 opens stand behind a click.
     assert fitted.opens.scale("sms") == pytest.approx(2.5, rel=0.15)
     assert fitted.opens.scale("email") == 1.0
+    # Every second message is opened at a good hour, and clicks rise by as much as opens do, not as rare events would.
+    p_click, truth = answer.p_open[:, 3], 0.4 * WORLD.p_open(CUSTOMERS)[:, 3]
+    assert np.abs(p_click - truth).mean() < 0.035
+    best = np.take_along_axis(truth, p_click.argmax(axis=1)[:, None], axis=1)[:, 0]
+    gained = (p_click.max(axis=1) / p_click.mean(axis=1)).mean()
+    assert gained == pytest.approx((best / truth.mean(axis=1)).mean(), rel=0.1)
 
 
 def test_one_channel_two_offers_one_slot_and_no_receipts_have_a_direct_effect_only():
