@@ -10,8 +10,9 @@ import pytest
 from schemathesis.config import SchemathesisConfig
 
 from serving.app import create_app
+from tests import openapi_changes
 from tests.chaos._schema_refusals import REFUSALS, write_configuration
-from tests.openapi_changes import COMMITTED, changes, main
+from tests.openapi_changes import COMMITTED, changes, digest, main
 
 ONE_DATABASE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
@@ -123,7 +124,10 @@ def test_a_route_that_goes_breaks_and_one_that_comes_does_not():
     assert changes(OLD, OLD) == []
 
 
-def test_a_change_that_breaks_callers_fails_the_comparison_with_what_was_there_before(tmp_path, capsys):
+def test_a_change_that_breaks_callers_fails_unless_somebody_says_why(tmp_path, capsys, monkeypatch):
+    accepted = tmp_path / "accepted.json"
+    accepted.write_text("{}")
+    monkeypatch.setattr(openapi_changes, "ACCEPTED", accepted)
     older = tmp_path / "older.json"
     older.write_text(COMMITTED.read_text())
     assert main([str(older)]) == 0
@@ -132,7 +136,12 @@ def test_a_change_that_breaks_callers_fails_the_comparison_with_what_was_there_b
     del described["paths"]["/v1/models"]
     older.write_text(json.dumps(described))
     assert main([str(older)]) == 1
-    assert capsys.readouterr().out == "BREAKING  GET /v1/gone: is gone\nadditive  GET /v1/models: is new\n"
+    told = "BREAKING  GET /v1/gone: is gone\nadditive  GET /v1/models: is new\n"
+    committed = digest(COMMITTED.read_bytes())
+    assert capsys.readouterr().out == f"{told}accepted.json has no reason for {committed}\n"
+    accepted.write_text(json.dumps({committed: "nobody called it"}))
+    assert main([str(older)]) == 0
+    assert capsys.readouterr().out == f"{told}meant: nobody called it\n"
 
 
 def test_what_a_description_cannot_say_is_listed_by_operations_that_are_there(tmp_path):
