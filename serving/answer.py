@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from features.history.evidence import Numbers
-from features.history.shown import Alternatives, Option
+from features.history.shown import Alternatives, Option, write_contact
 from models.choice import FloatArray, Policy
 from models.choose import Choices
 from models.domain.action import Action
@@ -139,14 +139,13 @@ def action_of(choices: Choices, row: int, index: int, campaign: Campaign) -> Act
     if axes is None:
         return None
     offer, channel, slot = axes
-    send_at = choices.eligibility[row].send_at[slot]
-    return Action(
-        offer=choices.grid.offers[offer],
-        channel=choices.grid.channels[channel],
-        slot=slot,
-        send_at=send_at,
-        expires_at=send_at + timedelta(seconds=campaign.message_ttl_seconds),
-    )
+    return write_contact(
+        choices.grid.offers[offer],
+        choices.grid.channels[channel],
+        slot,
+        choices.eligibility[row].send_at[slot],
+        timedelta(seconds=campaign.message_ttl_seconds),
+    ).action
 
 
 def expected_of(choices: Choices, row: int, index: int, setting: Setting) -> Expected:

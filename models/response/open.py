@@ -38,7 +38,7 @@ from models.response.day_kinds import DayKinds, fit_day_kinds
 from models.response.forest import NO_TREES, Part, plant
 from models.response.open_grid import OpenGrid
 from models.response.open_linear import OpenLinear, Replies, fit_linear
-from models.response.thinned import opens_behind, reply_logit, sensitivity
+from models.response.thinned import ThinnedChannels, opens_behind, reply_logit, sensitivity
 
 # What is believed of an opening rate before any message: one in five, worth ten messages.
 _PRIOR_RATE = 0.2
@@ -121,7 +121,7 @@ class OpenModel:
             else np.zeros((0, len(slots))),
             habits=self.linear.habit * self.days.habits(slots),
             hours=_hours(slots),
-            per_reply=np.array([self.scale(name) for name in channels]),
+            thinned=ThinnedChannels.of(np.array([self.scale(name) for name in channels])),
         )
 
     def predict_on(self, grid: OpenGrid, features: Float32Array, added: FloatArray) -> FloatArray:
@@ -136,8 +136,7 @@ class OpenModel:
             return np.full((len(features), *grid.shape), _PRIOR_RATE)
         inputs = self.linear.standardiser.apply(features)
         raw = grid.logits(inputs, added, self.days.kinds(features))
-        for c in np.flatnonzero(grid.per_reply > 1):
-            raw[:, c] = reply_logit(raw[:, c], grid.per_reply[c])
+        grid.thinned.thin(raw)
         return self.calibration.of_logit(raw)
 
     def _cells(self, slots: Sequence[time]) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 from models.choice import FloatArray
 from models.compiled import compiled, plain
 from models.logged import IntArray
+from models.response.thinned import ThinnedChannels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,7 +25,7 @@ class OpenGrid:
         weights: Linear weights by channel, then by slot, shape (Z, K + S).
         habits: Logits by kind of day, shape (D, S).
         hours: What the trees know of a slot, shape (S, H).
-        per_reply: Opens behind a reply of each of the campaign's channels, shape (C,).
+        thinned: The campaign's channels that tell of some opens only.
     """
 
     shape: tuple[int, int]
@@ -35,7 +36,7 @@ class OpenGrid:
     weights: FloatArray
     habits: FloatArray
     hours: np.ndarray
-    per_reply: FloatArray
+    thinned: ThinnedChannels
 
     def logits(self, inputs: FloatArray, added: FloatArray, kinds: FloatArray) -> FloatArray:
         """Logits of channels and slots before calibration, shape (n, C, S).

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.response.boosting import Examples, fit_trees, logit, sigmoid
-from models.response.thinned import opens_behind, reply_logit, sensitivity
+from models.response.thinned import ThinnedChannels, opens_behind, reply_logit, sensitivity
 
 LOGITS = np.linspace(-8.0, 8.0, 81)
 
@@ -22,6 +22,14 @@ def test_where_the_reply_is_the_open_nothing_changes():
     np.testing.assert_array_equal(reply_logit(LOGITS, 1.0), LOGITS)
     np.testing.assert_array_equal(reply_logit(LOGITS, np.ones(81)), LOGITS)
     np.testing.assert_array_equal(sensitivity(sigmoid(LOGITS), 1.0), 1.0)
+
+
+def test_channels_of_a_grid_are_thinned_as_each_is_by_itself():
+    per_reply = np.array([1.0, 4.0, 1.0, 2.5])
+    logits = np.random.default_rng(3).normal(size=(5, 4, 6))
+    each = np.stack([reply_logit(logits[:, c], per_reply[c]) for c in range(4)], axis=1)
+    ThinnedChannels.of(per_reply).thin(logits)
+    np.testing.assert_array_equal(logits, each)
 
 
 @pytest.mark.parametrize("per_reply", [1.5, 4.0, 40.0])
