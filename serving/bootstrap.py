@@ -42,7 +42,7 @@ from serving.security.protection import Protection
 from serving.sending import SendingThread
 from serving.service import MOST_UNDER_WAY, Service, utc_now
 from serving.snapshot import RELOAD_SECONDS, Model, Snapshots
-from serving.store.handover import expire_held
+from serving.store.handover import cancel_overtaken
 from serving.store.idempotency import forget_expired
 from serving.store.rates import Rate
 from serving.store.writer import DecisionWriter
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter, DeliveryEvent
 
-# How often held messages that have expired give back what they reserved, and keys of yesterday are deleted.
-_EXPIRY_SECONDS = 30.0
+# How often held messages that were overtaken give back what they reserved, and keys of yesterday are deleted.
+_HELD_SECONDS = 30.0
 _CLEANING_SECONDS = 3_600.0
 # An answer of the tracking server may take so long: decisions go on with the model that they have, or by rules.
 _REGISTRY_SECONDS = 5
@@ -171,8 +171,8 @@ def build(config: ServiceConfig) -> Service:
     follow_ups = FollowUpRunner(engine, decider, clock)
     refresher = FeatureRefresher(FeatureWriter(workspace), clock)
 
-    def expire() -> None:
-        expire_held(engine, clock())
+    def tidy_held() -> None:
+        cancel_overtaken(engine, clock())
 
     return Service(
         title=config.title,
@@ -197,7 +197,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("champion", snapshots.follow_champion, RELOAD_SECONDS),
             Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
-            Repeating("held-messages", expire, _EXPIRY_SECONDS),
+            Repeating("held-messages", tidy_held, _HELD_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, clock()), _CLEANING_SECONDS),
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
@@ -211,7 +211,7 @@ def build(config: ServiceConfig) -> Service:
         clock=clock,
         rehearsal=None
         if stepped is None
-        else _rehearsal(stepped, workspace, (refresher.run_once, follow_ups.run_due, expire)),
+        else _rehearsal(stepped, workspace, (refresher.run_once, follow_ups.run_due, tidy_held)),
     )
 
 

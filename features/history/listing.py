@@ -22,6 +22,7 @@ class DecisionFilter:
         contact: Whether a contact was chosen.
         since: Decided then or later.
         until: Decided before then.
+        message_status: State of its message.
     """
 
     customer_id: str | None = None
@@ -33,6 +34,7 @@ class DecisionFilter:
     contact: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
+    message_status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def list_decisions(
         query = query.where(decisions.c.decided_at >= wanted.since)
     if wanted.until is not None:
         query = query.where(decisions.c.decided_at < wanted.until)
+    if wanted.message_status is not None:
+        query = query.where(outbox.c.status == wanted.message_status)
     if after is not None:
         at = after.decided_at
         earlier = or_(decisions.c.decided_at < at, decisions.c.decision_id < after.decision_id)

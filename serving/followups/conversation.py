@@ -42,6 +42,8 @@ from models.domain.follow_up import (
 )
 from models.domain.interaction import Interaction, InteractionKind
 
+# What the outbox names as the provider of a message that the caller of its decision has sent.
+CALLER = "caller"
 _ANSWERED = "answered"
 _NOT_TAKEN = frozenset({InteractionKind.FAILED, InteractionKind.BOUNCED})
 # What of a decision's facts follow-ups look at.
@@ -79,6 +81,7 @@ class FollowUpStep:
         parent_id: The decision that it follows; None after an event.
         channels_used: Channels that it leaves out.
         offers: Offers to choose from; none stands for all.
+        by_caller: Whether the caller sent the message before it, and so sends this one.
         at_once: Whether its message goes out at once.
     """
 
@@ -90,6 +93,7 @@ class FollowUpStep:
     trigger: Trigger
     channels_used: frozenset[str] = frozenset()
     offers: tuple[str, ...] = ()
+    by_caller: bool = False
 
     @property
     def at_once(self) -> bool:
@@ -190,7 +194,16 @@ def due(conn: Connection, now: datetime, limit: int) -> list[FollowUpStep]:
         .limit(limit)
     ).all()
     used: dict[str, set[str]] = {}
+    theirs: set[str] = set()
     if rows:
+        parents = sorted({row.parent_id for row in rows if row.parent_id is not None})
+        theirs.update(
+            conn.scalars(
+                select(outbox.c.decision_id).where(
+                    outbox.c.decision_id.in_(parents), outbox.c.provider == CALLER
+                )
+            )
+        )
         members = _decisions_of(conn, {row.conversation_id for row in rows})
         named = conn.execute(
             select(decisions.c.decision_id, decisions.c.channel).where(
@@ -211,6 +224,7 @@ def due(conn: Connection, now: datetime, limit: int) -> list[FollowUpStep]:
                 frozenset(used.get(row.conversation_id, ())) if row.trigger in ANSWERS else frozenset()
             ),
             offers=tuple(row.offers),
+            by_caller=row.parent_id in theirs,
         )
         for row in rows
     ]

@@ -77,5 +77,6 @@ def _request(step: FollowUpStep) -> DecisionRequest:
         campaign_id=step.campaign_id,
         customer_id=step.customer_id,
         decision_id=step.follow_up_id,
+        hold=step.by_caller,
         step=step,
     )

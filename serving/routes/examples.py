@@ -292,6 +292,7 @@ _LISTED_DECISION = {
     "channel": "email",
     "slot": 1,
     "send_at": "2026-03-02T01:00:00Z",
+    "expires_at": "2026-03-02T07:00:00Z",
     "propensity": 0.87,
     "cost_minor": 0.01,
     "net_value_minor": 32.9,

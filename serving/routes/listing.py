@@ -34,6 +34,7 @@ class ListedDecisionOut(BaseModel):
     channel: str | None
     slot: int | None
     send_at: datetime | None
+    expires_at: datetime | None
     propensity: float
     cost_minor: float
     net_value_minor: float | None
@@ -70,6 +71,10 @@ def listing_routes(service: Service) -> APIRouter:
         ] = None,
         since: Annotated[Moment | None, Query(description="Decided then or later.")] = None,
         until: Annotated[Moment | None, Query(description="Decided before then.")] = None,
+        message_status: Annotated[
+            OutboxStatus | None,
+            Query(description="State of its message; `held` are those that their caller sends."),
+        ] = None,
         limit: Limit = USUAL_PAGE,
         cursor: Cursor = None,
     ) -> ListedDecisionsOut:
@@ -90,6 +95,7 @@ def listing_routes(service: Service) -> APIRouter:
             contact=None if action is None else action == "contact",
             since=since,
             until=until,
+            message_status=message_status,
         )
         after = None
         if cursor is not None:

@@ -3,6 +3,7 @@
     held --activate--> sent         the caller says that it went out
     held --cancel----> cancelled    it will not; what was reserved is given back
     held --expire----> cancelled    nobody said anything until it had expired
+    held --answer----> cancelled    a follow-up of silence that was broken before it went out
     pending --cancel-> cancelled    a message of ours that no sender has claimed yet
 
 States only go forward; to ask twice for the same state changes nothing. The caller owns the transaction.
@@ -14,22 +15,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, Row, Select, or_, select, update
 
 from features.history.append import append_interactions
 from features.history.decisions import load_decision
 from features.history.query import load_channels
-from features.history.tables import outbox
+from features.history.tables import follow_ups, outbox
 from models.domain.errors import ConflictError, StateError
 from models.domain.interaction import Interaction, InteractionKind
-from serving.followups.conversation import SettledMessage, begin, campaigns_of
+from serving.followups.conversation import CALLER, SettledMessage, answered, begin, campaigns_of
 from serving.store.endings import OutboxStatus
 from serving.store.outbox import SOURCE
 from serving.store.release import release
 
-CALLER = "caller"
 _CANCELLED_WORDS = "cancelled by the caller"
 _EXPIRED_WORDS = "expired: nobody said that it went out"
+_ANSWERED_WORDS = "answered before anybody said that it went out"
 _AT_A_TIME = 500
 
 
@@ -129,23 +130,36 @@ def cancel(conn: Connection, decision_id: str, now: datetime) -> Handover:
     return _cancel(conn, row, now, _CANCELLED_WORDS)
 
 
-def expire_held(engine: Engine, now: datetime) -> int:
-    """Cancel the held messages that have expired; how many."""
-    n_expired = 0
+def cancel_overtaken(engine: Engine, now: datetime) -> int:
+    """Cancel the held messages that have expired, and follow-ups that an answer has overtaken; how many."""
+    n_cancelled, last = 0, ""
     while True:
         with engine.begin() as conn:
-            rows = conn.execute(
-                select(outbox)
-                .where(outbox.c.status == OutboxStatus.HELD, outbox.c.expires_at <= now)
-                .order_by(outbox.c.message_id)
-                .limit(_AT_A_TIME)
-                .with_for_update(skip_locked=True)
-            ).all()
-            for row in rows:
-                _cancel(conn, row, now, _EXPIRED_WORDS)
-        n_expired += len(rows)
+            rows = conn.execute(_overtakable(now, last)).all()
+            late = answered(conn, [row.decision_id for row in rows if row.expires_at > now])
+            overtaken = [row for row in rows if row.expires_at <= now or row.decision_id in late]
+            for row in overtaken:
+                _cancel(conn, row, now, _ANSWERED_WORDS if row.decision_id in late else _EXPIRED_WORDS)
+        n_cancelled += len(overtaken)
         if len(rows) < _AT_A_TIME:
-            return n_expired
+            return n_cancelled
+        last = rows[-1].message_id
+
+
+def _overtakable(now: datetime, last: str) -> Select[Any]:
+    """Held messages behind that one that have expired or are of follow-ups."""
+    is_follow_up = select(follow_ups.c.follow_up_id).where(follow_ups.c.follow_up_id == outbox.c.decision_id)
+    return (
+        select(outbox)
+        .where(
+            outbox.c.status == OutboxStatus.HELD,
+            or_(outbox.c.expires_at <= now, is_follow_up.exists()),
+            outbox.c.message_id > last,
+        )
+        .order_by(outbox.c.message_id)
+        .limit(_AT_A_TIME)
+        .with_for_update(skip_locked=True, of=outbox)
+    )
 
 
 def _locked(conn: Connection, decision_id: str) -> Row[Any]:

@@ -417,6 +417,9 @@ def test_decisions_are_listed_newest_first_through_pages_and_filters(api, market
     )
     assert listed(until=made[1]["decided_at"]) == [made[0]["decision_id"]]
     assert listed(arm="holdout") == []
+    assert listed(message_status="held") == []
+    waiting = [one["decision_id"] for one in made[::-1] if one["action"]]
+    assert sorted(listed(message_status="pending")) == sorted(waiting)
     (row,) = api.get("/v1/decisions", params={"customer_id": "mute"}).json()["decisions"]
     assert (row["channel"], row["message_status"], row["arm"]) == (None, None, "treatment")
     window = {"since": made[1]["decided_at"], "until": made[0]["decided_at"]}

@@ -19,7 +19,7 @@ from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import StateError
 from serving.app import create_app
 from serving.store.endings import OutboxStatus, suppressed
-from serving.store.handover import activate, cancel, expire_held
+from serving.store.handover import activate, cancel, cancel_overtaken
 from serving.store.outbox import claim, settle
 
 HOLD = {"customer_id": "ada", "campaign_id": "spring", "send": "caller"}
@@ -129,8 +129,8 @@ def test_a_held_message_that_expires_gives_everything_back(api, market):
     late = api.post(f"/v1/decisions/{held['decision_id']}/activate")
     assert late.status_code == 409
     assert "is expired" in late.json()["detail"]
-    assert expire_held(market.engine, market.now) == 1
-    assert expire_held(market.engine, market.now) == 0
+    assert cancel_overtaken(market.engine, market.now) == 1
+    assert cancel_overtaken(market.engine, market.now) == 0
     assert rows(market, outbox)[0].status == "cancelled"
     assert facts(market) == [("suppressed", held["decision_id"])]
     assert {row.used for row in rows(market, resource_usage)} == {0.0}

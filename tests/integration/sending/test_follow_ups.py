@@ -12,6 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from random import Random
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
 from features.history.append import append_interactions
@@ -25,6 +26,7 @@ from models.domain.errors import InvalidInputError
 from models.domain.follow_up import FollowUpRule, Trigger
 from models.domain.interaction import Interaction, InteractionKind
 from models.domain.machine_made import MachineRules
+from serving.app import create_app
 from serving.channels.console import ConsoleAdapter
 from serving.channels.contract import FinalRefusalError
 from serving.dispatch_settings import DispatchSettings
@@ -32,6 +34,7 @@ from serving.dispatcher import Dispatcher
 from serving.followups.runner import FollowUpRunner
 from serving.receipts import advance
 from serving.request import DecisionRequest
+from serving.store.handover import activate, cancel_overtaken
 
 NOW = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)  # 14:00 in Taipei
 AT_THREE = NOW + timedelta(hours=1)
@@ -361,3 +364,44 @@ def test_a_rule_that_makes_no_sense_is_refused(rule, field):
     with pytest.raises(InvalidInputError) as caught:
         FollowUpRule(**rule)
     assert caught.value.field == field
+
+
+@pytest.fixture
+def handed_over(play) -> Decision:
+    """A message that its caller has sent at its time; silence of three hours calls for another."""
+    by_cost(play, follow_ups=UNOPENED)
+    play.service.snapshots.reload()
+    request = DecisionRequest(campaign_id="spring", customer_id="ada", hold=True)
+    first = play.service.decider.decide(request, play.market.now)
+    play.at(first.action.send_at)
+    with play.market.engine.begin() as conn:
+        activate(conn, first.decision_id, play.market.now)
+    return first
+
+
+def test_who_sent_the_message_sends_what_follows_it_too(play, handed_over):
+    assert play.at(AT_THREE + timedelta(hours=3)) == 1
+    (second,) = play.children(handed_over)
+    assert play.at(second.action.send_at + timedelta(minutes=1)) == 0
+    assert play.sent() == [], "nothing goes out by itself"
+    # That it is theirs to send, and until when, the caller finds in the list.
+    listed = TestClient(create_app(play.service)).get("/v1/decisions", params={"message_status": "held"})
+    (row,) = listed.json()["decisions"]
+    assert (row["decision_id"], row["parent_id"]) == (second.decision_id, handed_over.decision_id)
+    assert datetime.fromisoformat(row["expires_at"]) == second.action.expires_at
+    assert cancel_overtaken(play.market.engine, play.market.now) == 0
+    with play.market.engine.begin() as conn:
+        assert activate(conn, second.decision_id, play.market.now).state == "sent"
+
+
+def test_an_answer_takes_a_held_follow_up_back(play, handed_over):
+    play.at(AT_THREE + timedelta(hours=3))
+    (second,) = play.children(handed_over)
+    play.hear("opened", handed_over)
+    assert cancel_overtaken(play.market.engine, play.market.now) == 1
+    with play.market.engine.connect() as conn:
+        (message,) = conn.execute(select(outbox).where(outbox.c.decision_id == second.decision_id))
+    assert (message.status, message.detail) == (
+        "cancelled",
+        "answered before anybody said that it went out",
+    )
