@@ -26,7 +26,8 @@ from serving.reading import NO_FEATURES, Degraded, Reading, in_order
 from serving.request import DecisionRequest
 from serving.shadow import shadows
 from serving.snapshot import Model, Snapshot
-from serving.store.record import Claim, Ledger, exploring_claim
+from serving.store.ledger import Ledger
+from serving.store.resources import Claim, exploring_claim
 
 logger = logging.getLogger(__name__)
 

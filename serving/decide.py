@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import uuid_utils
 from sqlalchemy import Connection, Engine
@@ -29,6 +29,7 @@ from models.domain.errors import (
 )
 from serving.choosing import Answer, Case, Chooser, Chosen
 from serving.followups.conversation import permitted
+from serving.grouping import close_in_time, of_different_ids, parts, refuse_repeated_ids
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.observability.redact import HIDDEN
@@ -37,11 +38,10 @@ from serving.request import DecisionRequest
 from serving.snapshot import Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
 from serving.store.idempotency import decision_of
-from serving.store.record import RECORDED, Ledger, RecordDecision
-from serving.store.writer import LARGEST_GROUP, DecisionWriter
+from serving.store.ledger import Ledger
+from serving.store.record import RECORDED, RecordDecision
+from serving.store.writer import DecisionWriter
 
-# Requests of one group share the time of the latest.
-_TOGETHER = timedelta(seconds=1)
 _CUSTOMERS_A_DEADLINE = 100
 _NOBODY = "-"
 # The libraries of the feature store take about ten seconds to load.
@@ -218,11 +218,11 @@ class Decider:
         for docket in dockets:
             ends_at = docket.ends_at
             docket.cases = [Case(request, docket.now, ends_at) for request in docket.requests]
-            _refuse_repeated_ids(docket.cases)
+            refuse_repeated_ids(docket.cases)
         cases = [case for docket in dockets for case in docket.cases]
         self._orders.confirm(self._engine.connect)
         self._identify(cases)
-        for together in _close_in_time(cases):
+        for together in close_in_time(cases):
             open_cases = [case for case in together if case.error is None]
             with self._metrics.stage("features"):
                 self._read(open_cases, together[-1].now)
@@ -235,7 +235,7 @@ class Decider:
             case.answer, case.chosen_again = case.error, False
         with self._metrics.stage("transaction"):
             while later := [case for case in cases if case.answer is None]:
-                for together in _close_in_time(_of_different_ids(later)):
+                for together in close_in_time(of_different_ids(later)):
                     self._settle(conn, together, snapshot)
         answers = [[_settled(case) for case in docket.cases] for docket in dockets]
         self._metrics.decided([one for several in answers for one in several if isinstance(one, Decision)])
@@ -300,52 +300,6 @@ class Decider:
                     case.error = NotFoundError("identity", f"{identity.kind}:{HIDDEN}")
                 else:
                     case.customer_id = found
-
-
-def parts(requests: Sequence[DecisionRequest]) -> Iterator[Sequence[DecisionRequest]]:
-    """Requests of one call, in runs that one transaction settles."""
-    return (requests[start : start + LARGEST_GROUP] for start in range(0, len(requests), LARGEST_GROUP))
-
-
-def _refuse_repeated_ids(cases: Sequence[Case]) -> None:
-    """Within a call a decision id names one decision."""
-    named: set[str] = set()
-    for case in cases:
-        given = case.request.decision_id
-        if given in named:
-            case.error = ConflictError(f"decision_id {given} is named twice")
-        elif given is not None:
-            named.add(given)
-
-
-def _close_in_time(cases: Sequence[Case]) -> list[list[Case]]:
-    """Cases that may share the time of the latest of them, the latest last."""
-    groups: list[list[Case]] = []
-    for case in sorted(cases, key=lambda case: case.now):
-        if groups and case.now - groups[-1][0].now <= _TOGETHER:
-            groups[-1].append(case)
-        else:
-            groups.append([case])
-    return groups
-
-
-def _of_different_ids(cases: Sequence[Case]) -> list[Case]:
-    """The first case of every decision id and every key; the others find what it wrote."""
-    first: dict[tuple[str, str], Case] = {}
-    for case in cases:
-        for name in _names(case.request):
-            first.setdefault(name, case)
-    return [case for case in cases if all(first[name] is case for name in _names(case.request))]
-
-
-def _names(request: DecisionRequest) -> list[tuple[str, str]]:
-    """What no two decisions have in common."""
-    names = []
-    if request.decision_id is not None:
-        names.append(("decision_id", request.decision_id))
-    if request.key is not None:
-        names.append((request.key.caller, request.key.key))
-    return names
 
 
 def _open(conn: Connection, case: Case, ledger: Ledger, snapshot: Snapshot) -> None:

@@ -16,7 +16,7 @@ from serving.observability.metrics import MOST_NAMES
 from serving.service import Service
 from serving.snapshot import Snapshot
 from serving.store.endings import OutboxStatus
-from serving.store.record import Resource
+from serving.store.resources import Resource
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from serving.reading import PatientReader
 from serving.request import DecisionRequest
 from serving.routes import replies
 from serving.routes.schemas import LARGEST_BATCH
-from serving.store import record
+from serving.store import ledger
 from tests.benchmarks.bare import Load, Server, bare_requests, load, request, serving
 from tests.benchmarks.decide_installation import CACHE, Installation, install, service_of
 
@@ -149,14 +149,14 @@ def stopwatches() -> Iterator[Counter[str]]:
     with contextlib.ExitStack() as patches:
         for where, name, stage in (
             (PatientReader, "read", "features"),
-            (record, "load_customers", "customers"),
-            (record, "_used", "limits"),
+            (ledger, "load_customers", "customers"),
+            (ledger, "_used", "limits"),
             (choosing, "choose", "choose, whole"),
             (models.choose, "eligible", "- eligibility"),
             (FittedResponse, "predict", "- response model"),
             (Bandit, "distribution", "- bandit"),
             (choosing, "to_decision", "answer"),
-            (record, "_write", "write"),
+            (ledger, "write", "write"),
             (Connection, "_commit_impl", "commit"),
         ):
             patches.enter_context(mock.patch.object(where, name, timed(stage, getattr(where, name))))

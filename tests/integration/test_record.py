@@ -20,7 +20,8 @@ from models.domain.decision import Decision
 from models.domain.errors import StoreUnavailableError
 from models.domain.message import message_id
 from serving.request import DecisionRequest
-from serving.store.record import RECORDED, DecisionRefused, Ledger, RecordDecision, RecordOutcome
+from serving.store.ledger import Ledger
+from serving.store.record import RECORDED, DecisionRefused, RecordDecision, RecordOutcome
 from serving.store.writer import DecisionWriter
 
 TABLES = (decisions, outbox, reservations, resource_usage)
