@@ -27,6 +27,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
@@ -83,6 +84,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def _where_known(column: str) -> dict[str, Any]:
+    """Options of an index that leaves out rows which have nothing in that column."""
+    known = text(f"{column} IS NOT NULL")
+    return {"postgresql_where": known, "sqlite_where": known}
 
 
 def _recorded_as(primary_key: bool = False) -> Column[str]:
@@ -170,12 +177,7 @@ interactions = Table(
     Index(None, "customer_id", "occurred_at"),
 )
 # Most facts answer no decision: leaving those out makes the index small, and adding them cheap.
-Index(
-    "ix_interactions_decision_id",
-    interactions.c.decision_id,
-    postgresql_where=interactions.c.decision_id.is_not(None),
-    sqlite_where=interactions.c.decision_id.is_not(None),
-)
+Index("ix_interactions_decision_id", interactions.c.decision_id, **_where_known("decision_id"))
 
 tags = Table(
     "tags",
@@ -314,10 +316,12 @@ outbox = Table(
     Column("detail", Text, comment="the provider's last words"),
     Column("settled_at", UtcMoment),
     Column("receipt", String(32), comment="the furthest receipt: delivered, opened, clicked and so on"),
-    Column("batch_id", String(36), index=True, comment="key of the call that it went out with"),
+    Column("batch_id", String(36), comment="key of the call that it went out with"),
     Index(None, "status", "due_at"),
     Index(None, "customer_id"),
-    Index(None, "provider", "provider_message_id"),
+    # Of a message that nobody has sent yet there is nothing to find.
+    Index(None, "provider", "provider_message_id", **_where_known("provider_message_id")),
+    Index(None, "batch_id", **_where_known("batch_id")),
 )
 
 receipts = Table(

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 
 from features.history.tables import outbox, reservations, resource_usage
 from models.domain.message import Receipt, ReceiptStatus
 from serving.store.endings import ClaimedMessage, OutboxStatus, failed, later, sent, suppressed, unknown
-from serving.store.outbox import claim, settle
+from serving.store.outbox import claim, join_batch, settle
 from serving.store.outbox_by_hand import counts, drop, list_messages, retry
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -51,6 +51,31 @@ def test_claimants_at_the_same_time_get_different_messages(shop):
         taken = list(threads.map(lambda _: take(shop, limit=10), range(24)))
     ids = [each.message_id for claimed in taken for each in claimed]
     assert len(ids) == len(set(ids)) == 200
+
+
+def test_who_is_in_a_batch_is_found_without_looking_through_all_that_waits(shop):
+    if shop.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by its statistics")
+    shop.add_messages(20)
+    with shop.engine.begin() as conn:
+        together = join_batch(conn, claim(conn, NOON, 60, 3), "b-1")
+    asked = []
+
+    def note(conn, cursor, statement, parameters, context, executemany) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(shop.engine, "before_cursor_execute", note)
+    again = take(shop, NOON + timedelta(minutes=2), limit=1)
+    event.remove(shop.engine, "before_cursor_execute", note)
+    assert {each.message_id for each in again} == {each.message_id for each in together}
+    with shop.engine.connect() as conn:
+        plans = [
+            [row.detail for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in asked
+            if "UPDATE outbox" in statement
+        ]
+    assert len(plans) == 2, "those whose time has come, and the rest of their batch"
+    assert any("ix_outbox_batch_id" in step for step in plans[1]), plans
 
 
 def test_sent_is_written_with_its_fact(shop):
