@@ -13,6 +13,13 @@ from tests.benchmarks.market_world import Played
 # Far below, a line tells nothing but that the policy loses money.
 _LOWEST, _HIGHEST = -30, 80
 _COLUMNS = 3
+# What the rest is read against, and what is ours.
+_BROAD = {
+    "best fixed in hindsight": {"color": "black", "ls": "--", "lw": 1.6},
+    "ours (greedy)": {"color": "tab:cyan", "lw": 2.2},
+    "ours (bandit)": {"color": "tab:blue", "lw": 2.2},
+}
+_NARROW = ("orange", "green", "red", "purple", "brown", "pink", "gray", "olive")
 
 
 def save_plot(worlds: Sequence[tuple[str, FloatArray, Mapping[str, Played]]], path: Path) -> Path:
@@ -32,10 +39,11 @@ def save_plot(worlds: Sequence[tuple[str, FloatArray, Mapping[str, Played]]], pa
     n_rows = -(-len(worlds) // columns)
     figure, axes = plt.subplots(n_rows, columns, figsize=(5 * columns, 3.4 * n_rows), squeeze=False)
     for axis, (title, oracle, played) in zip(axes.flat, worlds, strict=False):
+        colors = iter(_NARROW)
         for name, one in played.items():
             share = np.clip(100 * one.true / oracle, _LOWEST, _HIGHEST)
-            wide = name.startswith(("ours", "best fixed"))
-            axis.plot(np.arange(1, len(share) + 1), share, label=name, lw=2.2 if wide else 1)
+            style = _BROAD.get(name) or {"color": f"tab:{next(colors)}", "lw": 1.0}
+            axis.plot(np.arange(1, len(share) + 1), share, label=name, **style)
         axis.set(title=f"{title} (simulated)", xlabel="week", ylabel="% of the oracle's value")
         axis.set_ylim(_LOWEST - 2, _HIGHEST)
         axis.axhline(0, color="grey", lw=0.5)
