@@ -44,8 +44,8 @@ from models.response.boosting import Trees, sigmoid
 from models.response.model import FittedResponse, fit_response
 from serving.answer import Setting, to_decision
 from serving.money import Currency
+from tests.benchmarks.bars import missed
 
-BAR_MS = 2.0
 N_FEATURES = 60
 N_LOGGED = 12_000
 N_CUSTOMERS = 4_000
@@ -346,7 +346,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "bench": "core",
         "cpu_ms_per_decision": round(float(spent.mean()), 3),
         "cpu_ms_p50": round(float(np.median(spent)), 3),
-        "bar_ms": BAR_MS,
         "stages": by_stage,
         "customers_100k_cpu_s": crowd(world),
         "simulated": checked,
@@ -356,10 +355,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for stage, ms in by_stage.items():
         sys.stdout.write(f"  {stage:<12} {ms:8.3f}\n")
-    sys.stdout.write(f"  {'whole':<12} {figures['cpu_ms_per_decision']:8.3f}  (bar {BAR_MS})\n")
+    sys.stdout.write(f"  {'whole':<12} {figures['cpu_ms_per_decision']:8.3f}\n")
     sys.stdout.write(json.dumps(figures) + "\n")
-    sound = not checked["ineligible"] and checked["furthest_sum_from_1"] <= 1e-6
-    return 0 if sound and figures["cpu_ms_per_decision"] <= BAR_MS else 1
+    return int(bool(missed(figures)))
 
 
 if __name__ == "__main__":

@@ -38,11 +38,10 @@ from serving.routes import replies
 from serving.routes.schemas import LARGEST_BATCH
 from serving.store import ledger
 from tests.benchmarks.bare import Load, Server, bare_requests, load, request, serving
+from tests.benchmarks.bars import missed
 from tests.benchmarks.decide_installation import CACHE, Installation, install, service_of
 
 FACTORY = "tests.benchmarks.decide_installation:create"
-BARS = {"p50_over_bare": 3.0, "p99_over_p50": 2.5, "rss_mb": 700.0}
-LEAST = {"rps_over_bare": 0.333}
 CONNECTIONS = 16
 WARM_SECONDS = "1000000"
 
@@ -271,11 +270,7 @@ def main(arguments: list[str]) -> int:
     with installation(wanted) as made:
         figures = measure(made, wanted)
     print_table(figures)
-    missed = any(figures[key] > bar for key, bar in BARS.items()) or any(  # type: ignore[operator]
-        figures[key] < bar
-        for key, bar in LEAST.items()  # type: ignore[operator]
-    )
-    return int(missed and not wanted.quick)
+    return int(bool(missed(figures)) and not wanted.quick)
 
 
 def print_table(figures: dict[str, object]) -> None:

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from models.choice import FloatArray
 from models.policy.baselines import CheapestFirst, Uniform
+from tests.benchmarks.bars import missed
 from tests.benchmarks.market_cells import Cell, Results
 from tests.benchmarks.market_players import Blind, Ours, Rule, fixed, oracle
 from tests.benchmarks.market_plot import save_plot
@@ -266,8 +267,8 @@ def show(results: Sequence[WorldResult], console: Console) -> None:
     console.print(table)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run, show, plot, and print the JSON line."""
+def main(arguments: Sequence[str]) -> int:
+    """Run, show, plot, and print the JSON line; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(prog="bench market", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one preset, one seed, fewer decisions")
     parser.add_argument("--presets", default=",".join(PRESETS))
@@ -329,3 +330,4 @@ def main(arguments: Sequence[str]) -> None:
         "cpu_seconds": round(time.process_time() - started),
     }
     print(json.dumps(figures))  # noqa: T201 - the benchmark's last line
+    return int(bool(missed(figures)) and not given.quick)
