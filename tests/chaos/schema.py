@@ -14,14 +14,40 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos._live import LiveService
+import httpx
+
+from tests.chaos._live import CAMPAIGN, CUSTOMERS, LiveService
 from tests.chaos._schema_refusals import write_configuration
 
 _TOLD = 60_000
 _HOOKS = "tests.chaos._schema_hooks"
+_SEGMENT = {"condition": {"consent": {"channel": "email"}}}
 
 
-def run(address: str, key: str, phases: str, max_examples: int, seed: int, folder: Path) -> tuple[int, str]:
+def known(address: str, key: str) -> dict[str, list[str]]:
+    """What is there, by the name of the field that names it; decisions and a segment are made for it."""
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}) as api:
+        api.put("/v1/segments/may-mail", json=_SEGMENT).raise_for_status()
+        asked = [{"customer_id": one, "campaign_id": CAMPAIGN, "send": "caller"} for one in CUSTOMERS]
+        made = api.post("/v1/decisions/batch", json={"requests": asked}).raise_for_status().json()
+    return {
+        "customer_id": list(CUSTOMERS),
+        "campaign_id": [CAMPAIGN],
+        "channel": ["email", "sms"],
+        "name": ["may-mail", "email", "sms"],
+        "decision_id": [one["decision"]["decision_id"] for one in made["outcomes"]],
+    }
+
+
+def run(
+    address: str,
+    key: str,
+    phases: str,
+    max_examples: int,
+    seed: int,
+    folder: Path,
+    there: dict[str, list[str]],
+) -> tuple[int, str]:
     """Exit code and report of one run; what Schemathesis keeps goes into the folder."""
     done = subprocess.run(
         [
@@ -39,7 +65,12 @@ def run(address: str, key: str, phases: str, max_examples: int, seed: int, folde
             f"Authorization: Bearer {key}",
         ],
         cwd=folder,
-        env=os.environ | {"SCHEMATHESIS_HOOKS": _HOOKS, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ
+        | {
+            "SCHEMATHESIS_HOOKS": _HOOKS,
+            "SCHEMA_KNOWN": json.dumps(there),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -66,7 +97,13 @@ def main(arguments: list[str]) -> int:
     phases = "examples,coverage" if options.quick else "examples,coverage,fuzzing"
     with tempfile.TemporaryDirectory() as folder, LiveService(Path(folder)) as service:
         code, report = run(
-            service.address, service.key, phases, options.max_examples, options.seed, Path(folder)
+            service.address,
+            service.key,
+            phases,
+            options.max_examples,
+            options.seed,
+            Path(folder),
+            known(service.address, service.key),
         )
         alive = service.running
     sys.stdout.write(report[-_TOLD:] + "\n")
