@@ -78,7 +78,7 @@ def test_every_route_is_attacked_with_the_body_that_it_takes(served):
 
 
 def test_the_service_does_what_its_description_says(served, tmp_path):
-    code, report = run(served.address, served.key, "examples", 5, 1, tmp_path)
+    code, report = run(served.address, served.key, "examples", 5, 1, tmp_path, {"customer_id": [*PEOPLE]})
     assert code == 0, report[-4_000:]
 
 
