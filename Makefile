@@ -37,7 +37,7 @@ test: $(VENV)/installed ## run every test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(VENV)/installed ## run one benchmark (NAME=core; ARGS=--quick for a first look), or all of them (an hour; writes docs/reference/benchmarks.md)
-	$(BIN)/python -m tests.benchmarks $(NAME) $(ARGS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(NAME) $(ARGS)
 
 chaos: $(VENV)/installed ## break something on purpose and count what was lost (NAME=...)
 	$(BIN)/python -m tests.chaos $(NAME) $(ARGS)
