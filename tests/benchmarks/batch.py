@@ -78,6 +78,7 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
             [real / bare for real, bare in zip(per_second, bare_per_second, strict=True)]
         ),
         "rss_growth_pct": round(100 * (memory[-1] / memory[0] - 1), 2),
+        "most_rss_mb": round(max(memory), 1),
         "rss_mb": [round(mb, 1) for mb in memory],
         "customers_per_s": median(per_second),
         "bare_rps": median(bare_per_second),
