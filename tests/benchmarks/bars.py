@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,3 +98,11 @@ def missed(figures: Figures) -> list[str]:
         elif not bar.met_by(found):
             told.append(f"{name}: {found:g}, has to be {bar}")
     return told
+
+
+def exit_code(figures: Figures) -> int:
+    """What a benchmark ends with: 1 where a bar is missed, which is said on standard error."""
+    told = missed(figures)
+    for line in told:
+        sys.stderr.write(f"missed: {line}\n")
+    return int(bool(told))

@@ -27,7 +27,7 @@ import polars as pl
 from features.history.engine import connect
 from features.offline import build_snapshots, materialize, training_frame
 from features.workspace import FeatureWorkspace
-from tests.benchmarks.bars import missed
+from tests.benchmarks.bars import exit_code
 from tests.benchmarks.feature_history import CHANNELS, END, fill, open_history, points
 
 
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), size, say)
     print(json.dumps(figures))  # noqa: T201
-    return int(bool(missed(figures)))
+    return exit_code(figures)
 
 
 if __name__ == "__main__":

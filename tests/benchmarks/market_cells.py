@@ -19,6 +19,7 @@ import numpy as np
 from tests.benchmarks.market_world import Played
 
 _ROOT = Path(__file__).resolve().parents[2]
+ORACLE, BEST_FIXED, OURS, GREEDY = "oracle", "best fixed in hindsight", "ours (bandit)", "ours (greedy)"
 # What a play depends on, each beside the kinds before it: what nobody looks at leaves a play as it is.
 _CODE: dict[str, tuple[str, ...]] = {
     "rule": (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from models.choice import FloatArray
+from tests.benchmarks.market_cells import BEST_FIXED, GREEDY, OURS
 from tests.benchmarks.market_world import Played
 
 # Far below, a line tells nothing but that the policy loses money.
@@ -15,9 +17,9 @@ _LOWEST, _HIGHEST = -30, 80
 _COLUMNS = 3
 # What the rest is read against, and what is ours.
 _BROAD = {
-    "best fixed in hindsight": {"color": "black", "ls": "--", "lw": 1.6},
-    "ours (greedy)": {"color": "tab:cyan", "lw": 2.2},
-    "ours (bandit)": {"color": "tab:blue", "lw": 2.2},
+    BEST_FIXED: {"color": "black", "ls": "--", "lw": 1.6},
+    GREEDY: {"color": "tab:cyan", "lw": 2.2},
+    OURS: {"color": "tab:blue", "lw": 2.2},
 }
 _NARROW = ("orange", "green", "red", "purple", "brown", "pink", "gray", "olive")
 
@@ -39,7 +41,7 @@ def save_plot(worlds: Sequence[tuple[str, FloatArray, Mapping[str, Played]]], pa
     n_rows = -(-len(worlds) // columns)
     figure, axes = plt.subplots(n_rows, columns, figsize=(5 * columns, 3.4 * n_rows), squeeze=False)
     for axis, (title, oracle, played) in zip(axes.flat, worlds, strict=False):
-        colors = iter(_NARROW)
+        colors = cycle(_NARROW)
         for name, one in played.items():
             share = np.clip(100 * one.true / oracle, _LOWEST, _HIGHEST)
             style = _BROAD.get(name) or {"color": f"tab:{next(colors)}", "lw": 1.0}

@@ -25,7 +25,7 @@ from features.online import FeatureReader
 from features.row_cache import RowCache
 from features.workspace import FeatureWorkspace
 from tests.benchmarks.bare import bare_requests, load, serving
-from tests.benchmarks.bars import missed
+from tests.benchmarks.bars import exit_code
 from tests.benchmarks.feature_history import CHANNELS, END, customer_ids, fill, open_history
 
 _BULK = 1_000
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cold_read_over_bare": round(float(str(figures["cold_read_us"])) / bare_us, 2),
     }
     print(json.dumps(figures))  # noqa: T201
-    return int(bool(missed(figures)))
+    return exit_code(figures)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
 from serving.smtp_sink import SmtpSink
 from serving.store.outbox import claim
-from tests.benchmarks.bars import missed
+from tests.benchmarks.bars import exit_code
 from tests.chaos.sending_shop import shop_on, unsettled
 from tests.integration.sending.conftest import NOON, Shop
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     pipelining = not asked.one_command_at_a_time
     figures = measure(asked.messages, asked.turns, asked.databases.split(","), pipelining=pipelining)
     sys.stdout.write(json.dumps(figures) + "\n")
-    return int(bool(missed(figures)))
+    return exit_code(figures)
 
 
 def measure(
