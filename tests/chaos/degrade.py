@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="2 restarts, 2 seconds of each trouble")
     chosen = parser.parse_args(arguments)
     n_restarts, seconds = (2, 2.0) if chosen.quick else (10, 10.0)
-    with place(n_customers=int(seconds * 400)) as made:
+    with place(n_customers=int(seconds * 2_000)) as made:
         found = {
             "features": without_features(made, seconds),
             "model": without_model(made),
@@ -147,6 +147,7 @@ def without_features(where: Place, seconds: float) -> Mapping[str, object]:
     """
     seconds_until_back = 0.0
     phases: dict[str, Asked] = {name: Asked() for name in ("hangs", "stopped", "known", "back")}
+    # Nobody twice: who is asked for again may have been read meanwhile, behind an answer that did not wait.
     strangers = itertools.cycle(range(where.n_strangers))
 
     def stranger(_number: int) -> dict[str, object]:

@@ -23,7 +23,7 @@ def test_changes_under_load_fail_no_request_and_reach_both_replicas():
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
 @pytest.mark.skipif(not _PROGRAMS, reason="PostgreSQL's server programs are not installed")
 def test_without_features_model_or_database_decisions_go_on_or_are_refused_and_none_is_lost():
-    with degrade.place(n_customers=400) as made:
+    with degrade.place(n_customers=2_000) as made:
         features = degrade.without_features(made, 1.0)
         model = degrade.without_model(made)
         lost = degrade.without_database(made, 1)
