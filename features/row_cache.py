@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the settings name the bound below, and need no NumPy
 
 MOST_ROWS = 100_000
 """Rows that are kept where nothing else is said."""
+_NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class RowCache:
     younger than that are given.
 
     Args:
-        most_rows: Bound of the memory: a row of F features takes about 8 F + 240 bytes.
+        most_rows: Bound of the memory: a row of F features takes about 8 F + 380 bytes.
         keep_seconds: Age at which a cached row is read again.
         trust_seconds: The same, while the cache may have missed something.
     """
@@ -54,8 +55,8 @@ class RowCache:
         self.keep_seconds = keep_seconds
         self.trust_seconds = trust_seconds
         self._rows: OrderedDict[str, _Cached] = OrderedDict()
-        self._confirmed_at = float("-inf")
-        self._cleared_at = float("-inf")
+        self._confirmed_at = _NEVER
+        self._cleared_at = _NEVER
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class RowCache:
                 return
             for customer_id, row in rows.items():
                 before = self._rows.get(customer_id)
-                least = float("-inf") if before is None else before.least
+                least = _NEVER if before is None else before.least
                 if read_at is not None and not _made_at(row) >= least:
                     continue
                 self._rows[customer_id] = _Cached(row, at, least)
@@ -130,4 +131,4 @@ class RowCache:
 
 
 def _made_at(row: Row | None) -> float:
-    return float("-inf") if row is None else float(row[0])
+    return _NEVER if row is None else float(row[0])

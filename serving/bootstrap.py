@@ -140,7 +140,7 @@ def build(config: ServiceConfig) -> Service:
 
     config.data_dir.mkdir(parents=True, exist_ok=True)
     vault = ContactVault(config.data_dir / KEY_FILE, config.contact_keys, config.phone_region)
-    engine = connect(config.database_url, vault, checkpoints_apart=True)
+    engine = connect(config.database_url, vault, serves=True)
     migrate(engine)
     stepped = None if config.rehearse_from is None else _stepped(config, engine, config.rehearse_from)
     clock = utc_now if stepped is None else stepped.now

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,22 +138,31 @@ class Decider:
     def decide_many(self, requests: Sequence[DecisionRequest], now: datetime) -> list[Answer]:
         """Decide for many customers, and wait; each has its own decision or its own error.
 
+        Raises:
+            StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
+        """
+        return [answer for part in self.decide_in_parts(requests, now) for answer in part]
+
+    def decide_in_parts(self, requests: Sequence[DecisionRequest], now: datetime) -> Iterator[list[Answer]]:
+        """The same, part by part: whoever is done with a part need not keep it until the last is there.
+
         Where they compete for what is scarce, the earlier request comes first. A transaction holds a part of them, so
         that others are not kept waiting; where the database is lost in between, the rest get that error each.
 
         Raises:
             StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
         """
-        answers: list[Answer] = []
+        n_answered = 0
         for part in parts(requests):
             try:
-                answers += self.submit(part, now).result()
+                answers = self.submit(part, now).result()
             except StoreUnavailableError as exc:
-                if not answers:
+                if not n_answered:
                     raise
-                answers += [exc] * (len(requests) - len(answers))
-                break
-        return answers
+                yield [exc] * (len(requests) - n_answered)
+                return
+            n_answered += len(answers)
+            yield answers
 
     def submit(self, requests: Sequence[DecisionRequest], now: datetime) -> Future[list[Answer]]:
         """Have up to `LARGEST_GROUP` customers decided in one of the next transactions.

@@ -155,15 +155,25 @@ class Service:
             within = f"the decision was not recorded within {self.answer_within_seconds:g} s"
             submitted.set_exception(StoreUnavailableError(within))
 
-    async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[Answer]:
+    async def decide_many(self, requests: Sequence[DecisionRequest], told: Callable[[Answer], T]) -> list[T]:
         """Decide for many customers; each has its own decision or its own error.
+
+        Args:
+            requests: Whom and what for.
+            told: What is kept of an answer. It is called beside the event loop, and before the next part is decided: a
+                thousand decisions with all that they rest on are some 25 MB.
 
         Raises:
             OverloadedError: too many batches are under way.
             StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
         """
+
+        def decide() -> list[T]:
+            in_parts = self.decider.decide_in_parts(requests, self.clock())
+            return [told(answer) for part in in_parts for answer in part]
+
         with self.batches.admitted():
-            return await self.in_thread(lambda: self.decider.decide_many(requests, self.clock()))
+            return await self.in_thread(decide)
 
     feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from orjson import Fragment
 
 from models.domain.errors import NextchannelError
 from serving.explain.catalogue import Language
@@ -20,7 +21,7 @@ from serving.request import DecisionRequest
 from serving.routes.examples import PROBLEMS, REQUESTS, STREAMED
 from serving.routes.explained import RecordedDecisionOut
 from serving.routes.ndjson import streaming_route
-from serving.routes.replies import batch_reply, decision_reply, outcome_document
+from serving.routes.replies import batch_reply, decision_reply, outcome_text
 from serving.routes.schemas import BatchIn, BatchOut, DecisionIn, DecisionOut
 from serving.service import Service
 from serving.store.idempotency import Execution, IdempotencyKey
@@ -78,7 +79,7 @@ def decision_routes(service: Service) -> APIRouter:
         asked: list[DecisionRequest] = []
         at: list[int] = []
         path = request.url.path
-        outcomes: list[dict[str, object]] = [{}] * len(batch.requests)
+        outcomes: list[Fragment | None] = [None] * len(batch.requests)
         right: Execution | None = request.scope.get(SCOPE_EXECUTION)
         for index, one in enumerate(batch.requests):
             derived = None if right is None or one.dry_run else right.derived_id(index)
@@ -86,9 +87,10 @@ def decision_routes(service: Service) -> APIRouter:
                 asked.append(one.to_request(fallback_id=derived))
                 at.append(index)
             except NextchannelError as exc:
-                outcomes[index] = outcome_document(exc, path)
-        for index, answer in zip(at, await service.decide_many(asked), strict=True):
-            outcomes[index] = outcome_document(answer, path)
+                outcomes[index] = outcome_text(exc, path)
+        told = await service.decide_many(asked, lambda answer: outcome_text(answer, path))
+        for index, outcome in zip(at, told, strict=True):
+            outcomes[index] = outcome
         return Response(batch_reply(outcomes), media_type="application/json")
 
     router.add_api_route(

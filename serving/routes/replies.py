@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 
 import orjson
@@ -46,6 +47,11 @@ def outcome_line(outcome: dict[str, object]) -> bytes:
     return orjson.dumps(outcome, option=OPTIONS | orjson.OPT_APPEND_NEWLINE)
 
 
-def batch_reply(outcomes: list[dict[str, object]]) -> bytes:
+def outcome_text(answer: Decision | NextchannelError, instance: str) -> orjson.Fragment:
+    """`OutcomeOut` as JSON, to be put into a batch."""
+    return orjson.Fragment(orjson.dumps(outcome_document(answer, instance), option=OPTIONS))
+
+
+def batch_reply(outcomes: Sequence[orjson.Fragment | None]) -> bytes:
     """`BatchOut` as JSON."""
     return orjson.dumps({"outcomes": outcomes}, option=OPTIONS)

@@ -23,7 +23,8 @@ from tests.benchmarks.decide import (
     options,
     print_table,
 )
-from tests.benchmarks.decide_installation import CACHE, Installation
+from tests.benchmarks.decide_installation import Installation
+from tests.benchmarks.decide_service import CACHE
 
 SIZE = 1_000
 _PARTS = 5

@@ -39,9 +39,10 @@ from serving.routes.schemas import LARGEST_BATCH
 from serving.store import ledger
 from tests.benchmarks.bare import Load, Server, bare_requests, load, request, serving
 from tests.benchmarks.bars import exit_code
-from tests.benchmarks.decide_installation import CACHE, Installation, install, service_of
+from tests.benchmarks.decide_installation import Installation, install
+from tests.benchmarks.decide_service import CACHE, service_of
 
-FACTORY = "tests.benchmarks.decide_installation:create"
+FACTORY = "tests.benchmarks.decide_service:create"
 CONNECTIONS = 16
 WARM_SECONDS = "1000000"
 

@@ -6,12 +6,10 @@ customers are drawn at random, so that every customer takes another way through 
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -26,17 +24,10 @@ from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.domain.campaign import Campaign, Mode, SendWindow
-from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.customer import Consent, ConsentStatus, Identity
-from serving.bootstrap import ServiceConfig, build
-from serving.channels.registry import FALLBACK_ADAPTER
-from serving.service import Service
 from tests.benchmarks import core
+from tests.benchmarks.decide_service import DATABASE, HOME
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-HOME, DATABASE, CACHE = "BENCH_HOME", "BENCH_DATABASE", "BENCH_CACHE_SECONDS"
 PURPOSE = "marketing"
 _AT_ONCE = 5_000
 _SINCE = timedelta(days=200)
@@ -183,35 +174,3 @@ def _append(conn, people, now: datetime) -> None:  # type: ignore[no-untyped-def
             for number, contact in enumerate(p.contacts)
         ],
     )
-
-
-def service_of(home: Path, database_url: str, cache_seconds: float) -> Service:
-    """The service as `bootstrap` builds it, without a sender.
-
-    Args:
-        home: Of the installation.
-        database_url: Of the history.
-        cache_seconds: How long a row of features that was read counts as fresh.
-    """
-    from features.row_cache import RowCache
-
-    # No setting says how long rows live: the benchmark needs them always, and never.
-    RowCache.__init__.__defaults__ = (100_000, cache_seconds, cache_seconds)  # type: ignore[attr-defined]
-    return build(
-        ServiceConfig(
-            database_url=database_url,
-            data_dir=home,
-            tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
-            artifact_root=home / "mlartifacts",
-            run_dispatcher=False,
-            adapters=dict.fromkeys((channel.name for channel in DEFAULT_CHANNELS), FALLBACK_ADAPTER),
-        )
-    )
-
-
-def create() -> FastAPI:
-    """The application: `uvicorn --factory tests.benchmarks.decide_installation:create`."""
-    from serving.app import create_app
-
-    seconds = float(os.environ.get(CACHE, "1"))
-    return create_app(service_of(Path(os.environ[HOME]), os.environ[DATABASE], seconds))

@@ -36,7 +36,8 @@ from tests.benchmarks.decide import (
     median,
     options,
 )
-from tests.benchmarks.decide_installation import CACHE, Installation
+from tests.benchmarks.decide_installation import Installation
+from tests.benchmarks.decide_service import CACHE
 
 # Cores count as used up where no more than this share of them is idle.
 SPARE = 0.1

@@ -25,7 +25,7 @@ def table(engine: Engine) -> None:
 
 def test_transactions_leave_the_log_to_the_checkpoint_which_waits_for_no_writer(tmp_path: Path):
     file, log = tmp_path / "history.db", tmp_path / "history.db-wal"
-    engine = connect(f"sqlite:///{file}", checkpoints_apart=True)
+    engine = connect(f"sqlite:///{file}", serves=True)
     table(engine)
     fill(engine, 3_000)
     assert log.stat().st_size > 3_000 * PAGE
