@@ -23,8 +23,9 @@ from sqlalchemy import Engine, select
 
 from features.compute import POINTS, compute, load_known
 from features.feature_list import LIST_FILE, FeatureList, describe_attributes, describe_channels
+from features.history.campaigns import list_campaigns
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import list_campaigns, load_channels
 from features.history.suppression import erased_customers
 from features.history.tables import customers
 from features.row_cache import MOST_ROWS, RowCache

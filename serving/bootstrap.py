@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from features.history.channels import load_channels, seed_channels
 from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
-from features.history.query import load_channels, seed_channels
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from features.row_cache import MOST_ROWS

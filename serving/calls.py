@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, Row, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.append import append_interactions
-from features.history.query import load_channels, load_recipients
+from features.history.channels import load_channels
+from features.history.query import load_recipients
 from features.history.tables import agent_tasks, interactions
 from models.domain.errors import ConflictError, NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind

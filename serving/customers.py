@@ -11,11 +11,11 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from features.history.append import Appended, append_consents
+from features.history.channels import load_channels
 from features.history.engine import read_only
 from features.history.export_person import export_person
 from features.history.members import person_of
 from features.history.profile import ConsentShown, Profile, load_consents, load_profile
-from features.history.query import load_channels
 from features.history.register import Registration, register
 from features.history.timeline import HistoryPage, load_history
 from features.identity.link import Conflict, Link, Linked, link, list_conflicts

@@ -25,8 +25,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.among import among
 from features.history.append import append_interactions
+from features.history.channels import load_channels
 from features.history.facts import FactRow
-from features.history.query import find_customer_id, load_channels
+from features.history.query import find_customer_id
 from features.history.tables import channels, hard_bounces, outbox, receipts
 from models.domain.channel import IdentityKind
 from models.domain.interaction import Interaction, InteractionKind

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from features.history.campaigns import load_campaign
 from features.history.decisions import load_decision
-from features.history.query import load_campaign
 from models.arbitration import draw_again
 from models.domain.action import Action, ActionGrid
 from models.domain.decision import Decision

@@ -10,8 +10,8 @@ from datetime import datetime
 import numpy as np
 from sqlalchemy import Connection, Engine, func, select
 
+from features.history.campaigns import load_campaign
 from features.history.engine import read_only
-from features.history.query import load_campaign
 from features.history.report import ArmOutcome, FunnelRow, arm_outcomes, funnel
 from features.history.rewards import settle_rewards
 from features.history.tables import customers, decisions

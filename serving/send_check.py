@@ -12,14 +12,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from features.history.campaigns import latest_campaigns, load_campaign
+from features.history.channels import load_channels
 from features.history.prepared import Prepared, one_of
-from features.history.query import (
-    latest_campaigns,
-    load_campaign,
-    load_channels,
-    load_customers,
-    load_recipients,
-)
+from features.history.query import load_customers, load_recipients
 from features.history.tables import customers, decisions
 from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign, Content

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection, Engine, func, select
 
+from features.history.campaigns import list_campaigns
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import list_campaigns, load_channels
 from features.history.tables import campaigns, channels
 from models.choice import Policy, ResponseModel
 from models.domain.campaign import Campaign, PolicyName

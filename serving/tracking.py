@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from features.history.append import append_interactions
-from features.history.query import load_campaign
+from features.history.campaigns import load_campaign
 from features.history.tables import decisions, outbox
 from models.domain.channel import ContentKind
 from models.domain.errors import NotFoundError, require

@@ -16,8 +16,10 @@ import polars as pl
 from sqlalchemy import Engine
 
 from features.compute import POINTS
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import load_campaign, load_channels, load_customers
+from features.history.query import load_customers
 from features.online import FeatureVectors
 from features.workspace import FeatureWorkspace, as_vectors
 from models.bundle import Bundle

@@ -16,10 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Select, case, select
 
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.contested import contested
 from features.history.engine import read_only
 from features.history.export import frame
-from features.history.query import load_campaign, load_channels
 from features.history.tables import customers, decisions, interactions, rewards
 from features.offline import build_snapshots, training_frame
 from features.workspace import FeatureWorkspace

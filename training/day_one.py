@@ -11,8 +11,9 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import load_campaign, load_channels
 from features.registry import ModelRegistry
 from models.bundle import Bundle
 from models.domain.campaign import Campaign

@@ -15,7 +15,8 @@ import polars as pl
 from sqlalchemy import Engine
 
 from features.history.append import append_decisions, append_interactions
-from features.history.query import save_campaign, save_channel
+from features.history.campaigns import save_campaign
+from features.history.channels import save_channel
 from features.history.register import register
 from features.history.rewards import settle_rewards
 from features.workspace import FeatureWorkspace

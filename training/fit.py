@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import numpy as np
 from sqlalchemy import Engine
 
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import load_campaign, load_channels
 from features.history.rewards import settle_rewards
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle

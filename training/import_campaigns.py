@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
+from features.history.campaigns import save_campaign
 from features.history.documents import from_document, to_document
-from features.history.query import save_campaign
 from models.domain.campaign import Campaign
 from models.domain.errors import InvalidInputError, NotFoundError, require
 

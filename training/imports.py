@@ -22,8 +22,9 @@ from features.history.append import (
     append_decisions,
     append_interactions,
 )
+from features.history.campaigns import list_campaigns
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import list_campaigns, load_channels
 from features.history.register import register
 from features.history.visitors import find_or_make_visitors
 from features.identity.normalise import mask, redact

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
+from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.query import load_channels
 from features.history.rewards import settle_rewards
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace

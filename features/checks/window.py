@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import polars as pl
 from sqlalchemy import ColumnElement, Connection, select
 
+from features.history.channels import load_channels
 from features.history.export import frame
-from features.history.query import load_channels
 from features.history.tables import customers, interactions
 
 MOST_ROWS = 1_000_000

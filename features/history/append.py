@@ -10,11 +10,12 @@ from typing import Any, cast
 from sqlalchemy import Connection, Table, select
 
 from features.history.attributes import Told, keep_former
+from features.history.campaigns import latest_campaigns
 from features.history.decisions import whole_row
 from features.history.facts import DEFAULT_MACHINE_RULES, UNSAID, FactRow, flag_machine_made, mark_agents
 from features.history.insert import insert_into, insert_new
 from features.history.members import update_members
-from features.history.query import latest_campaigns, present_ids
+from features.history.query import present_ids
 from features.history.suppression import erased_contact_points, erased_customers, is_tombstone
 from features.history.tables import consents, customers, decisions, identities, interactions
 from features.identity.vault import vault_of

@@ -1,11 +1,10 @@
-"""Ask the history: customers as of a moment, channels, campaigns."""
+"""Ask the history about people: what is known of them as of a moment, who has a contact point, who was merged into whom."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
@@ -22,22 +21,17 @@ from sqlalchemy import (
     cast,
     exists,
     func,
-    insert,
     literal_column,
     null,
     select,
-    tuple_,
     union_all,
-    update,
 )
 
-from features.history.documents import from_document, to_document
 from features.history.prepared import Prepared, one_of
 from features.history.reached import reached
 from features.history.tables import (
     UtcMoment,
     campaigns,
-    channels,
     consents,
     customer_members,
     customers,
@@ -48,8 +42,8 @@ from features.history.tables import (
     moment_from,
 )
 from features.identity.vault import vault_of
-from models.domain.campaign import LONGEST_CAP_WINDOW, Campaign
-from models.domain.channel import DEFAULT_CHANNELS, Channel, IdentityKind
+from models.domain.campaign import LONGEST_CAP_WINDOW
+from models.domain.channel import IdentityKind
 from models.domain.customer import ConsentStatus, Customer, MessageClass, PastContact
 from models.domain.errors import NotFoundError
 from models.domain.interaction import InteractionKind
@@ -293,100 +287,6 @@ def customer_attributes(conn: Connection, customer_id: str) -> dict[str, float |
     if found is None:
         raise NotFoundError("customer_id", customer_id)
     return found
-
-
-def load_channels(conn: Connection) -> dict[str, Channel]:
-    """Every configured channel by name, in order of name."""
-    rows = conn.execute(select(channels.c.document).order_by(channels.c.name))
-    found = [from_document(Channel, document) for (document,) in rows]
-    return {channel.name: channel for channel in found}
-
-
-def save_channel(conn: Connection, channel: Channel, now: datetime) -> None:
-    """Add the channel, or replace the one of its name; `updated_at` grows, whatever the clock says."""
-    before: datetime | None = conn.scalar(
-        select(channels.c.updated_at).where(channels.c.name == channel.name).with_for_update()
-    )
-    if before is None:
-        conn.execute(
-            insert(channels).values(name=channel.name, document=to_document(channel), updated_at=now)
-        )
-        return
-    conn.execute(
-        update(channels)
-        .where(channels.c.name == channel.name)
-        .values(document=to_document(channel), updated_at=max(now, before + timedelta(microseconds=1)))
-    )
-
-
-def lock_channel(conn: Connection, name: str) -> None:
-    """Keep others from changing the channel until the transaction ends; SQLite has one writer anyway."""
-    conn.execute(select(channels.c.name).where(channels.c.name == name).with_for_update())
-
-
-def seed_channels(conn: Connection, now: datetime) -> None:
-    """Add those of `DEFAULT_CHANNELS` that are absent."""
-    present = set(conn.scalars(select(channels.c.name)))
-    for channel in DEFAULT_CHANNELS:
-        if channel.name not in present:
-            save_channel(conn, channel, now)
-
-
-def load_campaign(conn: Connection, campaign_id: str, version: int | None = None) -> Campaign:
-    """A campaign in one version, by default the latest.
-
-    Raises:
-        NotFoundError: there is no such campaign, or no such version of it.
-    """
-    query = select(campaigns.c.document).where(campaigns.c.campaign_id == campaign_id)
-    if version is not None:
-        query = query.where(campaigns.c.version == version)
-    document = conn.scalar(query.order_by(campaigns.c.version.desc()).limit(1))
-    if document is None:
-        raise NotFoundError(
-            "campaign_id", campaign_id if version is None else f"{campaign_id} (version {version})"
-        )
-    return from_document(Campaign, document)
-
-
-def save_campaign(conn: Connection, campaign: Campaign, now: datetime) -> Campaign:
-    """Store the campaign as a new version, unless it says what the latest version says.
-
-    Returns:
-        The campaign as it is stored; its version is the history's, not the caller's.
-    """
-    latest = latest_campaigns(conn, [campaign.campaign_id])
-    version = latest[0].version if latest else 0
-    if latest and replace(campaign, version=version) == latest[0]:
-        return latest[0]
-    stored = replace(campaign, version=version + 1)
-    conn.execute(
-        insert(campaigns).values(
-            campaign_id=stored.campaign_id,
-            version=stored.version,
-            document=to_document(stored),
-            created_at=now,
-        )
-    )
-    return stored
-
-
-def list_campaigns(conn: Connection) -> list[Campaign]:
-    """The latest version of every campaign, in order of id."""
-    return latest_campaigns(conn, None)
-
-
-def latest_campaigns(conn: Connection, campaign_ids: Sequence[str] | None) -> list[Campaign]:
-    """The latest versions of those campaigns that exist (None: of all), in order of id."""
-    newest = select(campaigns.c.campaign_id, func.max(campaigns.c.version)).group_by(campaigns.c.campaign_id)
-    if campaign_ids is not None:
-        newest = newest.where(campaigns.c.campaign_id.in_(campaign_ids))
-    rows = conn.execute(
-        select(campaigns.c.document)
-        .where(tuple_(campaigns.c.campaign_id, campaigns.c.version).in_(newest))
-        .order_by(campaigns.c.campaign_id)
-    )
-    return [from_document(Campaign, document) for (document,) in rows]
 
 
 def _load_chunk(

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
-from features.history.query import load_campaign, load_channels
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.reached import reached
 from features.history.tables import decisions, interactions, rewards
 from models.domain.experiment import Arm

@@ -23,7 +23,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from features.history.query import in_chunks, load_campaign, load_channels
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
+from features.history.query import in_chunks
 from features.history.reached import reached, released
 from features.history.tables import decisions, interactions, rewards
 from models.domain.attribution import Attributable, attribute

@@ -21,7 +21,7 @@ def put(
 
     What `PUT /v1/campaigns/{id}` would refuse is refused; what works but may surprise is told on standard error.
     """
-    from features.history.query import load_channels
+    from features.history.channels import load_channels
     from models.domain.campaign import Campaign
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings

@@ -15,7 +15,7 @@ Channel = Annotated[str, typer.Argument(help="The channel.")]
 @app.command("list")
 def list_() -> None:
     """Every channel with its adapter, its cost in minor units and where that figure comes from."""
-    from features.history.query import load_channels
+    from features.history.channels import load_channels
     from nextchannel.commands.installation import open_history
     from nextchannel.settings import Settings
     from serving.channels.registry import AdapterConfiguration
@@ -48,7 +48,7 @@ def check(
     """Say of each channel whether its adapter is installed and its settings are right; exit code 1 where not."""
     import asyncio
 
-    from features.history.query import load_channels
+    from features.history.channels import load_channels
     from models.domain.errors import NextchannelError
     from nextchannel.commands.installation import open_history
     from nextchannel.service import service_config
@@ -97,7 +97,7 @@ def send_one(
     from datetime import UTC, datetime, timedelta
     from uuid import uuid4
 
-    from features.history.query import load_channels
+    from features.history.channels import load_channels
     from models.domain.campaign import Content
     from models.domain.channel import ContentKind
     from models.domain.errors import require
@@ -159,7 +159,7 @@ def cost(
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from features.history.query import load_channels, save_channel
+    from features.history.channels import load_channels, save_channel
     from models.domain.channel import CostUnit
     from models.domain.errors import NotFoundError, require
     from nextchannel.commands.installation import open_history

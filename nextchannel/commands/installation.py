@@ -27,8 +27,8 @@ def open_history(settings: Settings) -> Engine:
 
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+    from features.history.channels import seed_channels
     from features.history.engine import connect, migrate
-    from features.history.query import seed_channels
     from features.identity.rotate import check_keys
 
     try:

@@ -24,7 +24,8 @@ from features.history.append import (
     append_identities,
     append_interactions,
 )
-from features.history.query import save_campaign, save_channel
+from features.history.campaigns import save_campaign
+from features.history.channels import save_channel
 from features.history.rewards import settle_rewards
 from features.history.tables import outbox
 from features.offline import materialize

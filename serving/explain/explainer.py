@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from sqlalchemy import Engine
 
-from features.history.query import load_campaign, load_channels, load_customers
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
+from features.history.query import load_customers
 from models.choice import FloatArray
 from models.domain.action import Action
 from models.domain.campaign import LEARNED, Campaign, PolicyName

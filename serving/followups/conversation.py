@@ -27,8 +27,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.campaigns import list_campaigns, load_campaign
 from features.history.prepared import Prepared, one_of
-from features.history.query import list_campaigns, load_campaign
 from features.history.tables import conversations, decisions, follow_ups, interactions, outbox
 from models.domain.campaign import Campaign
 from models.domain.follow_up import (

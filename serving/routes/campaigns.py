@@ -18,16 +18,17 @@ from pydantic import (
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from features.history.campaigns import campaign_versions, page_of_campaigns
-from features.history.documents import CampaignDocument
-from features.history.engine import read_only
-from features.history.query import (
-    customer_attributes,
+from features.history.campaigns import (
+    campaign_versions,
     latest_campaigns,
     load_campaign,
-    load_channels,
+    page_of_campaigns,
     save_campaign,
 )
+from features.history.channels import load_channels
+from features.history.documents import CampaignDocument
+from features.history.engine import read_only
+from features.history.query import customer_attributes
 from features.json_types import KEYS_ALIKE, Number
 from models.domain.campaign import Campaign, Offer, content_for
 from models.domain.channel import Channel, ContentKind

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool
 from sqlalchemy import Connection
 
+from features.history.campaigns import list_campaigns
+from features.history.channels import load_channels, lock_channel, save_channel
 from features.history.documents import ChannelDocument
-from features.history.query import list_campaigns, load_channels, lock_channel, save_channel
 from features.json_types import WHOLE, Number
 from models.domain.channel import DEFAULT_CHANNELS, Channel, CostUnit
 from models.domain.checks import Severity, check_channel

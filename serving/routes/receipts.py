@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import PlainTextResponse
 
-from features.history.query import load_channels
+from features.history.channels import load_channels
 from serving.channels.contract import AnswersHandshake, ChannelAdapter, ForgedEventsError
 from serving.provider_events import Told, record_provider_events
 from serving.routes.examples import PROBLEMS, UNSIGNED

@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, or_, select, update
 
 from features.history.append import append_interactions
+from features.history.channels import load_channels
 from features.history.decisions import load_decision
-from features.history.query import load_channels
 from features.history.tables import follow_ups, outbox
 from models.domain.errors import ConflictError, StateError
 from models.domain.interaction import Interaction, InteractionKind

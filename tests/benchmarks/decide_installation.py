@@ -16,8 +16,9 @@ import polars as pl
 from sqlalchemy import insert
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
+from features.history.campaigns import save_campaign
+from features.history.channels import save_channel
 from features.history.engine import connect, migrate
-from features.history.query import save_campaign, save_channel
 from features.history.tables import decisions
 from features.identity.vault import KEY_FILE, ContactVault
 from features.registry import ModelRegistry

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
-from features.history.query import seed_channels
 from models.domain.decision import Decision
 from serving.app import create_app
 from serving.observability.metrics import Metrics

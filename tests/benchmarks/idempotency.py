@@ -20,8 +20,8 @@ from uuid import uuid4
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
-from features.history.query import seed_channels
 from features.identity.vault import ContactVault, make_keys
 from serving.request import DecisionRequest
 from serving.store.idempotency import IdempotencyKey

@@ -17,7 +17,7 @@ from types import MappingProxyType, TracebackType
 import httpx
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
-from features.history.query import save_campaign
+from features.history.campaigns import save_campaign
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow
 from models.domain.channel import ContentKind, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity

@@ -28,7 +28,7 @@ import httpx
 from fastapi import FastAPI
 from sqlalchemy import Engine, func, select
 
-from features.history.query import seed_channels
+from features.history.channels import seed_channels
 from features.history.tables import decisions, outbox, reservations, resource_usage
 from serving.app import create_app
 from tests.benchmarks.bare import Server, serving

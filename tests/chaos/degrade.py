@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy import Engine
 
+from features.history.channels import seed_channels
 from features.history.engine import migrate
-from features.history.query import seed_channels
 from features.offline import materialize
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
-from features.history.query import load_channels, seed_channels
+from features.history.channels import load_channels, seed_channels
 from features.history.tables import decisions
 from models.domain.campaign import PolicyName
 from serving.app import create_app

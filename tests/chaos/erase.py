@@ -18,8 +18,9 @@ from pathlib import Path
 from sqlalchemy import select
 
 from features.history.append import CustomerRecord, append_customers, append_identities, append_interactions
+from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
-from features.history.query import load_customers, seed_channels
+from features.history.query import load_customers
 from features.history.tables import interactions
 from features.offline import materialize
 from features.workspace import FeatureWorkspace

@@ -25,8 +25,9 @@ import numpy as np
 from sqlalchemy import Engine
 
 from features.history.append import CustomerRecord, append_customers
+from features.history.campaigns import save_campaign
+from features.history.channels import seed_channels
 from features.history.decisions import load_decision
-from features.history.query import save_campaign, seed_channels
 from features.offline import materialize
 from features.workspace import FeatureWorkspace
 from models.domain.campaign import Campaign, Content, Offer, PolicyName, SendWindow

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Engine
 
-from features.history.query import seed_channels
+from features.history.channels import seed_channels
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from tests.chaos._replicas import Asked, asking, replica, wait_for

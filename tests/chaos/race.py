@@ -23,7 +23,7 @@ from random import Random
 from sqlalchemy import Engine, select, update
 
 from features.history.append import append_interactions
-from features.history.query import load_channels, seed_channels
+from features.history.channels import load_channels, seed_channels
 from features.history.tables import follow_ups, outbox
 from models.domain.campaign import PolicyName
 from models.domain.decision import Decision

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Engine
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
-from features.history.query import save_campaign, save_channel, seed_channels
+from features.history.campaigns import save_campaign
+from features.history.channels import save_channel, seed_channels
 from features.registry import ModelVersion
 from models.choice import FloatArray, Predictions
 from models.domain.action import ActionGrid

@@ -17,8 +17,8 @@ from features.checks.log import EXPERIMENT
 from features.checks.stability import bin_edges, psi
 from features.checks.window import of_days, of_import
 from features.history.append import CustomerRecord, append_customers, append_interactions
+from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
-from features.history.query import seed_channels
 from features.registry import open_client
 from models.domain.interaction import Interaction, InteractionKind
 from nextchannel.main import cli

@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from features.history.channels import save_channel
 from features.history.engine import connect, migrate
-from features.history.query import save_channel
 from features.history.tables import decisions
 from features.registry import ModelRegistry
 from models.domain.channel import DEFAULT_CHANNELS

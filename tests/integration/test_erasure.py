@@ -22,9 +22,10 @@ from features.history.append import (
     append_identities,
     append_interactions,
 )
+from features.history.channels import load_channels, seed_channels
 from features.history.engine import connect
 from features.history.erase import ANSWERS, KEPT_NAMELESS, OF_NOBODY, REMOVED, SAID, load_unfinished, readmit
-from features.history.query import find_customer_id, load_channels, load_customers, seed_channels
+from features.history.query import find_customer_id, load_customers
 from features.history.report import arm_outcomes, funnel
 from features.history.rewards import settle_rewards
 from features.history.tables import (

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
-from features.history.query import load_channels
+from features.history.channels import load_channels
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS, Channel, IdentityKind
 from models.domain.customer import Consent, ConsentStatus, Identity

@@ -20,20 +20,12 @@ from features.history.append import (
     append_identities,
     append_interactions,
 )
+from features.history.campaigns import list_campaigns, load_campaign, save_campaign
+from features.history.channels import load_channels, save_channel, seed_channels
 from features.history.decisions import load_decision
 from features.history.documents import to_document
 from features.history.engine import migrate, read_only
-from features.history.query import (
-    find_customer_id,
-    list_campaigns,
-    load_campaign,
-    load_channels,
-    load_customers,
-    load_recipients,
-    save_campaign,
-    save_channel,
-    seed_channels,
-)
+from features.history.query import find_customer_id, load_customers, load_recipients
 from features.history.tables import campaigns, consents, decisions, interactions, metadata, reservations
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow

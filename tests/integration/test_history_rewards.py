@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import Connection, Engine, insert, select
 
 from features.history.append import CustomerRecord, append_customers, append_decisions, append_interactions
+from features.history.campaigns import save_campaign
+from features.history.channels import seed_channels
 from features.history.export import MOMENT, frame
-from features.history.query import save_campaign, seed_channels
 from features.history.report import ArmOutcome, FunnelRow, arm_outcomes, funnel
 from features.history.rewards import settle_rewards
 from features.history.tables import customers, interactions, reservations, rewards

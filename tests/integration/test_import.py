@@ -15,8 +15,10 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.sql.schema import Table
 
+from features.history.campaigns import save_campaign
+from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
-from features.history.query import load_customers, save_campaign, seed_channels
+from features.history.query import load_customers
 from features.history.tables import consents, customers, decisions, identities, interactions
 from models.domain.campaign import Campaign, Content, Offer, SendWindow
 from models.domain.channel import ContentKind, IdentityKind

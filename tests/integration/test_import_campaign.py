@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from features.history.campaigns import load_campaign
 from features.history.engine import connect, migrate
-from features.history.query import load_campaign
 from models.domain.errors import InvalidInputError, NotFoundError
 from training.import_campaigns import put_campaign
 

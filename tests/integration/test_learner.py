@@ -16,7 +16,8 @@ from features.history.append import (
     append_identities,
     append_interactions,
 )
-from features.history.query import save_campaign, save_channel
+from features.history.campaigns import save_campaign
+from features.history.channels import save_channel
 from features.history.sole import sole_holder
 from features.history.tables import interactions
 from features.registry import ModelRegistry

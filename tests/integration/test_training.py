@@ -22,8 +22,9 @@ from features.history.append import (
     append_identities,
     append_interactions,
 )
+from features.history.campaigns import load_campaign, save_campaign
+from features.history.channels import save_channel
 from features.history.engine import connect, migrate
-from features.history.query import load_campaign, save_campaign, save_channel
 from features.history.tables import customers, decisions, outbox
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace

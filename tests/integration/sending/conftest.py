@@ -15,7 +15,8 @@ from features.history.append import (
     append_customers,
     append_identities,
 )
-from features.history.query import save_campaign, seed_channels
+from features.history.campaigns import save_campaign
+from features.history.channels import seed_channels
 from features.history.tables import decisions, interactions, outbox
 from models.domain.campaign import Campaign, Content, Offer, QuietHours, SendWindow
 from models.domain.channel import DEFAULT_CHANNELS, ContentKind

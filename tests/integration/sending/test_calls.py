@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from features.history.query import load_channels, save_channel
+from features.history.channels import load_channels, save_channel
 from features.history.tables import agent_tasks, outbox
 from models.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from models.domain.interaction import InteractionKind

@@ -16,8 +16,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
 from features.history.append import append_interactions
+from features.history.channels import load_channels, seed_channels
 from features.history.decisions import load_decision
-from features.history.query import load_channels, seed_channels
 from features.history.tables import conversations, follow_ups, outbox
 from models.domain.campaign import Content, Offer, PolicyName, QuietHours
 from models.domain.channel import ContentKind
