@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -379,6 +381,30 @@ def test_the_join_gives_what_feasts_own_store_gives(workspace: FeatureWorkspace)
     assert ours["visits_7d"].null_count() > 0, "some points lie before every row"
     assert (ours["visits_7d"] == 1_000).sum() >= 40
     assert ours.select(workspace.features.names).equals(feasts.select(workspace.features.names))
+
+
+def test_a_process_that_decides_loads_nothing_that_training_takes(
+    workspace: FeatureWorkspace, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; import serving.bootstrap;"
+        "from features.history.engine import connect; from features.workspace import FeatureWorkspace;"
+        "workspace = FeatureWorkspace(Path(sys.argv[1]), connect(sys.argv[2]));"
+        "rows = workspace.read_online(['c-1', 'nobody']);"
+        "assert rows['nobody'] is None and len(rows['c-1']) == 1 + len(workspace.features.names), rows;"
+        "print(*sorted(m for m in sys.modules if '.' not in m))"
+    )
+    materialize(workspace, START + 90 * DAY)
+    address = workspace.engine.url.render_as_string(hide_password=False)
+    loaded = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "data"), address],
+        cwd=Path(features.__path__[0]).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"duckdb", "ibis", "sqlglot", "lightgbm", "sklearn"}.isdisjoint(loaded.stdout.split())
+    assert "feast" in loaded.stdout.split()
 
 
 def test_rows_that_no_night_has_made_anew_are_stale(workspace: FeatureWorkspace) -> None:
