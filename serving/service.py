@@ -160,8 +160,7 @@ class Service:
 
         Args:
             requests: Whom and what for.
-            told: What is kept of an answer. It is called beside the event loop, and before the next part is decided: a
-                thousand decisions with all that they rest on are some 25 MB.
+            told: What is kept of an answer. It is called beside the event loop, and before the next part is decided.
 
         Raises:
             OverloadedError: too many batches are under way.

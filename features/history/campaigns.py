@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, tuple_
+from sqlalchemy import Connection, Select, func, insert, select, tuple_
 
 from features.history.documents import from_document, to_document
 from features.history.tables import campaigns
@@ -63,12 +64,7 @@ def latest_campaigns(conn: Connection, campaign_ids: Sequence[str] | None) -> li
     newest = select(campaigns.c.campaign_id, func.max(campaigns.c.version)).group_by(campaigns.c.campaign_id)
     if campaign_ids is not None:
         newest = newest.where(campaigns.c.campaign_id.in_(campaign_ids))
-    rows = conn.execute(
-        select(campaigns.c.document)
-        .where(tuple_(campaigns.c.campaign_id, campaigns.c.version).in_(newest))
-        .order_by(campaigns.c.campaign_id)
-    )
-    return [from_document(Campaign, document) for (document,) in rows]
+    return _in_versions(conn, newest)
 
 
 def page_of_campaigns(conn: Connection, after: str | None, limit: int) -> list[Campaign]:
@@ -87,13 +83,7 @@ def page_of_campaigns(conn: Connection, after: str | None, limit: int) -> list[C
     )
     if after is not None:
         newest = newest.where(campaigns.c.campaign_id > after)
-    keys = [tuple(row) for row in conn.execute(newest)]
-    rows = conn.execute(
-        select(campaigns.c.document)
-        .where(tuple_(campaigns.c.campaign_id, campaigns.c.version).in_(keys))
-        .order_by(campaigns.c.campaign_id)
-    )
-    return [from_document(Campaign, document) for (document,) in rows]
+    return _in_versions(conn, [tuple(row) for row in conn.execute(newest)])
 
 
 def campaign_versions(
@@ -117,3 +107,13 @@ def campaign_versions(
     if not rows and before is None:
         raise NotFoundError("campaign_id", campaign_id)
     return [(from_document(Campaign, document), created_at) for document, created_at in rows]
+
+
+def _in_versions(conn: Connection, which: Select[Any] | Sequence[tuple[Any, ...]]) -> list[Campaign]:
+    """Campaigns by id and version, in order of id."""
+    rows = conn.execute(
+        select(campaigns.c.document)
+        .where(tuple_(campaigns.c.campaign_id, campaigns.c.version).in_(which))
+        .order_by(campaigns.c.campaign_id)
+    )
+    return [from_document(Campaign, document) for (document,) in rows]

@@ -71,6 +71,7 @@ def nothing() -> FastAPI:
 
 def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]:
     """Every figure of the benchmark."""
+    # Not above: the services import this module too, and these load what only installing takes.
     from tests.benchmarks.batch import batches
     from tests.benchmarks.decide import CONNECTIONS, WARM_SECONDS, decisions, median
 
