@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from models.domain.errors import OverloadedError, require
 
 
 class Admission:
-    """Counts what is under way, on the event loop's thread alone.
+    """Counts what is under way, on the event loop's thread alone: `with admission: ...` is one request.
 
     Whoever is let in waits for those before it, so the latency of what is let in is at most about
     `most / decisions a second`, however many ask.
@@ -23,8 +20,7 @@ class Admission:
         self.most = most
         self.n_under_way = 0
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Let one request in until the block ends.
 
         Raises:
@@ -33,7 +29,6 @@ class Admission:
         if self.n_under_way >= self.most:
             raise OverloadedError(self.most)
         self.n_under_way += 1
-        try:
-            yield
-        finally:
-            self.n_under_way -= 1
+
+    def __exit__(self, *_raised: object) -> None:
+        self.n_under_way -= 1

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from starlette.types import Message, Receive
 
+# Key of the ASGI scope: the body, where somebody in front has read it whole.
+BODY = "nextchannel.body"
+
 
 async def whole(receive: Receive) -> bytes | None:
     """All of the body; None where the caller hung up before its end."""

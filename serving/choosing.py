@@ -237,12 +237,12 @@ class Chooser:
 
 def _explored(turns: Sequence[_Turn], row: int) -> tuple[Claim, ...]:
     """What one customer's decision takes of every campaign's allowance for exploring."""
-    claimed = (
+    claimed = [
         exploring_claim(turn.setting.campaign, turn.setting.now, float(turn.choices.explored.loss_minor[row]))
         for turn in turns
         if turn.choices.explored is not None
-    )
-    return tuple(claim for claim in claimed if claim is not None)
+    ]
+    return tuple([claim for claim in claimed if claim is not None]) if claimed else ()
 
 
 def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:

@@ -55,13 +55,12 @@ class _Docket:
     requests: Sequence[DecisionRequest]
     now: datetime
     cases: list[Case] = field(default_factory=list)
-    submitted_at: float = field(default_factory=time.monotonic)
+    ends_at: float | None = field(init=False)
+    """When its caller has waited long enough, monotonic seconds; None where the caller has not said."""
 
-    @property
-    def ends_at(self) -> float | None:
-        """When its caller has waited long enough, monotonic seconds; None where the caller has not said."""
+    def __post_init__(self) -> None:
         given = [one.deadline_seconds for one in self.requests if one.deadline_seconds is not None]
-        return self.submitted_at + min(given) if given else None
+        self.ends_at = time.monotonic() + min(given) if given else None
 
 
 class _InAHurry:
@@ -225,8 +224,7 @@ class Decider:
     def prepare(self, dockets: Sequence[_Docket]) -> None:
         """Find out who is meant, and read their features: what `DecisionWriter` calls before the transaction."""
         for docket in dockets:
-            ends_at = docket.ends_at
-            docket.cases = [Case(request, docket.now, ends_at) for request in docket.requests]
+            docket.cases = [Case(request, docket.now, docket.ends_at) for request in docket.requests]
             refuse_repeated_ids(docket.cases)
         cases = [case for docket in dockets for case in docket.cases]
         self._orders.confirm(self._engine.connect)

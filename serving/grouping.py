@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from operator import attrgetter
 
 from models.domain.errors import ConflictError
 from serving.choosing import Case
@@ -12,6 +13,7 @@ from serving.store.writer import LARGEST_GROUP
 
 # Requests of one group share the time of the latest.
 _TOGETHER = timedelta(seconds=1)
+_NOW = attrgetter("now")
 
 
 def parts(requests: Sequence[DecisionRequest]) -> Iterator[Sequence[DecisionRequest]]:
@@ -33,7 +35,7 @@ def refuse_repeated_ids(cases: Sequence[Case]) -> None:
 def close_in_time(cases: Sequence[Case]) -> list[list[Case]]:
     """Cases that may share the time of the latest of them, the latest last."""
     groups: list[list[Case]] = []
-    for case in sorted(cases, key=lambda case: case.now):
+    for case in sorted(cases, key=_NOW):
         if groups and case.now - groups[-1][0].now <= _TOGETHER:
             groups[-1].append(case)
         else:
@@ -44,17 +46,17 @@ def close_in_time(cases: Sequence[Case]) -> list[list[Case]]:
 def of_different_ids(cases: Sequence[Case]) -> list[Case]:
     """The first case of every decision id and every key; the others find what it wrote."""
     first: dict[tuple[str, str], Case] = {}
+    later: set[Case] = set()
     for case in cases:
-        for name in _names(case.request):
-            first.setdefault(name, case)
-    return [case for case in cases if all(first[name] is case for name in _names(case.request))]
-
-
-def _names(request: DecisionRequest) -> list[tuple[str, str]]:
-    """What no two decisions have in common."""
-    names = []
-    if request.decision_id is not None:
-        names.append(("decision_id", request.decision_id))
-    if request.key is not None:
-        names.append((request.key.caller, request.key.key))
-    return names
+        request = case.request
+        if (
+            request.decision_id is not None
+            and first.setdefault(("decision_id", request.decision_id), case) is not case
+        ):
+            later.add(case)
+        if (
+            request.key is not None
+            and first.setdefault((request.key.caller, request.key.key), case) is not case
+        ):
+            later.add(case)
+    return [case for case in cases if case not in later] if later else list(cases)

@@ -17,7 +17,7 @@ from features.history.shown import NO_CONTACT, Contact, Exclusions, write_contac
 from models.candidates import REASONS, Candidates
 from models.choice import BoolArray, FloatArray, Predictions
 from models.choose import Choices
-from models.domain.action import ActionGrid, Exclusion
+from models.domain.action import ActionGrid
 from models.domain.campaign import Campaign
 from models.domain.eligibility import Eligibility
 
@@ -166,25 +166,16 @@ def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[Exc
         return [_asked(verdict, campaign) for verdict in verdicts]
     offers, channels = verdicts.grid.offers, verdicts.grid.channels
     of_channel = {
-        (c, code): write_exclusion(Exclusion(reason=REASONS[code], channel=channels[c]))
+        (c, code): write_exclusion(REASONS[code], None, channels[c])
         for c, column in enumerate(verdicts.channel.T)
         for code in np.unique(column[column > 0]).tolist()
     }
     of_zone = [
-        [
-            write_exclusion(Exclusion(reason=REASONS[code], slot=slot))
-            for slot, code in enumerate(codes)
-            if code
-        ]
+        [write_exclusion(REASONS[code], None, None, slot) for slot, code in enumerate(codes) if code]
         for codes in verdicts.slot_of_zone.tolist()
     ]
     of_pair = [
-        (
-            c,
-            write_exclusion(
-                Exclusion(reason=REASONS[verdicts.offer_channel[o, c]], offer=offers[o], channel=channels[c])
-            ),
-        )
+        (c, write_exclusion(REASONS[verdicts.offer_channel[o, c]], offers[o], channels[c]))
         for o, c in np.argwhere(verdicts.offer_channel).tolist()
     ]
     only = verdicts.only_in_window[:, verdicts.windowed].any(axis=0)
@@ -205,7 +196,12 @@ def _exclusions(verdicts: Sequence[Eligibility], campaign: Campaign) -> list[Exc
 
 
 def _asked(verdict: Eligibility, campaign: Campaign) -> Exclusions:
-    return Exclusions.of([write_exclusion(one) for one in verdict.exclusions(campaign)])
+    return Exclusions.of(
+        [
+            write_exclusion(one.reason, one.offer, one.channel, one.slot)
+            for one in verdict.exclusions(campaign)
+        ]
+    )
 
 
 def _options(choices: Choices, row: Indices) -> tuple[Indices, NDArray[np.intp]]:

@@ -138,7 +138,7 @@ class Service:
             OverloadedError: too many requests are under way.
             StoreUnavailableError: the database cannot be reached or is late; nothing is acknowledged.
         """
-        with self.admission.admitted():
+        with self.admission:
             submitted = self.decider.submit_from_loop([request], self.clock())
             waiting = asyncio.get_running_loop().call_later(self.answer_within_seconds, self._late, submitted)
             try:
@@ -171,7 +171,7 @@ class Service:
             in_parts = self.decider.decide_in_parts(requests, self.clock())
             return [told(answer) for part in in_parts for answer in part]
 
-        with self.batches.admitted():
+        with self.batches:
             return await self.in_thread(decide)
 
     feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)

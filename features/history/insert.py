@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import JSON
 
-from features.history.prepared import run_many
+from features.history.prepared import converter, run_many
 
 _ROWS_A_STATEMENT = 10_000
 # Up to here one parameter with all rows is faster than a temporary table.
@@ -171,7 +171,7 @@ def _as_the_driver_wants(
 def _converter(dialect: Dialect, stored: Column[Any]) -> Callable[[Any], Any] | None:
     if isinstance(stored.type, JSON):
         return _to_json
-    return stored.type.dialect_impl(dialect).bind_processor(dialect)
+    return converter(stored.type, dialect)
 
 
 def _tell_the_planner(conn: Connection, table: Table, n_new: int) -> None:

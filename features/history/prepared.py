@@ -9,7 +9,7 @@ SQLite takes to execute it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +21,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.types import NULLTYPE, TypeDecorator, TypeEngine
+
+_ONE_BY_ONE = nullcontext()
 
 
 class Prepared:
@@ -38,36 +40,30 @@ class Prepared:
 
     def rows(self, conn: Connection, **values: Any) -> Sequence[Any]:
         """Execute once; the rows' values are as the driver gives them."""
-        compiled = self._for(conn.dialect)
+        compiled = self._compiled.get(conn.dialect.name) or self._for(conn.dialect)
         laid_out = compiled.parameters(values)
         found: Sequence[Any]
         if _watched(conn):
             found = conn.exec_driver_sql(compiled.text, laid_out).fetchall()
         else:
-            with _cursor(conn, compiled.text) as cursor:
-                cursor.execute(compiled.text, laid_out)
-                found = cursor.fetchall()
+            found = _run(conn, _driver_of(conn), compiled.text, laid_out, fetch=True)
         return found
 
     def run_all(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute once for every row."""
         if not rows:
             return
-        compiled = self._for(conn.dialect)
+        compiled = self._compiled.get(conn.dialect.name) or self._for(conn.dialect)
         laid_out = [compiled.parameters(row) for row in rows]
         if _watched(conn):
             conn.exec_driver_sql(compiled.text, laid_out)
-            return
-        with _cursor(conn, compiled.text) as cursor:
-            if len(laid_out) == 1:
-                cursor.execute(compiled.text, laid_out[0])
-            else:
-                cursor.executemany(compiled.text, laid_out)
+        elif len(laid_out) == 1:
+            _run(conn, _driver_of(conn), compiled.text, laid_out[0])
+        else:
+            _run(conn, _driver_of(conn), compiled.text, laid_out, many=True)
 
     def _for(self, dialect: Dialect) -> _Compiled:
-        compiled = self._compiled.get(dialect.name)
-        if compiled is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self._statement, self._columns, dialect)
+        compiled = self._compiled[dialect.name] = _Compiled(self._statement, self._columns, dialect)
         return compiled
 
 
@@ -79,9 +75,7 @@ def run_many(conn: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) 
     if _watched(conn):
         given = list(rows)
         return conn.exec_driver_sql(statement, given, execution_options={"preserve_rowcount": True}).rowcount
-    with _cursor(conn, statement) as cursor:
-        cursor.executemany(statement, rows)
-        changed: int = cursor.rowcount
+    changed: int = _run(conn, _driver_of(conn), statement, rows, many=True)
     return changed
 
 
@@ -89,18 +83,11 @@ def begin(conn: Connection, statement: str) -> None:
     """Execute the statement that begins a transaction, while SQLAlchemy still puts the transaction together."""
     if _watched(conn):
         conn.exec_driver_sql(statement)
-        return
-    with closing(conn.connection.cursor()) as cursor, _errors_of(conn, statement, cursor):
-        cursor.execute(statement)
+    else:
+        _run(conn, conn.connection.dbapi_connection, statement)
 
 
-def _watched(conn: Connection) -> bool:
-    """Whether somebody listens to statements, such as a tracer: then they take SQLAlchemy's way."""
-    return bool(conn.dispatch.before_cursor_execute)
-
-
-@contextmanager
-def in_one_trip(conn: Connection) -> Iterator[None]:
+def in_one_trip(conn: Connection) -> AbstractContextManager[None]:
     """What prepared statements send to PostgreSQL inside the block goes there together.
 
     They are executed one after the other, as ever, but only rows that are asked for are waited for, and everything at the end
@@ -108,21 +95,22 @@ def in_one_trip(conn: Connection) -> Iterator[None]:
     changes nothing.
     """
     if conn.dialect.name != "postgresql" or _watched(conn):
-        yield
-        return
-    with _errors_of(conn, "a pipeline", None), _driver_of(conn).pipeline():
-        yield
+        return _ONE_BY_ONE
+    return _pipeline(conn)
 
 
 @contextmanager
-def _cursor(conn: Connection, statement: str) -> Iterator[Any]:
-    """The driver's cursor on the connection."""
-    cursor = _driver_of(conn).cursor()
+def _pipeline(conn: Connection) -> Iterator[None]:
     try:
-        with _errors_of(conn, statement, cursor):
-            yield cursor
-    finally:
-        cursor.close()
+        with _driver_of(conn).pipeline():
+            yield
+    except conn.dialect.loaded_dbapi.Error as exc:
+        raise _told(conn, "a pipeline", None, exc) from exc
+
+
+def _watched(conn: Connection) -> bool:
+    """Whether somebody listens to the engine's statements, such as a tracer: then they take SQLAlchemy's way."""
+    return bool(conn.engine.dispatch.before_cursor_execute)
 
 
 def _driver_of(conn: Connection) -> Any:
@@ -132,29 +120,51 @@ def _driver_of(conn: Connection) -> Any:
     return conn.connection.dbapi_connection
 
 
-@contextmanager
-def _errors_of(conn: Connection, statement: str, cursor: Any) -> Iterator[None]:
-    """The driver's errors are raised as SQLAlchemy would raise them.
+def _run(
+    conn: Connection,
+    driver: Any,
+    statement: str,
+    parameters: Any = (),
+    *,
+    many: bool = False,
+    fetch: bool = False,
+) -> Any:
+    """Execute on the driver's own cursor, once or for each of many parameters; the rows, or how many were changed.
+
+    No context manager: one that is a generator costs as much as SQLite takes to find a row, a dozen times a decision.
+    """
+    cursor = driver.cursor()
+    try:
+        if many:
+            cursor.executemany(statement, parameters)
+        else:
+            cursor.execute(statement, parameters)
+        return cursor.fetchall() if fetch else cursor.rowcount
+    except conn.dialect.loaded_dbapi.Error as exc:
+        raise _told(conn, statement, cursor, exc) from exc
+    finally:
+        cursor.close()
+
+
+def _told(conn: Connection, statement: str, cursor: Any, error: Exception) -> Exception:
+    """The driver's error as SQLAlchemy would raise it.
 
     A connection that turns out to be lost is given up, so that the pool makes a new one.
     """
-    dialect = conn.dialect
-    try:
-        yield
-    except dialect.loaded_dbapi.Error as exc:
-        is_lost = dialect.is_disconnect(exc, conn.connection.dbapi_connection, cursor)
-        told = DBAPIError.instance(
-            statement,
-            None,
-            exc,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            connection_invalidated=is_lost,
-            dialect=dialect,
-        )
-        if is_lost:
-            conn.invalidate(told)
-        raise told from exc
+    dialect: Any = conn.dialect
+    is_lost = dialect.is_disconnect(error, conn.connection.dbapi_connection, cursor)
+    told: Exception = DBAPIError.instance(
+        statement,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=is_lost,
+        dialect=dialect,
+    )
+    if is_lost:
+        conn.invalidate(told)
+    return told
 
 
 class _Compiled:
@@ -171,7 +181,7 @@ class _Compiled:
         self._converted: list[tuple[str, Callable[[Any], Any]]] = []
         for name, constant in expanded.parameters.items():
             bind = compiled.binds.get(name)
-            convert = None if bind is None else bind.type.dialect_impl(dialect).bind_processor(dialect)
+            convert = None if bind is None else converter(bind.type, dialect)
             if name not in given:
                 self._constants[name] = constant if convert is None else convert(constant)
             elif convert is not None:
@@ -183,6 +193,11 @@ class _Compiled:
         for name, convert in self._converted:
             found[name] = convert(found[name])
         return found if self._pick is None else self._pick(found)
+
+
+def converter(stored: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes a value of that type one that the driver takes; None where it is one as it is."""
+    return stored.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, overload
 
 import orjson
 
-from models.domain.action import Action, Exclusion
+from models.domain.action import Action, Exclusion, ReasonCode
 from models.domain.decision import Alternative, Expected
 
 OPTIONS = orjson.OPT_UTC_Z
@@ -144,8 +144,11 @@ class Exclusions(tuple[Exclusion, ...]):
 
 
 @lru_cache(maxsize=4_096)
-def write_exclusion(one: Exclusion) -> WrittenExclusion:
-    """Write it both ways."""
+def write_exclusion(
+    reason: ReasonCode, offer: str | None = None, channel: str | None = None, slot: int | None = None
+) -> WrittenExclusion:
+    """Write it both ways; known by its parts, so that who has it already makes no other to find it."""
+    one = Exclusion(reason=reason, offer=offer, channel=channel, slot=slot)
     in_words = {
         "reason": one.reason,
         "words": one.words,
@@ -165,7 +168,7 @@ def written_exclusions(exclusions: Sequence[Exclusion]) -> Sequence[WrittenExclu
     """Each with its texts."""
     if isinstance(exclusions, Exclusions):
         return exclusions.written
-    return [write_exclusion(one) for one in exclusions]
+    return [write_exclusion(one.reason, one.offer, one.channel, one.slot) for one in exclusions]
 
 
 def _written(document: object) -> orjson.Fragment:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -103,10 +102,10 @@ class Metrics:
     def decided(self, decisions: Sequence[Decision]) -> None:
         """Count decisions."""
         for decision in decisions:
-            choice = decision.action.channel if decision.action else NO_CONTACT, decision.arm.value
+            choice = decision.action.channel if decision.action else NO_CONTACT, decision.arm
             counter = self._by_choice.get(choice)
             if counter is None:
-                counter = self.decisions.labels(self._channel(choice[0]), choice[1])
+                counter = self.decisions.labels(self._channel(choice[0]), decision.arm.value)
                 self._by_choice[choice] = counter
             counter.inc()
             self.propensity.observe(decision.propensity)
@@ -115,14 +114,9 @@ class Metrics:
             for reason in decision.degraded:
                 self.degraded.labels(reason).inc()
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage of deciding."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_took(name, time.perf_counter() - began)
+    def stage(self, name: str) -> _Stage:
+        """Time a stage of deciding: as long as the block takes."""
+        return _Stage(self, name)
 
     def stage_took(self, name: str, seconds: float) -> None:
         """A stage of deciding took so long."""
@@ -146,6 +140,23 @@ class Metrics:
     def watch(self, read: Callable[[], Sequence[GaugeMetricFamily]]) -> None:
         """Ask for these gauges at every scrape."""
         self.registry.register(_AtScrape(read))
+
+
+class _Stage:
+    """A block that is timed."""
+
+    __slots__ = ("_began", "_metrics", "_name")
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self._metrics = metrics
+        self._name = name
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_raised: object) -> None:
+        self._metrics.stage_took(self._name, time.perf_counter() - self._began)
 
 
 class _AtScrape(Collector):

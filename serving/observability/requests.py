@@ -35,8 +35,7 @@ class ObservedRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
-        request = context.begin(given)
+        request = context.begin(_given_id(scope))
         status = 500
         began = time.perf_counter()
 
@@ -76,3 +75,12 @@ class ObservedRequests:
                     "duration_ms": round(seconds * 1000, 3),
                 },
             )
+
+
+def _given_id(scope: Scope) -> bytes | None:
+    """The caller's own id of the request."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: bytes = value
+            return given
+    return None

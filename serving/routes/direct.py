@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.domain.errors import NextchannelError
-from serving.body import again, whole
+from serving.body import BODY
 from serving.problems import refused
 
 _JSON = b"application/json"
@@ -30,7 +29,7 @@ class DirectEndpoint:
     Args:
         app: What lies behind it.
         path: Of the endpoint.
-        model: Of the body.
+        model: Of the body, which the gate has read.
         answer: Takes the request, its body as `model`, and its idempotency key; gives JSON.
     """
 
@@ -45,15 +44,13 @@ class DirectEndpoint:
         if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        body = await whole(receive)
-        if body is None:
-            return  # the caller hung up
-        receive = again(body, receive)
         headers = dict(reversed(scope["headers"]))  # of one that is repeated the first counts
-        asked = None
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _JSON:
-            with suppress(ValidationError):  # whatever is wrong with it, one place says so
+        asked, body = None, scope.get(BODY)
+        if body is not None and headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _JSON:
+            try:
                 asked = self._model.model_validate_json(body)
+            except ValidationError:  # whatever is wrong with it, one place says so
+                asked = None
         if asked is None:
             await self._app(scope, receive, send)
             return

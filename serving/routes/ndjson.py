@@ -73,7 +73,7 @@ class OutcomeStream(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Serve it."""
-        with self._service.batches.admitted():
+        with self._service.batches:
             await self._serve(send)
 
     async def _serve(self, send: Send) -> None:

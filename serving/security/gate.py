@@ -15,7 +15,7 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.body import again
+from serving.body import BODY, again
 from serving.problems import PROBLEM, FieldError, Problem
 from serving.security.buckets import Allowance, Buckets
 from serving.security.json_depth import DEEPEST, within_depth
@@ -128,7 +128,7 @@ class Gate:
                 added = [*added, *_rate_headers(allowance)]
                 if not allowance.granted:
                     raise _too_many(allowance)
-            receive = await self._body(rule, headers, receive)
+            receive = await self._body(scope, rule, headers, receive)
         except Refusal as refusal:
             await _answer(refusal, scope, added, send)
             return
@@ -166,7 +166,7 @@ class Gate:
         return (
             reached_locally
             and is_local_name(headers.get(b"host", b"localhost").decode("latin-1"))
-            and not any(name in headers for name in _FORWARDED)
+            and headers.keys().isdisjoint(_FORWARDED)
         )
 
     def _present(self, scope: Scope, headers: Headers) -> ApiKey | None:
@@ -206,7 +206,7 @@ class Gate:
             [(b"www-authenticate", b'Bearer realm="nextchannel"')],
         )
 
-    async def _body(self, rule: Rule, headers: Headers, receive: Receive) -> Receive:
+    async def _body(self, scope: Scope, rule: Rule, headers: Headers, receive: Receive) -> Receive:
         """Take the body in, but no more of it than is allowed; a stream is counted as it is read."""
         length = headers.get(b"content-length")
         if length in (None, b"0") and b"transfer-encoding" not in headers:
@@ -258,12 +258,14 @@ class Gate:
                 f"body: {bound}",
                 errors=[FieldError(field="body", value="", bound=bound)],
             )
+        scope[BODY] = body
         return again(body, receive)
 
 
 def _check_head(scope: Scope, headers: Headers) -> None:
-    size = sum(len(name) + len(value) for name, value in scope["headers"])
-    size += len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
     if len(scope["headers"]) > MOST_HEADERS or size > MOST_HEADER_BYTES:
         raise Refusal(
             431,
