@@ -104,9 +104,10 @@ class Snapshot:
         found = self.campaigns.get(campaign_id)
         if found is None:
             raise NotFoundError("campaign_id", campaign_id)
-        for name in found.channels:
-            if name not in self.channels:
-                raise NotFoundError("channels", name)
+        if not self.channels.keys() >= set(found.channels):
+            raise NotFoundError(
+                "channels", next(name for name in found.channels if name not in self.channels)
+            )
         return found
 
 

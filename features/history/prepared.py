@@ -186,9 +186,19 @@ class _Compiled:
                 self._constants[name] = constant if convert is None else convert(constant)
             elif convert is not None:
                 self._converted.append((name, convert))
+        order = expanded.positiontup or ()
+        # Where every place has a value of its own, as in an insert, a row is picked once and converted in its places.
+        apart = len(order) > 1 and not self._constants and len(set(order)) == len(order)
+        self._alone = self._pick if apart else None
+        self._converted_at = [(order.index(name), convert) for name, convert in self._converted if order]
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """As the driver wants them: in order, or by name."""
+        if self._alone is not None:
+            row = list(self._alone(values))
+            for at, convert in self._converted_at:
+                row[at] = convert(row[at])
+            return tuple(row)
         found = {**self._constants, **values}
         for name, convert in self._converted:
             found[name] = convert(found[name])

@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from models.domain.decision import Decision
+from models.domain.experiment import Arm
+from serving.observability.distribution import Distribution
 
 MOST_NAMES = 50
 OTHER = "other"
@@ -82,37 +84,38 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-        self.propensity = Histogram(
-            "nextchannel_decision_propensity",
-            "Probability with which the action was chosen.",
-            buckets=_SHARES,
-            registry=self.registry,
+        self.propensity = Distribution(
+            "nextchannel_decision_propensity", "Probability with which the action was chosen.", _SHARES
         )
-        self.net_value = Histogram(
+        self.net_value = Distribution(
             "nextchannel_decision_net_value_minor",
             "Expected net value of the chosen action, minor units; where a model has said.",
-            buckets=_MINOR,
-            registry=self.registry,
+            _MINOR,
         )
+        self.registry.register(self.propensity)
+        self.registry.register(self.net_value)
         # A label look-up costs more than the count itself.
-        self._by_choice: dict[tuple[str, str], Counter] = {}
+        self._by_choice: dict[tuple[str, Arm], Counter] = {}
         self._by_stage: dict[str, Histogram] = {}
         self._by_request: dict[tuple[str, str, int], Histogram] = {}
 
     def decided(self, decisions: Sequence[Decision]) -> None:
         """Count decisions."""
+        counts: dict[tuple[str, Arm], int] = {}
         for decision in decisions:
             choice = decision.action.channel if decision.action else NO_CONTACT, decision.arm
-            counter = self._by_choice.get(choice)
-            if counter is None:
-                counter = self.decisions.labels(self._channel(choice[0]), decision.arm.value)
-                self._by_choice[choice] = counter
-            counter.inc()
-            self.propensity.observe(decision.propensity)
-            if decision.expected.net_value_minor is not None:
-                self.net_value.observe(decision.expected.net_value_minor)
+            counts[choice] = counts.get(choice, 0) + 1
             for reason in decision.degraded:
                 self.degraded.labels(reason).inc()
+        for choice, n in counts.items():
+            counter = self._by_choice.get(choice)
+            if counter is None:
+                counter = self.decisions.labels(self._channel(choice[0]), choice[1].value)
+                self._by_choice[choice] = counter
+            counter.inc(n)
+        self.propensity.observe([decision.propensity for decision in decisions])
+        values = [decision.expected.net_value_minor for decision in decisions]
+        self.net_value.observe([value for value in values if value is not None])
 
     def stage(self, name: str) -> _Stage:
         """Time a stage of deciding: as long as the block takes."""

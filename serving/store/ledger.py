@@ -96,7 +96,7 @@ class Ledger:
         Raises:
             NotFoundError: nobody is known by it.
         """
-        person = self.find(customer_id)
+        person = self.find(customer_id) if customer_id in self._contacts else self._people.get(customer_id)
         if person is None:
             raise NotFoundError("customer_id", customer_id)
         return person
@@ -104,7 +104,7 @@ class Ledger:
     def find(self, customer_id: str) -> Customer | None:
         """The same; None where nobody is known by it."""
         person = self._people.get(customer_id)
-        accepted = self._contacts.pop(customer_id, None)
+        accepted = self._contacts.pop(customer_id, None) if self._contacts else None
         if person is not None and accepted is not None:
             contacts = [
                 PastContact(
