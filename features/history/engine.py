@@ -18,6 +18,10 @@ _MIGRATION_LOCK = 7_301_956_102  # any number, the same in every process
 _BUSY_TIMEOUT_SECONDS = 30
 _CHECKPOINT_PAUSE_SECONDS = 0.1
 CHECKPOINT_SECONDS = 0.2
+# SQLite's driver asks every value that is not exactly a number or a text whether it can adapt itself, and each "no" is an
+# exception that is made and thrown away. For these it need not ask; members of enumerations are written as plain texts.
+sqlite3.register_adapter(type(None), {None: None}.get)
+sqlite3.register_adapter(bytes, bytes)
 # With 4 kB a page 64 MB; SQLite's own default is 1,000 pages.
 _LONGEST_LOG_PAGES = 16_000
 

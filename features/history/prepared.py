@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Dialect, String, bindparam
+from sqlalchemy import ColumnElement, Connection, Dialect, LargeBinary, String, bindparam
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
@@ -207,6 +207,8 @@ class _Compiled:
 
 def converter(stored: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """What makes a value of that type one that the driver takes; None where it is one as it is."""
+    if isinstance(stored, LargeBinary):
+        return None  # both drivers take bytes; SQLAlchemy would wrap them
     return stored.dialect_impl(dialect).bind_processor(dialect)
 
 

@@ -308,6 +308,7 @@ def _load_chunk(
         part, owner, first, second, third, number, moment = row
         if part == _CONSENT:
             said.append(row)
+            permissions[owner][first, second] = _STATUSES[third]
         elif part == _CONTACT:
             contacts[owner].append(
                 PastContact(
@@ -323,9 +324,10 @@ def _load_chunk(
             earlier[owner][second] = number
         else:
             replies[owner][first] = moment_from(moment)
-    said.sort(key=_OF_CONSENT)
-    for _, owner, channel, purpose, status, _, _ in said:
-        permissions[owner][channel, purpose] = _STATUSES[status]
+    if len(said) > sum(map(len, permissions.values())):  # somebody changed their mind
+        said.sort(key=_OF_CONSENT)
+        for _, owner, channel, purpose, status, _, _ in said:
+            permissions[owner][channel, purpose] = _STATUSES[status]
     return {
         owner: Customer(
             customer_id=owner,
