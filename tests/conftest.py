@@ -23,15 +23,10 @@ _USUAL_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Engine:
     """An empty, migrated database of each kind; PostgreSQL is skipped where there is none."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("sqlite_engine")
-        return
-    server: Engine = request.getfixturevalue("postgres_engine")
-    with server.begin() as conn:
-        conn.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
-    yield server
+    opened: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return opened
 
 
 @pytest.fixture
@@ -54,9 +49,17 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def postgresql_engine(migrated_postgresql: Engine) -> Engine:
+    """An empty, migrated PostgreSQL database."""
+    with migrated_postgresql.begin() as conn:
+        conn.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
+    return migrated_postgresql
+
+
 @pytest.fixture(scope="session")
-def postgres_engine(postgres_url: str) -> Iterator[Engine]:
-    """A migrated PostgreSQL database of this worker."""
+def migrated_postgresql(postgres_url: str) -> Iterator[Engine]:
+    """The PostgreSQL database of this worker, with what tests have left in it."""
     opened = open_database(postgres_url)
     migrate(opened)
     yield opened

@@ -429,7 +429,7 @@ def test_shared_online_stores_lose_the_rows_of_every_list(
     if kind == "redis":
         store = {"type": "redis", "connection_string": request.getfixturevalue("redis_address")}
     else:
-        url = request.getfixturevalue("postgres_engine").url
+        url = request.getfixturevalue("postgresql_engine").url
         store = {
             "type": "postgres", "host": url.host, "port": url.port or 5432, "database": url.database,
             "user": url.username, "password": url.password or "", "db_schema": "public", "sslmode": "disable",

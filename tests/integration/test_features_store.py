@@ -337,12 +337,12 @@ def test_a_running_reader_goes_on_with_a_list_that_another_process_defined(
 
 
 def test_features_in_redis_equal_the_offline_frame_from_postgresql(
-    postgres_engine: Engine, tmp_path: Path, redis_address: str
+    postgresql_engine: Engine, tmp_path: Path, redis_address: str
 ) -> None:
-    with postgres_engine.begin() as conn:
+    with postgresql_engine.begin() as conn:
         conn.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
     found = compare(
-        postgres_engine,
+        postgresql_engine,
         tmp_path,
         n_pairs=200,
         n_customers=60,

@@ -114,7 +114,7 @@ def test_delivering_again_changes_nothing_in_any_order(engine: Engine) -> None:
 
 @pytest.mark.parametrize("n_facts", [400, 2_000])  # as one parameter, and by COPY
 def test_the_same_facts_delivered_at_once_in_opposite_order_are_both_taken_in(
-    n_facts: int, postgres_engine: Engine
+    n_facts: int, postgresql_engine: Engine
 ) -> None:
     facts = posted(*({"customer_id": f"c-{number}"} for number in range(n_facts)))
     for round_ in range(4):
@@ -122,7 +122,7 @@ def test_the_same_facts_delivered_at_once_in_opposite_order_are_both_taken_in(
         together = Barrier(2)
 
         def deliver(facts: list[Any], together: Barrier = together) -> int:
-            with postgres_engine.begin() as conn:
+            with postgresql_engine.begin() as conn:
                 together.wait(30)
                 return ingest(conn, facts, NOW).n_new
 

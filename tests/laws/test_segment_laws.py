@@ -200,10 +200,10 @@ def test_everybody_at_once_is_each_alone_on_sqlite(
 @settings(max_examples=15, **_SETTINGS)
 @given(history=_history, condition=_condition)
 def test_everybody_at_once_is_each_alone_on_postgresql(
-    postgres_engine: Engine, history: dict[str, Any], condition: dict[str, Any]
+    postgresql_engine: Engine, history: dict[str, Any], condition: dict[str, Any]
 ) -> None:
-    write(postgres_engine, history)
-    agree(postgres_engine, condition)
+    write(postgresql_engine, history)
+    agree(postgresql_engine, condition)
 
 
 @settings(max_examples=6, **_SETTINGS)
