@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, Engine, func, select
 
 from features.history.campaigns import load_campaign
 from features.history.engine import read_only
-from features.history.report import ArmOutcome, FunnelRow, arm_outcomes, funnel
+from features.history.report import PRE_PERIOD, ArmOutcome, FunnelRow, arm_outcomes, funnel
 from features.history.rewards import settle_rewards
 from features.history.tables import customers, decisions
 from models.domain.experiment import Arm, Experiment
 from models.evaluation.estimate import normal_quantile
-from models.evaluation.experiment import Difference, Moments, SampleRatio, compare_arms, sample_ratio
+from models.evaluation.experiment import (
+    Difference,
+    Moments,
+    SampleRatio,
+    compare_arms,
+    cost_per_incremental_conversion,
+    sample_ratio,
+)
+from models.evaluation.pre_period import PairedMoments, without_before
 from serving.store.availability import reaching_the_store
 
 CONFIDENCE = 0.95
@@ -50,12 +60,42 @@ class ArmReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifferenceReport:
-    """Net value a customer of one arm minus that of another, minor units."""
+    """Net value a customer of one arm minus that of another, minor units.
+
+    Attributes:
+        difference: Without what customers did in the pre-period: this is what the verdict is about.
+        unadjusted: The same as it is.
+        conversions: Difference in the share of customers who converted, without the pre-period too.
+        cost_per_conversion_minor: Extra cost for each conversion that would not have happened otherwise; None where the
+            arm converted no more than the other.
+        cost_per_conversion_low_minor: With the upper end of the extra conversions.
+        cost_per_conversion_high_minor: With their lower end; None where there may be none.
+    """
 
     arm: Arm
     other: Arm
     difference: Difference
+    unadjusted: Difference
+    conversions: Difference
+    cost_per_conversion_minor: float | None
+    cost_per_conversion_low_minor: float | None
+    cost_per_conversion_high_minor: float | None
     verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrePeriodReport:
+    """What customers did before they came into the experiment, and how much it tells.
+
+    Attributes:
+        days: Before each customer's first decision.
+        explained: Share of the variance of net value, within arms, that it explains, in [0, 1].
+        narrower: By which share of their width intervals are narrower for it.
+    """
+
+    days: int
+    explained: float
+    narrower: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +128,7 @@ class Report:
         incremental_minor: Treatment minus holdout a customer, times the customers of the treatment; None without
             a holdout.
         sample_ratio: None before the first customer.
+        pre_period: What was taken out of the differences.
     """
 
     campaign_id: str
@@ -108,6 +149,7 @@ class Report:
     arms: tuple[ArmReport, ...]
     differences: tuple[DifferenceReport, ...]
     sample_ratio: SampleRatio | None
+    pre_period: PrePeriodReport
     verdict: str
     recent: tuple[RecentDecision, ...]
 
@@ -131,14 +173,14 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
             ).scalar_one()
             n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
             recent = _recent(conn, campaign_id)
-    moments = {
-        arm: Moments.of(
-            np.array([each.value_minor - each.cost_minor for each in outcomes if each.arm is arm])
-        )
-        for arm in Arm
-    }
+    worth = _by_arm(outcomes, lambda each: each.value_minor - each.cost_minor)
+    moments = {arm: sums.plain for arm, sums in worth.items()}
     # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
-    differences = compare_arms(moments, planned_n=max(2, n_known, len(outcomes)), confidence=CONFIDENCE)
+    compare = partial(compare_arms, planned_n=max(2, n_known, len(outcomes)), confidence=CONFIDENCE)
+    adjusted = without_before(worth)
+    differences, unadjusted = compare(adjusted.arms), compare(moments)
+    conversions = compare(without_before(_by_arm(outcomes, lambda each: float(each.converted))).arms)
+    arms = _arms(moments, outcomes, campaign.experiment)
     ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if outcomes else None
     against_holdout = differences.get((Arm.TREATMENT, Arm.HOLDOUT))
     n_treated = moments[Arm.TREATMENT].n
@@ -158,12 +200,16 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
         incremental_low_minor=None if against_holdout is None else against_holdout.low * n_treated,
         incremental_high_minor=None if against_holdout is None else against_holdout.high * n_treated,
         funnel=tuple(rows),
-        arms=_arms(moments, outcomes, campaign.experiment),
+        arms=arms,
         differences=tuple(
-            DifferenceReport(arm=a, other=b, difference=found, verdict=_verdict(a, b, found, moments))
-            for (a, b), found in differences.items()
+            _compared(pair, differences, unadjusted, conversions, arms, moments) for pair in differences
         ),
         sample_ratio=ratio,
+        pre_period=PrePeriodReport(
+            days=PRE_PERIOD.days,
+            explained=adjusted.explained,
+            narrower=1.0 - math.sqrt(1.0 - adjusted.explained),
+        ),
         verdict=_overall(campaign.experiment, differences, moments, ratio),
         recent=recent,
     )
@@ -173,6 +219,46 @@ def latest_campaign(engine: Engine) -> str | None:
     """The campaign that decided last; None before the first decision."""
     with reaching_the_store(), read_only(engine).connect() as conn:
         return conn.scalar(select(decisions.c.campaign_id).order_by(decisions.c.decision_id.desc()).limit(1))
+
+
+def _by_arm(
+    outcomes: Sequence[ArmOutcome], figure: Callable[[ArmOutcome], float]
+) -> dict[Arm, PairedMoments]:
+    """A figure of every customer beside the value of what they did before, summed up by arm."""
+    return {
+        arm: PairedMoments.of(
+            np.array([figure(each) for each in outcomes if each.arm is arm]),
+            np.array([each.before_minor for each in outcomes if each.arm is arm]),
+        )
+        for arm in Arm
+    }
+
+
+def _compared(
+    pair: tuple[Arm, Arm],
+    differences: Mapping[tuple[Arm, Arm], Difference],
+    unadjusted: Mapping[tuple[Arm, Arm], Difference],
+    conversions: Mapping[tuple[Arm, Arm], Difference],
+    arms: Iterable[ArmReport],
+    moments: Mapping[Arm, Moments],
+) -> DifferenceReport:
+    cost = {arm.arm: arm.cost_minor / arm.n_customers for arm in arms if arm.n_customers}
+    each = cost_per_incremental_conversion(cost[pair[0]], cost[pair[1]], conversions[pair])
+    return DifferenceReport(
+        arm=pair[0],
+        other=pair[1],
+        difference=differences[pair],
+        unadjusted=unadjusted[pair],
+        conversions=conversions[pair],
+        cost_per_conversion_minor=None if each is None else each.value,
+        cost_per_conversion_low_minor=None if each is None else _finite(each.low),
+        cost_per_conversion_high_minor=None if each is None else _finite(each.high),
+        verdict=_verdict(*pair, differences[pair], moments),
+    )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def _arms(

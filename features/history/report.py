@@ -10,11 +10,14 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
+from features.history.moments import earlier
 from features.history.reached import reached
 from features.history.tables import decisions, interactions, rewards
 from models.domain.experiment import Arm
 from models.domain.interaction import InteractionKind as Kind
 
+PRE_PERIOD = timedelta(days=90)
+"""How far back what customers did before they came into an experiment is compared with what they did in it."""
 _CLICKED = frozenset({Kind.CLICKED})
 _OPENED = _CLICKED | {Kind.OPENED}
 _DELIVERED = _OPENED | {Kind.DELIVERED}
@@ -55,6 +58,7 @@ class ArmOutcome:
 
     Attributes:
         value_minor: Value of every conversion since the first decision, minor units.
+        before_minor: Value of the conversions of the same kind in the `PRE_PERIOD` before it, for whatever reason.
         cost_minor: Cost of the contacts, minor units.
         contacted: Whether any contact was made or planned.
     """
@@ -62,6 +66,7 @@ class ArmOutcome:
     arm: Arm
     customer_id: str
     value_minor: float
+    before_minor: float
     cost_minor: float
     converted: bool
     contacted: bool
@@ -179,12 +184,29 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
         )
         .group_by(entered.c.customer_id)
     )
+    before = (
+        select(
+            entered.c.customer_id,
+            func.sum(func.coalesce(interactions.c.value_minor, campaign.conversion_value_minor)).label("value_minor"),
+        )
+        .select_from(entered)
+        .join(interactions, interactions.c.customer_id == entered.c.customer_id)
+        .where(
+            interactions.c.kind == campaign.conversion_kind,
+            ~interactions.c.machine_made,
+            interactions.c.occurred_at < entered.c.entered_at,
+            interactions.c.occurred_at >= earlier(conn, entered.c.entered_at, PRE_PERIOD),
+        )
+        .group_by(entered.c.customer_id)
+    )  # fmt: skip
     value_of = {row.customer_id: row.value_minor for row in conn.execute(conversions)}
+    before_of = {row.customer_id: row.value_minor for row in conn.execute(before)}
     return [
         ArmOutcome(
             arm=Arm(row.arm),
             customer_id=row.customer_id,
             value_minor=value_of.get(row.customer_id, 0.0),
+            before_minor=before_of.get(row.customer_id, 0.0),
             cost_minor=row.cost_minor,
             converted=row.customer_id in value_of,
             contacted=bool(row.contacted),

@@ -7,24 +7,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     Connection,
-    DateTime,
     and_,
     delete,
     exists,
     or_,
     select,
-    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
+from features.history.moments import earlier
 from features.history.query import in_chunks
 from features.history.reached import reached, released
 from features.history.tables import decisions, interactions, rewards
@@ -99,7 +95,7 @@ def _customers_to_settle(conn: Connection, campaign_id: str, as_of: datetime) ->
     arrived = exists().where(
         interactions.c.customer_id == decisions.c.customer_id,
         interactions.c.occurred_at >= decisions.c.decided_at,
-        interactions.c.received_at >= _earlier(conn, rewards.c.as_of, _COMMIT_DELAY),
+        interactions.c.received_at >= earlier(conn, rewards.c.as_of, _COMMIT_DELAY),
     )
     query = (
         select(decisions.c.customer_id)
@@ -113,12 +109,6 @@ def _customers_to_settle(conn: Connection, campaign_id: str, as_of: datetime) ->
         .order_by(decisions.c.customer_id)
     )
     return list(conn.scalars(query))
-
-
-def _earlier(conn: Connection, moment: ColumnElement[datetime], by: timedelta) -> ColumnElement[Any]:
-    if conn.dialect.name == "postgresql":
-        return type_coerce(moment, DateTime(timezone=True)) - by
-    return type_coerce(moment, BigInteger) - by // timedelta(microseconds=1)
 
 
 def _load_decisions(

@@ -51,6 +51,11 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "worst_stationary_points": Bar(least=-1.0),
         "sabotaged_points": Bar(least=-1.5),
     },
+    "experiments": {
+        "always_valid_fpr": Bar(most=0.05),
+        "width_over_fixed": Bar(most=1.6),
+        "fixed_coverage": Bar(0.94, 0.96),
+    },
     "features": {
         "frame_time_over_feast": Bar(most=1.0),
         "peak_rss_mb": Bar(most=4096.0),

@@ -229,3 +229,51 @@ def test_the_verdict_does_not_claim_what_the_data_cannot_carry(pages, market, ho
     assert pages.post("/v1/decisions/batch", json=body).status_code == 200
     assert report_of(pages)["verdict"].startswith(words)
     assert words in pages.get("/").text
+
+
+def test_what_customers_did_before_is_taken_out_of_the_difference(pages, busy, market):
+    """Half of what the first half of them spends in the campaign they spent before, so it is nobody's doing."""
+    regulars = [
+        Interaction(
+            source="till",
+            event_id=f"b{i}{when}",
+            kind=InteractionKind.CONVERTED,
+            customer_id=person,
+            occurred_at=market.now + timedelta(days=days),
+            value_minor=50_000.0 + 100.0 * (i % 7),
+        )
+        for i, person in enumerate(PEOPLE[:100])
+        for when, days in (("before", -20), ("after", 2))
+    ]
+    with market.engine.begin() as conn:
+        append_interactions(conn, regulars, market.now + timedelta(days=3))
+    report = report_of(pages)
+    assert report["pre_period"]["days"] == 90
+    assert report["pre_period"]["explained"] > 0.95
+    assert report["pre_period"]["narrower"] == pytest.approx(
+        1 - (1 - report["pre_period"]["explained"]) ** 0.5
+    )
+    one = next(d for d in report["differences"] if (d["arm"], d["other"]) == ("treatment", "holdout"))
+    assert one["difference"]["standard_error"] < 0.25 * one["unadjusted"]["standard_error"]
+    arms = {arm["arm"]: arm for arm in report["arms"]}
+    raw = arms["treatment"]["mean_minor"] - arms["holdout"]["mean_minor"]
+    assert one["unadjusted"]["value"] == pytest.approx(raw)
+    assert report["incremental_minor"] == pytest.approx(
+        arms["treatment"]["n_customers"] * one["difference"]["value"]
+    )
+    assert "in the 90 days before they came in explains" in pages.get("/").text
+
+
+def test_a_conversion_that_contact_brought_has_its_price(pages, busy):
+    report = report_of(pages)
+    arms = {arm["arm"]: arm for arm in report["arms"]}
+    one = next(d for d in report["differences"] if (d["arm"], d["other"]) == ("treatment", "holdout"))
+    more = arms["treatment"]["share_converted"] - arms["holdout"]["share_converted"]
+    assert one["conversions"]["value"] == pytest.approx(more)
+    assert more > 0
+    cost = arms["treatment"]["cost_minor"] / arms["treatment"]["n_customers"]
+    assert one["cost_per_conversion_minor"] == pytest.approx(cost / more)
+    assert one["cost_per_conversion_low_minor"] < one["cost_per_conversion_minor"]
+    html = pages.get("/").text
+    assert "each more has cost" in html
+    assert "tells nothing here, so nothing is taken out" in html

@@ -291,24 +291,29 @@ def test_arms_count_every_customer_whatever_reached_them(conn: Connection) -> No
     )  # 900: the offer's margin
     happen(conn, "c-1", InteractionKind.CONVERTED, START - DAY, value_minor=5.0)
     happen(conn, "c-1", InteractionKind.CONVERTED, START + 60 * DAY, value_minor=5.0)
+    happen(conn, "c-1", InteractionKind.CONVERTED, START - 91 * DAY, value_minor=5.0)  # too long ago
     happen(conn, "c-2", InteractionKind.CONVERTED, START + DAY)
+    happen(conn, "c-2", InteractionKind.CONVERTED, START - 20 * DAY)  # the campaign's value
     happen(conn, "c-3", InteractionKind.BOUNCED, START + 2 * HOUR, decision_id="d-4", channel="email")
     happen(conn, "c-3", InteractionKind.CONVERTED, START + DAY, value_minor=7.0)
     happen(conn, "c-3", InteractionKind.CONVERTED, START + DAY, value_minor=7.0, campaign_id="other")
 
-    def outcome(arm: Arm, customer_id: str, value: float, cost: float, contacted: bool) -> ArmOutcome:
+    def outcome(
+        arm: Arm, customer_id: str, value: float, cost: float, contacted: bool, before: float = 0.0
+    ) -> ArmOutcome:
         return ArmOutcome(
             arm=arm,
             customer_id=customer_id,
             value_minor=value,
+            before_minor=before,
             cost_minor=cost,
             converted=True,
             contacted=contacted,
         )
 
     assert arm_outcomes(conn, "spring") == [
-        outcome(Arm.TREATMENT, "c-1", 910.0, 4.0, True),
-        outcome(Arm.HOLDOUT, "c-2", 1000.0, 0.0, False),
+        outcome(Arm.TREATMENT, "c-1", 910.0, 4.0, True, before=5.0),
+        outcome(Arm.HOLDOUT, "c-2", 1000.0, 0.0, False, before=1000.0),
         outcome(Arm.CONTROL, "c-3", 7.0, 0.0, False),
     ]
 
