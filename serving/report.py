@@ -218,7 +218,12 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
 def latest_campaign(engine: Engine) -> str | None:
     """The campaign that decided last; None before the first decision."""
     with reaching_the_store(), read_only(engine).connect() as conn:
-        return conn.scalar(select(decisions.c.campaign_id).order_by(decisions.c.decision_id.desc()).limit(1))
+        # Not by the id alone: callers may give their own.
+        return conn.scalar(
+            select(decisions.c.campaign_id)
+            .order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc())
+            .limit(1)
+        )
 
 
 def _by_arm(

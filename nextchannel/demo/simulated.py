@@ -187,17 +187,19 @@ def _write_history(
 ) -> Campaign:
     """Write what the company knows by then; the campaign whose contacts were drawn at random."""
     history = simulate_history(market, ends_at, rng, step)
+    # Nobody was held out of it: actions were drawn at random, not arms.
+    campaign = replace(history.campaign, experiment=Experiment(experiment_id=history.campaign.campaign_id))
     step("writing it into the database")
     with engine.begin() as conn:
         for channel in market.channels().values():
             save_channel(conn, channel, history.begins_at)
-        save_campaign(conn, history.campaign, history.begins_at)
+        save_campaign(conn, campaign, history.begins_at)
         append_customers(conn, history.customers)
         append_identities(conn, history.identities)
         append_consents(conn, history.consents)
         append_decisions(conn, history.log.decisions())
         append_interactions(conn, history.interactions, ends_at)
-    return history.campaign
+    return campaign
 
 
 def _decide(settings: Settings, market: Market, now: datetime, step: Callable[[str], None]) -> list[Decision]:

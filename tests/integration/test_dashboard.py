@@ -277,3 +277,14 @@ def test_a_conversion_that_contact_brought_has_its_price(pages, busy):
     html = pages.get("/").text
     assert "each more has cost" in html
     assert "tells nothing here, so nothing is taken out" in html
+
+
+def test_without_a_name_the_page_shows_the_campaign_that_decided_last(pages, busy, market):
+    market.campaign("autumn")
+    service = market.service()
+    later = market.now + timedelta(hours=1)
+    # An id of the caller's own, which in order of ids comes before all others.
+    service.decider.decide(
+        DecisionRequest(customer_id=PEOPLE[0], campaign_id="autumn", decision_id="0"), later
+    )
+    assert "<h1>autumn" in pages.get("/").text
