@@ -66,8 +66,8 @@ class DifferenceReport:
         difference: Without what customers did in the pre-period: this is what the verdict is about.
         unadjusted: The same as it is.
         conversions: Difference in the share of customers who converted, without the pre-period too.
-        cost_per_conversion_minor: Extra cost for each conversion that would not have happened otherwise; None where the
-            arm converted no more than the other.
+        cost_per_conversion_minor: Extra cost for each conversion that would not have happened otherwise, below 0 where the
+            arm cost less; None where it converted no more than the other.
         cost_per_conversion_low_minor: With the upper end of the extra conversions.
         cost_per_conversion_high_minor: With their lower end; None where there may be none.
     """

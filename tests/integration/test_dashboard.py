@@ -276,7 +276,7 @@ def test_a_conversion_that_contact_brought_has_its_price(pages, busy):
     assert one["cost_per_conversion_low_minor"] < one["cost_per_conversion_minor"]
     html = pages.get("/").text
     assert "each more has cost" in html
-    assert "tells nothing here, so nothing is taken out" in html
+    assert "explains next to nothing" in html
 
 
 def test_without_a_name_the_page_shows_the_campaign_that_decided_last(pages, busy, market):
