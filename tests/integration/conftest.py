@@ -270,6 +270,11 @@ class Market:
         self.opened.append(made)
         return made
 
+    def close(self) -> None:
+        """Stop what was opened."""
+        for service in self.opened:
+            service.stop()
+
 
 @pytest.fixture
 def market(engine: Engine) -> Iterator[Market]:
@@ -278,14 +283,21 @@ def market(engine: Engine) -> Iterator[Market]:
         seed_channels(conn, NOW - timedelta(days=1))
     made = Market(engine)
     yield made
-    for service in made.opened:
-        service.stop()
+    made.close()
 
 
 @pytest.fixture
-def market_on() -> Callable[[Engine, datetime], Market]:
+def market_on() -> Iterator[Callable[[Engine, datetime], Market]]:
     """A market on a database of the test's own."""
-    return lambda engine, now: Market(engine, now=now)
+    made: list[Market] = []
+
+    def open_market(engine: Engine, now: datetime) -> Market:
+        made.append(Market(engine, now=now))
+        return made[-1]
+
+    yield open_market
+    for market in made:
+        market.close()
 
 
 @pytest.fixture
