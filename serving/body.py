@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from starlette.types import Message, Receive
 
-# Key of the ASGI scope: the body, where somebody in front has read it whole.
+# Key of the ASGI scope: the body, which the gate reads whole; absent where there is none, or a stream.
 BODY = "nextchannel.body"
-
-
-async def whole(receive: Receive) -> bytes | None:
-    """All of the body; None where the caller hung up before its end."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def again(body: bytes, receive: Receive) -> Receive:

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.domain.errors import NextchannelError
-from serving.body import again, whole
+from serving.body import BODY
 from serving.problems import problem_of, respond
 from serving.service import Service
 from serving.store.availability import reaching_the_store
@@ -61,9 +61,7 @@ class IdempotencyMiddleware:
             await respond(problem_of(error, scope["path"]))(scope, receive, send)
 
     async def _once(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        body = await whole(receive)
-        if body is None:
-            return  # the caller hung up
+        body = scope.get(BODY, b"")
         where = scope["path"].encode() + b"?" + scope.get("query_string", b"")
         key = IdempotencyKey.of(headers[HEADER], headers.get("authorization", ""), b"POST", where, body)
         right = await self._service.in_thread(lambda: self._claim(key))
@@ -76,7 +74,7 @@ class IdempotencyMiddleware:
             heard.append(message)
 
         try:
-            await self._app({**scope, SCOPE_EXECUTION: right}, again(body, receive), hear)
+            await self._app({**scope, SCOPE_EXECUTION: right}, receive, hear)
         except BaseException:
             await self._service.in_thread(lambda: self._give_up(key, right, forget=False))
             raise

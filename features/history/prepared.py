@@ -190,7 +190,7 @@ class _Compiled:
         # Where every place has a value of its own, as in an insert, a row is picked once and converted in its places.
         apart = len(order) > 1 and not self._constants and len(set(order)) == len(order)
         self._alone = self._pick if apart else None
-        self._converted_at = [(order.index(name), convert) for name, convert in self._converted if order]
+        self._converted_at = [(order.index(name), convert) for name, convert in self._converted if apart]
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """As the driver wants them: in order, or by name."""

@@ -166,40 +166,33 @@ def arm_outcomes(conn: Connection, campaign_id: str) -> list[ArmOutcome]:
         *((answered.c.offer_id == offer.offer_id, offer.margin_minor) for offer in campaign.offers),
         else_=campaign.conversion_value_minor,
     )
-    conversions = (
-        select(
-            entered.c.customer_id,
-            func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor"),
-        )
-        .select_from(entered)
+    converted = (
+        select(entered.c.customer_id)
         .join(interactions, interactions.c.customer_id == entered.c.customer_id)
+        .where(interactions.c.kind == campaign.conversion_kind, ~interactions.c.machine_made)
+        .group_by(entered.c.customer_id)
+    )
+    since = (
+        converted.add_columns(
+            func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor")
+        )
         .outerjoin(answered, answered.c.decision_id == interactions.c.decision_id)
         .where(
-            interactions.c.kind == campaign.conversion_kind,
-            ~interactions.c.machine_made,
             interactions.c.occurred_at >= entered.c.entered_at,
             interactions.c.occurred_at < ends_at,
             # A conversion that names neither a decision nor a campaign may concern any campaign.
             func.coalesce(answered.c.campaign_id, interactions.c.campaign_id, campaign_id) == campaign_id,
         )
-        .group_by(entered.c.customer_id)
     )
-    before = (
-        select(
-            entered.c.customer_id,
-            func.sum(func.coalesce(interactions.c.value_minor, campaign.conversion_value_minor)).label("value_minor"),
+    before = converted.add_columns(
+        func.sum(func.coalesce(interactions.c.value_minor, campaign.conversion_value_minor)).label(
+            "value_minor"
         )
-        .select_from(entered)
-        .join(interactions, interactions.c.customer_id == entered.c.customer_id)
-        .where(
-            interactions.c.kind == campaign.conversion_kind,
-            ~interactions.c.machine_made,
-            interactions.c.occurred_at < entered.c.entered_at,
-            interactions.c.occurred_at >= earlier(conn, entered.c.entered_at, PRE_PERIOD),
-        )
-        .group_by(entered.c.customer_id)
-    )  # fmt: skip
-    value_of = {row.customer_id: row.value_minor for row in conn.execute(conversions)}
+    ).where(
+        interactions.c.occurred_at < entered.c.entered_at,
+        interactions.c.occurred_at >= earlier(conn, entered.c.entered_at, PRE_PERIOD),
+    )
+    value_of = {row.customer_id: row.value_minor for row in conn.execute(since)}
     before_of = {row.customer_id: row.value_minor for row in conn.execute(before)}
     return [
         ArmOutcome(

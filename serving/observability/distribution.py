@@ -15,7 +15,7 @@ class Distribution(Collector):
     """How often values fell where, as Prometheus reads it.
 
     The client's own `Histogram` takes one value a call, and walks its bounds in Python: two values of each decision were a
-    fourteenth of what a decision of a batch executes.
+    twentieth of what a decision of a batch executes.
 
     Args:
         name: Of the figure.
