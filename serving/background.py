@@ -16,7 +16,7 @@ class Repeating:
 
     Args:
         name: Of the thread.
-        work: What to do.
+        work: What to do; where it returns True there is more, and the next turn is at once.
         every_seconds: Pause between the end of a turn and the start of the next.
     """
 
@@ -49,7 +49,8 @@ class Repeating:
     def _run(self) -> None:
         while not self._ending:
             try:
-                self._work()
+                if self._work() is True:
+                    continue
             except Exception:  # the next turn may succeed; the failure is in the log
                 logger.exception("%s failed", self._name)
             self._wake.wait(self._every_seconds)

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from features.history.channels import load_channels, seed_channels
 from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
+from features.history.rewards import settle_in_parts
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from features.row_cache import MOST_ROWS
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 # How often held messages that were overtaken give back what they reserved, and keys of yesterday are deleted.
 _HELD_SECONDS = 30.0
 _CLEANING_SECONDS = 3_600.0
+# Whoever looks at a report settles what is new themselves; this keeps it little.
+_SETTLING_SECONDS, _SETTLING_TURN_SECONDS = 300.0, 2.0
 # An answer of the tracking server may take so long: decisions go on with the model that they have, or by rules.
 _REGISTRY_SECONDS = 5
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
@@ -174,6 +177,9 @@ def build(config: ServiceConfig) -> Service:
     def tidy_held() -> None:
         cancel_overtaken(engine, clock())
 
+    def settle_some() -> bool:
+        return not settle_in_parts(engine, clock(), seconds=_SETTLING_TURN_SECONDS, pause=True)
+
     return Service(
         title=config.title,
         currency=config.currency,
@@ -202,6 +208,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
+            Repeating("rewards", settle_some, _SETTLING_SECONDS),
         ),
         feature_list=lambda: workspace.features if workspace.defined else None,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)

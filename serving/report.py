@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import numpy as np
 from sqlalchemy import Connection, Engine, func, select
 
 from features.history.campaigns import load_campaign
 from features.history.engine import read_only
-from features.history.report import PRE_PERIOD, ArmOutcome, FunnelRow, arm_outcomes, funnel
-from features.history.rewards import settle_rewards
+from features.history.outcomes import PRE_PERIOD
+from features.history.report import ArmSums, FunnelRow, arm_sums, funnel
+from features.history.rewards import settle_in_parts
 from features.history.tables import customers, decisions
+from features.history.unsettled import count_waiting
 from models.domain.experiment import Arm, Experiment
 from models.evaluation.estimate import normal_quantile
 from models.evaluation.experiment import (
@@ -34,6 +34,8 @@ CONFIDENCE = 0.95
 MOST_RECENT = 20
 # Fewer customers than this in an arm, and a normal approximation is not to be trusted.
 _FEWEST_TO_JUDGE = 30
+# Who looks at a report waits this long for what is not settled yet.
+_SETTLING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,9 @@ class Report:
 
     Attributes:
         simulated: Whether customers and outcomes come from a simulator.
-        n_customers: Customers decided for.
+        n_customers: Customers decided for, as far as they are counted.
+        n_waiting: Customers about whom something new is not counted yet; the service is at it. 0 but for the first seconds
+            after many decisions or facts.
         n_contacts: Contacts decided on.
         spend_minor: Cost of those that were not refused, minor units.
         net_value_minor: Value attributed less cost; it counts customers who would have bought anyway.
@@ -138,6 +142,7 @@ class Report:
     currency: str
     confidence: float
     n_customers: int
+    n_waiting: int
     n_decisions: int
     n_contacts: int
     spend_minor: float
@@ -155,33 +160,36 @@ class Report:
 
 
 def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str) -> Report:
-    """Settle the campaign's rewards, then report.
+    """Settle the campaign's rewards, for two seconds at most, then report.
+
+    Decisions are recorded meanwhile. Who is not settled by then is counted in `n_waiting`.
 
     Raises:
         NotFoundError: there is no such campaign.
         StoreUnavailableError: the database cannot be reached.
     """
     with reaching_the_store():
-        with engine.begin() as conn:
+        with read_only(engine).connect() as conn:
             campaign = load_campaign(conn, campaign_id)
-            settle_rewards(conn, now, campaign_id)
+        settle_in_parts(engine, now, campaign_id, seconds=_SETTLING_SECONDS)
         with read_only(engine).connect() as conn:
             rows = funnel(conn, campaign_id)
-            outcomes = arm_outcomes(conn, campaign_id)
-            n_decisions = conn.execute(
-                select(func.count()).where(decisions.c.campaign_id == campaign_id)
-            ).scalar_one()
+            counted = {arm: ArmSums.none(arm) for arm in Arm} | {
+                sums.arm: sums for sums in arm_sums(conn, campaign_id)
+            }
+            n_waiting = count_waiting(conn, campaign_id)
             n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
             recent = _recent(conn, campaign_id)
-    worth = _by_arm(outcomes, lambda each: each.value_minor - each.cost_minor)
+    worth = {arm: _net_value(sums) for arm, sums in counted.items()}
     moments = {arm: sums.plain for arm, sums in worth.items()}
+    n_customers = sum(sums.n_customers for sums in counted.values())
     # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
-    compare = partial(compare_arms, planned_n=max(2, n_known, len(outcomes)), confidence=CONFIDENCE)
+    compare = partial(compare_arms, planned_n=max(2, n_known, n_customers), confidence=CONFIDENCE)
     adjusted = without_before(worth)
     differences, unadjusted = compare(adjusted.arms), compare(moments)
-    conversions = compare(without_before(_by_arm(outcomes, lambda each: float(each.converted))).arms)
-    arms = _arms(moments, outcomes, campaign.experiment)
-    ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if outcomes else None
+    conversions = compare(without_before({arm: _conversions(sums) for arm, sums in counted.items()}).arms)
+    arms = _arms(moments, counted, campaign.experiment)
+    ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if n_customers else None
     against_holdout = differences.get((Arm.TREATMENT, Arm.HOLDOUT))
     n_treated = moments[Arm.TREATMENT].n
     return Report(
@@ -191,8 +199,9 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
         as_of=now,
         currency=currency,
         confidence=CONFIDENCE,
-        n_customers=len(outcomes),
-        n_decisions=n_decisions,
+        n_customers=n_customers,
+        n_waiting=n_waiting,
+        n_decisions=sum(sums.n_decisions for sums in counted.values()),
         n_contacts=sum(row.planned for row in rows),
         spend_minor=sum(row.cost_minor for row in rows),
         net_value_minor=sum(row.net_value_minor for row in rows),
@@ -226,17 +235,28 @@ def latest_campaign(engine: Engine) -> str | None:
         )
 
 
-def _by_arm(
-    outcomes: Sequence[ArmOutcome], figure: Callable[[ArmOutcome], float]
-) -> dict[Arm, PairedMoments]:
-    """A figure of every customer beside the value of what they did before, summed up by arm."""
-    return {
-        arm: PairedMoments.of(
-            np.array([figure(each) for each in outcomes if each.arm is arm]),
-            np.array([each.before_minor for each in outcomes if each.arm is arm]),
-        )
-        for arm in Arm
-    }
+def _net_value(sums: ArmSums) -> PairedMoments:
+    """Net value of every customer beside the value of what they did before."""
+    return PairedMoments(
+        n=sums.n_customers,
+        total=sums.net_value_minor,
+        total_squares=sums.net_value_squares,
+        before=sums.before_minor,
+        before_squares=sums.before_squares,
+        product=sums.before_by_value,
+    )
+
+
+def _conversions(sums: ArmSums) -> PairedMoments:
+    """The same of whether they converted."""
+    return PairedMoments(
+        n=sums.n_customers,
+        total=sums.n_converted,
+        total_squares=sums.n_converted,
+        before=sums.before_minor,
+        before_squares=sums.before_squares,
+        product=sums.before_by_converted,
+    )
 
 
 def _compared(
@@ -267,14 +287,11 @@ def _finite(number: float) -> float | None:
 
 
 def _arms(
-    moments: Mapping[Arm, Moments], outcomes: Iterable[ArmOutcome], experiment: Experiment
+    moments: Mapping[Arm, Moments], counted: Mapping[Arm, ArmSums], experiment: Experiment
 ) -> tuple[ArmReport, ...]:
-    members: defaultdict[Arm, list[ArmOutcome]] = defaultdict(list)
-    for each in outcomes:
-        members[each.arm].append(each)
     found = []
     for arm in Arm:
-        sums = moments[arm]
+        sums, members = moments[arm], counted[arm]
         if sums.n == 0 and experiment.share(arm) <= 0:
             continue
         reach = normal_quantile(CONFIDENCE) * sums.standard_error if sums.n >= 2 else None
@@ -286,16 +303,12 @@ def _arms(
                 mean_minor=mean,
                 low_minor=None if mean is None or reach is None else mean - reach,
                 high_minor=None if mean is None or reach is None else mean + reach,
-                share_contacted=_share(members[arm], lambda each: each.contacted),
-                share_converted=_share(members[arm], lambda each: each.converted),
-                cost_minor=sum(each.cost_minor for each in members[arm]),
+                share_contacted=members.n_contacted / sums.n if sums.n else None,
+                share_converted=members.n_converted / sums.n if sums.n else None,
+                cost_minor=members.cost_minor,
             )
         )
     return tuple(found)
-
-
-def _share(members: list[ArmOutcome], of: Callable[[ArmOutcome], bool]) -> float | None:
-    return sum(map(of, members)) / len(members) if members else None
 
 
 def _verdict(arm: Arm, other: Arm, found: Difference, moments: Mapping[Arm, Moments]) -> str:

@@ -18,7 +18,7 @@ from features.history.append import append_decisions, append_interactions
 from features.history.campaigns import save_campaign
 from features.history.channels import save_channel
 from features.history.register import register
-from features.history.rewards import settle_rewards
+from features.history.rewards import settle_in_parts
 from features.workspace import FeatureWorkspace
 from models.choice import FloatArray
 from models.domain.action import ActionGrid
@@ -173,8 +173,7 @@ def report(
     )
     say("the other half: choices, and what they would have earned")
     held_out = _held_out(experiment)
-    with engine.begin() as conn:
-        settle_rewards(conn, as_of, held_out)
+    settle_in_parts(engine, as_of, held_out)
     logged = logged_decisions(engine, workspace, held_out, as_of)
     chooser = Chooser.open(engine, ComputedFeatures(workspace), held_out, trained.bundle)
     target, q, grid = _chosen(chooser, logged.customer_ids, ran_at)

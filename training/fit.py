@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.rewards import settle_rewards
+from features.history.rewards import settle_in_parts
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
 from models.choice import Predictions
@@ -75,8 +75,7 @@ def train(
     """
     say = progress or (lambda _words: None)
     say("rewards: what decisions turned out to be worth")
-    with engine.begin() as conn:
-        settle_rewards(conn, as_of, campaign_id)
+    settle_in_parts(engine, as_of, campaign_id)
     say("features: as they were at every decision")
     workspace.define()
     logged = logged_decisions(engine, workspace, campaign_id, as_of)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from features.history.channels import load_channels
 from features.history.engine import read_only
-from features.history.rewards import settle_rewards
+from features.history.rewards import settle_in_parts
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import Bundle
@@ -93,8 +93,7 @@ def learn_step(
     nothing = Step(n_events=0, learned_until=since, version=None, belief=float(opened.bandit.gate.overall[0]))
     if until <= since:
         return nothing
-    with engine.begin() as conn:
-        settle_rewards(conn, now, campaign_id)
+    settle_in_parts(engine, now, campaign_id)
     learned = _learned(engine, workspace, campaign_id, opened, since, until)
     if learned is None:
         return nothing

@@ -18,6 +18,7 @@ from features.history.members import update_members
 from features.history.query import present_ids
 from features.history.suppression import erased_contact_points, erased_customers, is_tombstone
 from features.history.tables import consents, customers, decisions, identities, interactions
+from features.history.unsettled import note
 from features.identity.vault import vault_of
 from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identity, zone
 from models.domain.decision import Decision
@@ -256,7 +257,9 @@ def append_decisions(conn: Connection, made: Sequence[Decision]) -> Appended:
     kept = [decision for decision in made if decision.customer_id not in lost]
     merged = present_ids(conn, (decision.customer_id for decision in kept))
     rows = [whole_row(decision) | of_person(decision.customer_id, merged) for decision in kept]
-    return replace(_append(conn, decisions, rows), n_erased=len(made) - len(kept))
+    appended = replace(_append(conn, decisions, rows), n_erased=len(made) - len(kept))
+    note(conn, decision_ids=[decision.decision_id for decision in kept])
+    return appended
 
 
 def record_values(record: CustomerRecord) -> dict[str, Any]:

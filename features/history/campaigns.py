@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, func, insert, select, tuple_
 
 from features.history.documents import from_document, to_document
 from features.history.tables import campaigns
+from features.history.unsettled import note_campaign
 from models.domain.campaign import Campaign
 from models.domain.errors import NotFoundError
 
@@ -51,6 +52,8 @@ def save_campaign(conn: Connection, campaign: Campaign, now: datetime) -> Campai
             created_at=now,
         )
     )
+    # Its end, its conversions and their worth may be others now.
+    note_campaign(conn, stored.campaign_id)
     return stored
 
 

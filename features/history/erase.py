@@ -24,6 +24,7 @@ from features.history.members import lock_people, members_of, person_of
 from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
     agent_tasks,
+    channel_outcomes,
     consents,
     conversations,
     customer_members,
@@ -41,10 +42,13 @@ from features.history.tables import (
     interactions,
     metadata,
     outbox,
+    outcomes,
     receipts,
     suppressions,
     tags,
+    unsettled,
 )
+from features.history.unsettled import note, settle_anew
 from features.identity.vault import vault_of
 from models.domain.errors import NotFoundError
 
@@ -64,6 +68,9 @@ REMOVED = (
     agent_tasks,
     feature_changes,
     former_attributes,
+    outcomes,
+    channel_outcomes,
+    unsettled,
     customers,
 )
 ANSWERS = (idempotency_keys,)
@@ -80,6 +87,7 @@ OF_NOBODY = (
     "suppressions",
     "erasures",
     "sending_rates",
+    "settlement_marks",
 )
 
 
@@ -138,6 +146,7 @@ def erase_rows(conn: Connection, customer_ids: Sequence[str], now: datetime) -> 
     for table in REMOVED:
         concerned = [table.c[name].in_(customer_ids) for name in _ID_COLUMNS if name in table.c]
         rows[str(table.name)] = conn.execute(delete(table).where(or_(*concerned))).rowcount
+    note(conn, [tombstone])
     conn.execute(
         insert(erasures).values(
             tombstone_id=tombstone, subject=list(customer_ids), requested_at=now, rows=rows
@@ -185,6 +194,7 @@ def forget_subject(conn: Connection, erasure: Erasure) -> None:
         customers,
     ):
         conn.execute(delete(table).where(table.c.customer_id.in_(erasure.customer_ids)))
+    settle_anew(conn, [*erasure.customer_ids, erasure.tombstone_id])
     conn.execute(
         update(erasures).where(erasures.c.tombstone_id == erasure.tombstone_id).values(subject=null())
     )

@@ -34,6 +34,7 @@ from features.history.tables import (
     outbox,
     tags,
 )
+from features.history.unsettled import settle_anew
 from models.domain.errors import ConflictError, NotFoundError
 
 # Every table whose rows follow their customer. A test compares it with the schema.
@@ -140,6 +141,7 @@ def merge(conn: Connection, first_id: str, second_id: str, now: datetime) -> Mer
         update(customer_members).where(customer_members.c.customer_id == goes).values(parent_id=keeps)
     )
     conn.execute(delete(customers).where(customers.c.customer_id == goes))
+    settle_anew(conn, (keeps, goes))
     _show(conn, keeps, now)
     return Merged(keeps, goes)
 
@@ -184,6 +186,7 @@ def split(conn: Connection, customer_id: str, now: datetime) -> str:
     conn.execute(
         update(customer_members).where(customer_members.c.customer_id == customer_id).values(parent_id=None)
     )
+    settle_anew(conn, (customer_id, left))
     for person in (customer_id, left):
         _show(conn, person, now)
         if members_of(conn, person) == (person,):
@@ -273,6 +276,7 @@ def gather_stragglers(conn: Connection) -> int:
                     .where(table.c.customer_id == customer_id)
                     .values(customer_id=person[customer_id], recorded_as=customer_id)
                 ).rowcount
+            settle_anew(conn, {*lost, *(person[customer_id] for customer_id in lost)})
     return n
 
 

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from math import inf
+from time import monotonic, sleep
 
-from sqlalchemy import (
-    Connection,
-    and_,
-    delete,
-    exists,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, Engine, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from features.history.among import among
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
-from features.history.moments import earlier
-from features.history.query import in_chunks
-from features.history.reached import reached, released
+from features.history.marks import note_changes
+from features.history.outcomes import of_customers, work_out
+from features.history.reached import released
+from features.history.sole import sole_holder
 from features.history.tables import decisions, interactions, rewards
+from features.history.transactions import Transactions
+from features.history.unsettled import next_part, strike_out
 from models.domain.attribution import Attributable, attribute
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
-from models.domain.errors import NotFoundError
+from models.domain.errors import ConflictError, NotFoundError
 from models.domain.interaction import NOT_REACHED, Interaction, InteractionKind
 from models.domain.reward import Reward
 
-_CUSTOMERS_A_CHUNK = 2_000
-# A fact may be committed a little after the moment at which it was received.
-_COMMIT_DELAY = timedelta(minutes=5)
+_OF_REWARD = tuple(field.name for field in fields(Reward))
+# What is written for so many customers holds up decisions for some milliseconds.
+_AT_ONCE = 100
+_TURN_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,16 @@ class _Logged:
     attributable: Attributable
     released: bool
     stored: Reward | None
+    stored_closes_at: datetime | None
+
+    @property
+    def closes_at(self) -> datetime:
+        """The end of the attribution window."""
+        return self.attributable.starts_at + timedelta(seconds=self.attributable.window_seconds)
 
 
 def settle_rewards(conn: Connection, as_of: datetime, campaign_id: str | None = None) -> int:
-    """Work out the rewards of the decisions made by `as_of`, and store those that changed.
+    """Work out the rewards of the decisions made by `as_of`, store those that changed, and what came of their customers.
 
     A fact that names a decision belongs to it. One that names none belongs, in each campaign that it may
     concern, to the customer's latest decision that had started by then and reached them. A decision whose
@@ -54,7 +61,7 @@ def settle_rewards(conn: Connection, as_of: datetime, campaign_id: str | None = 
     nobody has no reward.
 
     Args:
-        conn: In the caller's transaction.
+        conn: In the caller's transaction: nobody else writes meanwhile. `settle_in_parts` lets them.
         as_of: Aware; later facts are ignored.
         campaign_id: Only this campaign; None for all.
 
@@ -64,51 +71,98 @@ def settle_rewards(conn: Connection, as_of: datetime, campaign_id: str | None = 
     Raises:
         NotFoundError: a decision names a campaign version, channel or offer that is not stored.
     """
-    named = select(decisions.c.campaign_id).distinct().order_by(decisions.c.campaign_id)
-    if campaign_id is not None:
-        named = named.where(decisions.c.campaign_id == campaign_id)
-    channels = load_channels(conn)
-    n_changed = 0
-    for name in conn.scalars(named).all():
-        campaigns = _CampaignVersions(conn, name)
-        for customer_ids in in_chunks(_customers_to_settle(conn, name, as_of), _CUSTOMERS_A_CHUNK):
-            logged = _load_decisions(conn, campaigns, channels, customer_ids, as_of)
-            facts = _load_facts(conn, campaigns, customer_ids, as_of)
-            n_changed += _store(conn, _settle(logged, facts, as_of))
-    return n_changed
+    return sum(_settle_all(Transactions.within(conn), as_of, campaign_id))
+
+
+def settle_in_parts(
+    engine: Engine,
+    as_of: datetime,
+    campaign_id: str | None = None,
+    *,
+    seconds: float = inf,
+    pause: bool = False,
+) -> bool:
+    """The same by a few customers at a time, each with transactions of their own: decisions are taken and recorded in between.
+
+    One process at a time does it; another waits for its turn. What is settled stays settled, whenever it ends: the next one
+    goes on from there.
+
+    Args:
+        engine: Of the history.
+        as_of: Aware; later facts are ignored.
+        campaign_id: Only this campaign; None for all.
+        seconds: How long to wait and to go on: after that no further part is begun.
+        pause: Rest after each part for as long as it took, where nobody waits for the result.
+
+    Returns:
+        Whether nobody is left.
+
+    Raises:
+        NotFoundError: a decision names a campaign version, channel or offer that is not stored.
+    """
+    until = monotonic() + seconds
+    with ExitStack() as held:
+        while not _has_turn(held, engine):
+            if monotonic() >= until:
+                return False
+            sleep(_TURN_SECONDS)
+        began = monotonic()
+        for _ in _settle_all(Transactions.of(engine), as_of, campaign_id):
+            if monotonic() >= until:
+                return False
+            if pause:
+                sleep(monotonic() - began)
+            began = monotonic()
+    return True
+
+
+def _has_turn(held: ExitStack, engine: Engine) -> bool:
+    try:
+        held.enter_context(sole_holder(engine, "settlement"))
+    except ConflictError:
+        return False
+    return True
+
+
+def _settle_all(transactions: Transactions, as_of: datetime, campaign_id: str | None) -> Iterator[int]:
+    """Settle whoever is not settled, part by part; how many rewards each part changed."""
+    note_changes(transactions, as_of)
+    with transactions.reading() as conn:
+        channels = load_channels(conn)
+    campaigns: dict[str, _CampaignVersions] = {}
+    while True:
+        with transactions.reading() as conn:
+            part = next_part(conn, campaign_id, _AT_ONCE)
+            if part is None:
+                return
+            versions = campaigns.setdefault(part.campaign_id, _CampaignVersions(part.campaign_id))
+            campaign = versions.latest(conn)
+            logged = _load_decisions(conn, versions, channels, part.customer_ids, as_of)
+            facts = _load_facts(conn, versions, part.customer_ids, logged, as_of)
+        settled = _settle(logged, facts, as_of)
+        with transactions.writing() as conn:
+            n_changed = _store(conn, settled)
+            work_out(conn, campaign, part.customer_ids)
+            strike_out(conn, part)
+        yield n_changed
 
 
 class _CampaignVersions(dict[int, Campaign]):
     """Versions of one campaign, loaded when they are asked for."""
 
-    def __init__(self, conn: Connection, campaign_id: str) -> None:
+    def __init__(self, campaign_id: str) -> None:
         self.campaign_id = campaign_id
-        self._conn = conn
 
-    def __missing__(self, version: int) -> Campaign:
-        self[version] = load_campaign(self._conn, self.campaign_id, version)
+    def latest(self, conn: Connection) -> Campaign:
+        """The one that holds now."""
+        found = load_campaign(conn, self.campaign_id)
+        return self.setdefault(found.version, found)
+
+    def version(self, conn: Connection, version: int) -> Campaign:
+        """The one that a decision names."""
+        if version not in self:
+            self[version] = load_campaign(conn, self.campaign_id, version)
         return self[version]
-
-
-def _customers_to_settle(conn: Connection, campaign_id: str, as_of: datetime) -> list[str]:
-    """Who has a decision without a final reward, or one that facts which came later may change."""
-    arrived = exists().where(
-        interactions.c.customer_id == decisions.c.customer_id,
-        interactions.c.occurred_at >= decisions.c.decided_at,
-        interactions.c.received_at >= earlier(conn, rewards.c.as_of, _COMMIT_DELAY),
-    )
-    query = (
-        select(decisions.c.customer_id)
-        .distinct()
-        .outerjoin_from(decisions, rewards, rewards.c.decision_id == decisions.c.decision_id)
-        .where(
-            decisions.c.campaign_id == campaign_id,
-            decisions.c.decided_at <= as_of,
-            or_(and_(rewards.c.decision_id.is_(None), reached()), ~rewards.c.final, arrived),
-        )
-        .order_by(decisions.c.customer_id)
-    )
-    return list(conn.scalars(query))
 
 
 def _load_decisions(
@@ -140,17 +194,14 @@ def _load_decisions(
             rewards.c.opened_at,
             rewards.c.converted_at,
             rewards.c.discounted,
+            rewards.c.closes_at,
         )
         .outerjoin_from(decisions, rewards, rewards.c.decision_id == decisions.c.decision_id)
-        .where(
-            decisions.c.campaign_id == campaigns.campaign_id,
-            decisions.c.customer_id.in_(customer_ids),
-            decisions.c.decided_at <= as_of,
-        )
+        .where(of_customers(conn, campaigns.campaign_id, customer_ids), decisions.c.decided_at <= as_of)
     )
     found: defaultdict[str, list[_Logged]] = defaultdict(list)
     for row in rows:
-        campaign = campaigns[row.campaign_version]
+        campaign = campaigns.version(conn, row.campaign_version)
         stored = row.as_of and Reward(
             decision_id=row.decision_id,
             opened=row.opened,
@@ -175,7 +226,7 @@ def _load_decisions(
             default_value_minor=_default_value(campaign, row.offer_id),
             conversion_kind=campaign.conversion_kind,
         )
-        found[row.customer_id].append(_Logged(attributable, row.released, stored))
+        found[row.customer_id].append(_Logged(attributable, row.released, stored, row.closes_at))
     for decided in found.values():
         decided.sort(key=lambda each: (each.attributable.starts_at, each.attributable.decision_id))
     return found
@@ -197,9 +248,14 @@ def _default_value(campaign: Campaign, offer_id: str | None) -> float:
 
 
 def _load_facts(
-    conn: Connection, campaigns: _CampaignVersions, customer_ids: Sequence[str], as_of: datetime
+    conn: Connection,
+    campaigns: _CampaignVersions,
+    customer_ids: Sequence[str],
+    logged: Mapping[str, Sequence[_Logged]],
+    as_of: datetime,
 ) -> list[Interaction]:
-    """What those customers did that may count for the campaign, oldest first."""
+    """What may count for the campaign of what those customers did or their decisions are named by, oldest first."""
+    made = [each.attributable.decision_id for decided in logged.values() for each in decided]
     kinds = {InteractionKind.OPENED, InteractionKind.CLICKED} | NOT_REACHED
     kinds |= {campaign.conversion_kind for campaign in campaigns.values()}
     rows = conn.execute(
@@ -217,7 +273,10 @@ def _load_facts(
             interactions.c.attributes,
         )
         .where(
-            interactions.c.customer_id.in_(customer_ids),
+            or_(
+                among(conn, interactions.c.customer_id, customer_ids),
+                among(conn, interactions.c.decision_id, made),
+            ),
             interactions.c.kind.in_(sorted(kinds)),
             interactions.c.occurred_at <= as_of,
         )
@@ -251,7 +310,7 @@ def _settle(
         if fact.decision_id is not None:
             claimed[fact.decision_id].append(fact)
             continue
-        latest = bisect_right(starts[fact.customer_id], fact.occurred_at) - 1
+        latest = bisect_right(starts.get(fact.customer_id, ()), fact.occurred_at) - 1
         if latest >= 0:
             claimed[claimants[fact.customer_id][latest].decision_id].append(fact)
     settled: list[tuple[_Logged, Reward | None]] = []
@@ -275,14 +334,12 @@ def _store(conn: Connection, settled: Sequence[tuple[_Logged, Reward | None]]) -
     for each, reward in settled:
         if reward is None:
             continue
-        row = {name: getattr(reward, name) for name in rewards.c.keys()}  # noqa: SIM118
-        changed = each.stored is None or any(
-            row[name] != getattr(each.stored, name) for name in row if name != "as_of"
+        changed = (
+            replace(reward, as_of=reward.as_of if each.stored is None else each.stored.as_of) != each.stored
         )
         n_changed += changed
-        # A final reward that was looked at again must say so, or it would be looked at for ever.
-        if changed or reward.final:
-            rows.append(row)
+        if changed or each.stored_closes_at is None:
+            rows.append({name: getattr(reward, name) for name in _OF_REWARD} | {"closes_at": each.closes_at})
     if taken_back:
         conn.execute(delete(rewards).where(rewards.c.decision_id.in_(taken_back)))
     if rows:

@@ -436,6 +436,11 @@ rewards = Table(
     Column("value_minor", Float(53), nullable=False),
     Column("cost_minor", Float(53), nullable=False),
     Column("final", Boolean, nullable=False),
+    Column(
+        "closes_at",
+        UtcMoment,
+        comment="when it becomes final; null where it was settled before this was kept",
+    ),
     Column("as_of", UtcMoment, nullable=False),
     Column("opened_at", UtcMoment, comment="first open, or click where no open was told"),
     Column("converted_at", UtcMoment, comment="first conversion"),
@@ -444,6 +449,67 @@ rewards = Table(
         Boolean,
         comment="a conversion was made at a discount; null where none or no price was told",
     ),
+)
+# Those that wait for their window to close; final ones, which are most, are left out.
+Index(
+    "ix_rewards_closes_at",
+    rewards.c.closes_at,
+    postgresql_where=rewards.c.final.is_(False),
+    sqlite_where=rewards.c.final.is_(False),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("campaign_id", String(128), primary_key=True),
+    Column("customer_id", String(128), primary_key=True),
+    Column("arm", String(16), nullable=False),
+    Column("n_decisions", Integer, nullable=False),
+    Column("contacted", Boolean, nullable=False, comment="a contact was made or is planned"),
+    Column("cost_minor", Float(53), nullable=False),
+    Column("converted", Boolean, nullable=False),
+    Column("value_minor", Float(53), nullable=False, comment="of conversions since the first decision"),
+    Column("before_minor", Float(53), nullable=False, comment="of conversions in the pre-period"),
+    Column("interaction_id", RowId, nullable=False, comment="the newest fact of the customer that was seen"),
+    Index(None, "customer_id"),
+)
+
+channel_outcomes = Table(
+    "channel_outcomes",
+    metadata,
+    Column("campaign_id", String(128), primary_key=True),
+    Column("customer_id", String(128), primary_key=True),
+    Column("channel", String(64), primary_key=True),
+    Column("planned", Integer, nullable=False, comment="this and the next five: decisions"),
+    Column("sent", Integer, nullable=False),
+    Column("delivered", Integer, nullable=False),
+    Column("opened", Integer, nullable=False),
+    Column("clicked", Integer, nullable=False),
+    Column("converted", Integer, nullable=False),
+    Column("cost_minor", Float(53), nullable=False),
+    Column("value_minor", Float(53), nullable=False, comment="of their rewards"),
+    Index(None, "customer_id"),
+)
+
+unsettled = Table(
+    "unsettled",
+    metadata,
+    Column("note_id", RowId, primary_key=True, autoincrement=True),
+    Column("campaign_id", String(128), nullable=False),
+    Column(
+        "customer_id", String(128), nullable=False, comment="whose rewards and outcomes are not up to date"
+    ),
+    Index(None, "campaign_id", "customer_id"),
+    sqlite_autoincrement=True,  # a number is never given twice, also when every row has been deleted
+)
+
+settlement_marks = Table(
+    "settlement_marks",
+    metadata,
+    Column("mark", Integer, primary_key=True, autoincrement=False, comment="0: there is one row"),
+    Column("decided_at", UtcMoment, nullable=False, comment="up to this decision all are noted or settled"),
+    Column("decision_id", String(64), nullable=False),
+    Column("interaction_id", RowId, nullable=False, comment="the same of facts"),
 )
 
 customer_members = Table(

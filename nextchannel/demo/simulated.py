@@ -26,7 +26,7 @@ from features.history.append import (
 )
 from features.history.campaigns import save_campaign
 from features.history.channels import save_channel
-from features.history.rewards import settle_rewards
+from features.history.rewards import settle_in_parts
 from features.history.tables import outbox
 from features.offline import materialize
 from features.online import FeatureReader
@@ -273,7 +273,7 @@ def _play_outcomes(
     with engine.begin() as conn:
         append_interactions(conn, heard, live_at + timedelta(days=_DAYS_AGO))
         append_interactions(conn, market.everyday(live_at, _DAYS_AGO), live_at + timedelta(days=_DAYS_AGO))
-        settle_rewards(conn, datetime.now(UTC))
+    settle_in_parts(engine, datetime.now(UTC))
 
 
 def _index(grid: ActionGrid, decision: Decision) -> int:

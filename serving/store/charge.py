@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, bindparam, select, update
 
 from features.history.tables import decisions, reservations
+from features.history.unsettled import note
 from serving.store.release import use_more
 
 _SET_COST = (
@@ -45,6 +46,7 @@ def charge(conn: Connection, cost_minor: Mapping[str, float]) -> int:
     if not off:
         return 0
     conn.execute(_SET_COST, [{"of_decision": one, "cost": cost_minor[one]} for one in sorted(off)])
+    note(conn, decision_ids=off)
     held = conn.execute(
         select(reservations.c.decision_id, reservations.c.resource, reservations.c.amount)
         .where(

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from features.history.tables import reservations, resource_usage
+from features.history.unsettled import note
 
 _MORE = (
     update(resource_usage)
@@ -58,4 +59,5 @@ def _move(
     if not amounts:
         return
     conn.execute(update(reservations).where(*of_those).values(released_at=released_at))
+    note(conn, decision_ids=decision_ids)
     use_more(conn, amounts)

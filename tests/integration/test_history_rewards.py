@@ -7,15 +7,17 @@ from itertools import count
 
 import polars as pl
 import pytest
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from features.history.append import CustomerRecord, append_customers, append_decisions, append_interactions
 from features.history.campaigns import save_campaign
 from features.history.channels import seed_channels
 from features.history.export import MOMENT, frame
-from features.history.report import ArmOutcome, FunnelRow, arm_outcomes, funnel
-from features.history.rewards import settle_rewards
+from features.history.report import ArmSums, FunnelRow, arm_sums, funnel
+from features.history.rewards import settle_in_parts, settle_rewards
+from features.history.sole import sole_holder
 from features.history.tables import customers, interactions, reservations, rewards
+from features.history.unsettled import count_waiting, note
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
 from models.domain.channel import ContentKind
@@ -192,6 +194,7 @@ def test_a_message_that_reached_nobody_has_no_reward(conn: Connection) -> None:
             released_at=START,
         )
     )
+    note(conn, decision_ids=["cancelled"])
     assert settle_rewards(conn, START + 2 * DAY) == 4
     assert [reward(conn, name) for name in ("bounced", "failed", "suppressed", "cancelled")] == [None] * 4
     assert settle_rewards(conn, START + 9 * DAY) == 0
@@ -298,24 +301,31 @@ def test_arms_count_every_customer_whatever_reached_them(conn: Connection) -> No
     happen(conn, "c-3", InteractionKind.CONVERTED, START + DAY, value_minor=7.0)
     happen(conn, "c-3", InteractionKind.CONVERTED, START + DAY, value_minor=7.0, campaign_id="other")
 
-    def outcome(
-        arm: Arm, customer_id: str, value: float, cost: float, contacted: bool, before: float = 0.0
-    ) -> ArmOutcome:
-        return ArmOutcome(
+    settle_rewards(conn, START + 70 * DAY)
+
+    def sums(arm: Arm, value: float, cost: float, contacted: int, before: float = 0.0, n: int = 1) -> ArmSums:
+        worth = value - cost
+        return ArmSums(
             arm=arm,
-            customer_id=customer_id,
-            value_minor=value,
-            before_minor=before,
+            n_customers=1,
+            n_decisions=n,
+            n_contacted=contacted,
+            n_converted=1,
             cost_minor=cost,
-            converted=True,
-            contacted=contacted,
+            net_value_minor=worth,
+            net_value_squares=worth**2,
+            before_minor=before,
+            before_squares=before**2,
+            before_by_value=before * worth,
+            before_by_converted=before,
         )
 
-    assert arm_outcomes(conn, "spring") == [
-        outcome(Arm.TREATMENT, "c-1", 910.0, 4.0, True, before=5.0),
-        outcome(Arm.HOLDOUT, "c-2", 1000.0, 0.0, False, before=1000.0),
-        outcome(Arm.CONTROL, "c-3", 7.0, 0.0, False),
+    assert arm_sums(conn, "spring") == [
+        sums(Arm.CONTROL, 7.0, 0.0, contacted=0),
+        sums(Arm.HOLDOUT, 1000.0, 0.0, contacted=0, before=1000.0),
+        sums(Arm.TREATMENT, 910.0, 4.0, contacted=1, before=5.0, n=2),
     ]
+    assert arm_sums(conn, "other") == []
 
 
 def test_columns_keep_their_types_with_and_without_rows(conn: Connection) -> None:
@@ -350,3 +360,41 @@ def test_a_frame_of_customers_holds_their_attributes_as_json(conn: Connection) -
     )
     found = frame(conn, select(customers.c.customer_id, customers.c.attributes))
     assert found.select(pl.col("attributes").str.json_path_match("$.age").cast(pl.Float64)).item() == 41.0
+
+
+def test_settling_goes_on_where_it_ended_and_lets_others_write(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [f"c-{i}" for i in range(5)]
+    with engine.begin() as conn:
+        seed_channels(conn, START)
+        save_campaign(conn, campaign(), START)
+        for name in people:
+            decide(conn, f"d-{name}", name)
+    monkeypatch.setattr("features.history.rewards._AT_ONCE", 2)
+    settled_by_turn = []
+    for _ in range(4):
+        finished = settle_in_parts(engine, START + DAY, seconds=0.0)
+        # Between two parts nothing is locked: here it would wait for ever otherwise.
+        with engine.begin() as conn:
+            settled_by_turn.append((finished, _settled(conn), count_waiting(conn, "spring")))
+            happen(conn, "c-0", InteractionKind.VISITED, START + DAY)
+    assert settled_by_turn == [(False, 2, 3), (False, 4, 1), (False, 5, 0), (True, 5, 0)]
+
+
+def test_one_process_at_a_time_settles(engine: Engine) -> None:
+    with engine.begin() as conn:
+        seed_channels(conn, START)
+        save_campaign(conn, campaign(), START)
+        decide(conn, "d-1", "c-1")
+    with sole_holder(engine, "settlement"):
+        assert not settle_in_parts(engine, START + DAY, seconds=0.1)
+    with engine.begin() as conn:
+        assert _settled(conn) == 0
+    assert settle_in_parts(engine, START + DAY, seconds=10.0)
+    with engine.begin() as conn:
+        assert _settled(conn) == 1
+
+
+def _settled(conn: Connection) -> int:
+    return conn.execute(select(func.count()).select_from(rewards)).scalar_one()

@@ -30,12 +30,12 @@ def test_linear_algebra_has_one_thread_while_it_lasts_and_as_many_as_before_afte
 def test_a_training_and_a_step_of_the_learner_are_bounded(begin: Callable[..., object]) -> None:
     seen: list[set[int]] = []
 
-    def look() -> None:
+    def look(**_: object) -> None:
         seen.append(_threads())
         raise InterruptedError
 
     anything = MagicMock()
-    anything.begin.side_effect = look  # of the history, which a training asks first
+    anything.execution_options.side_effect = look  # of the history, which a training asks first
     anything.champion_version.side_effect = look  # of the registry, which the learner asks first
     with threadpool_limits(limits=2, user_api="blas"), pytest.raises(InterruptedError):
         begin(**dict.fromkeys(inspect.signature(begin).parameters, anything))

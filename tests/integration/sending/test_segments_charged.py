@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from features.history.report import funnel
+from features.history.rewards import settle_in_parts
 from features.history.tables import decisions, reservations, resource_usage
 from models.domain.campaign import Content, Offer, PolicyName
 from models.domain.channel import ContentKind
@@ -89,6 +90,7 @@ def test_what_was_charged_takes_the_place_of_what_was_expected(decided: list[Any
     sender = Dispatcher(market.engine, {"sms": Charging()}, ExampleLinks(), DispatchSettings(), Random(1))
     report = asyncio.run(sender.run_once(market.now))
     assert report.sent == 3
+    settle_in_parts(market.engine, market.now)
     with market.engine.connect() as conn:
         cost = {row.customer_id: row.cost_minor for row in conn.execute(select(decisions))}
         held = sorted(conn.scalars(select(reservations.c.amount)))

@@ -1,0 +1,171 @@
+"""Find whose rewards and outcomes may have changed, by marks: it costs as much as there is that is new.
+
+Up to the marks every decision and every fact was noted in `unsettled`, or settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import and_, exists, func, literal, or_, select, tuple_, union, update
+
+from features.history.campaigns import list_campaigns
+from features.history.insert import insert_new
+from features.history.reached import reached
+from features.history.tables import (
+    UtcMoment,
+    decisions,
+    interactions,
+    outcomes,
+    rewards,
+    settlement_marks,
+    unsettled,
+)
+from features.history.transactions import Transactions
+from features.history.unsettled import note, note_pairs
+from models.domain.interaction import NOT_REACHED
+from models.domain.interaction import InteractionKind as Kind
+
+# A row may be committed a little after the moment that it carries; a decision is answered within seconds or not recorded.
+_FACT_DELAY = timedelta(minutes=5)
+_DECISION_DELAY = timedelta(minutes=1)
+_AT_ONCE = 5_000
+_BEGINNING = {
+    "mark": 0,
+    "decided_at": datetime(1970, 1, 1, tzinfo=UTC),
+    "decision_id": "",
+    "interaction_id": 0,
+}
+_MARKS = settlement_marks.c
+# The customer of a decision stands in the queue already. Nobody is taken out of it while this module looks.
+_WAITING = exists().where(
+    unsettled.c.campaign_id == decisions.c.campaign_id, unsettled.c.customer_id == decisions.c.customer_id
+)
+# What may change an outcome, beside what the campaigns count as conversions.
+_TOLD = NOT_REACHED | {Kind.SENT, Kind.DELIVERED, Kind.OPENED, Kind.CLICKED}
+
+
+def note_changes(transactions: Transactions, as_of: datetime) -> None:
+    """Note whoever has a new decision, fact, or closed window since the last time, in all campaigns.
+
+    Args:
+        transactions: Each writes 5,000 notes at most.
+        as_of: Aware; later rows are left for a later time.
+    """
+    with transactions.reading() as conn:
+        marks = conn.execute(select(settlement_marks)).one_or_none()
+    if marks is None:
+        with transactions.writing() as conn:
+            insert_new(conn, settlement_marks, [_BEGINNING])
+    _note_decided(transactions, as_of)
+    _note_told(transactions, as_of)
+    _note_closed(transactions, as_of)
+
+
+def _note_decided(transactions: Transactions, as_of: datetime) -> None:
+    """Decisions that have no reward yet, those of the last minute included, and customers who have no outcome."""
+    counted = exists().where(
+        outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
+    )
+    rewarded = exists().where(rewards.c.decision_id == decisions.c.decision_id)
+    new = and_(or_(~counted, and_(~rewarded, reached())), ~_WAITING)
+    query = select(
+        decisions.c.decided_at,
+        decisions.c.decision_id,
+        decisions.c.campaign_id,
+        decisions.c.customer_id,
+        new.label("new"),
+    ).order_by(decisions.c.decided_at, decisions.c.decision_id)
+    with transactions.reading() as conn:
+        after = tuple(conn.execute(select(_MARKS.decided_at, _MARKS.decision_id)).one())
+    while True:
+        behind = tuple_(decisions.c.decided_at, decisions.c.decision_id) > tuple_(
+            literal(after[0], UtcMoment()), literal(after[1])
+        )
+        with transactions.reading() as conn:
+            rows = conn.execute(query.where(behind, decisions.c.decided_at <= as_of).limit(_AT_ONCE)).all()
+        if not rows:
+            return
+        after = rows[-1].decided_at, rows[-1].decision_id
+        with transactions.writing() as conn:
+            note_pairs(conn, {(row.campaign_id, row.customer_id) for row in rows if row.new})
+            if after[0] <= as_of - _DECISION_DELAY:
+                conn.execute(update(settlement_marks).values(decided_at=after[0], decision_id=after[1]))
+
+
+def _note_told(transactions: Transactions, as_of: datetime) -> None:
+    """Facts that may change a reward or an outcome.
+
+    Those that were received a while ago are noted once and passed for good. Newer ones may still be overtaken by others with
+    a smaller number: they stay behind the mark, and are noted unless their customer was settled with them.
+    """
+    with transactions.reading() as conn:
+        mark = conn.execute(select(_MARKS.interaction_id)).scalar_one()
+        since = interactions.c.interaction_id > mark
+        last = conn.scalar(select(func.max(interactions.c.interaction_id)).where(since))
+        unsure = conn.scalar(
+            select(func.min(interactions.c.interaction_id)).where(
+                since,
+                or_(interactions.c.received_at > as_of - _FACT_DELAY, interactions.c.occurred_at > as_of),
+            )
+        )
+        kinds = sorted(_TOLD | {campaign.conversion_kind for campaign in list_campaigns(conn)})
+    if last is None:
+        return
+    sure = last if unsure is None else unsure - 1
+    told = select(
+        interactions.c.interaction_id, interactions.c.customer_id, interactions.c.decision_id
+    ).where(interactions.c.kind.in_(kinds))
+    while mark < sure:
+        with transactions.reading() as conn:
+            rows = conn.execute(
+                told.where(interactions.c.interaction_id > mark, interactions.c.interaction_id <= sure)
+                .order_by(interactions.c.interaction_id)
+                .limit(_AT_ONCE)
+            ).all()
+        mark = rows[-1].interaction_id if len(rows) == _AT_ONCE else sure
+        with transactions.writing() as conn:
+            named = {row.decision_id for row in rows if row.decision_id is not None}
+            note(conn, {row.customer_id for row in rows}, named)
+            conn.execute(update(settlement_marks).values(interaction_id=mark))
+    newer = told.where(interactions.c.interaction_id > sure).subquery()
+    seen = and_(
+        outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
+    )
+    concerned = union(
+        *(
+            select(decisions.c.campaign_id, decisions.c.customer_id)
+            .join(newer, newer.c[name] == decisions.c[name])
+            .outerjoin(outcomes, seen)
+            .where(newer.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0))
+            for name in ("customer_id", "decision_id")
+        )
+    )
+    with transactions.reading() as conn:
+        pairs = [(row.campaign_id, row.customer_id) for row in conn.execute(concerned)]
+    _add_in_parts(transactions, pairs)
+
+
+def _note_closed(transactions: Transactions, as_of: datetime) -> None:
+    """Rewards whose window has closed."""
+    query = (
+        select(decisions.c.campaign_id, decisions.c.customer_id)
+        .join(rewards, rewards.c.decision_id == decisions.c.decision_id)
+        .where(
+            # Those that were stored before this was kept are settled with their customers' first outcome.
+            rewards.c.closes_at <= as_of,
+            rewards.c.final.is_(False),
+            ~_WAITING,
+        )
+        .distinct()
+    )
+    with transactions.reading() as conn:
+        pairs = [(row.campaign_id, row.customer_id) for row in conn.execute(query)]
+    _add_in_parts(transactions, pairs)
+
+
+def _add_in_parts(transactions: Transactions, pairs: Sequence[tuple[str, str]]) -> None:
+    for start in range(0, len(pairs), _AT_ONCE):
+        with transactions.writing() as conn:
+            note_pairs(conn, pairs[start : start + _AT_ONCE])

@@ -1,0 +1,180 @@
+"""What came of every customer of a campaign, kept beside the facts: a report adds up a row a customer, whatever was recorded.
+
+Every row can be worked out anew from decisions, facts and rewards at any time; settling does so for whoever something happened
+to. The rows say what holds now, whatever `as_of` rewards are settled for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, literal, select
+
+from features.history.among import among
+from features.history.moments import earlier
+from features.history.reached import reached
+from features.history.tables import channel_outcomes, decisions, interactions, outcomes, rewards
+from models.domain.campaign import Campaign
+from models.domain.interaction import InteractionKind as Kind
+
+PRE_PERIOD = timedelta(days=90)
+"""How far back what customers did before they came into an experiment is compared with what they did in it."""
+_CLICKED = frozenset({Kind.CLICKED})
+_OPENED = _CLICKED | {Kind.OPENED}
+_DELIVERED = _OPENED | {Kind.DELIVERED}
+_SENT = _DELIVERED | {Kind.SENT, Kind.BOUNCED}
+_STEPS = {"sent": _SENT, "delivered": _DELIVERED, "opened": _OPENED, "clicked": _CLICKED}
+
+
+def work_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> None:
+    """Work the rows of some customers out anew; who has no decision of the campaign any more has none.
+
+    Conversions count from a customer's first decision until the attribution window after the end of the campaign's send
+    window: the same for all arms, whoever was contacted, however often, and whether or not it arrived.
+
+    Args:
+        conn: In the caller's transaction; their rewards are settled.
+        campaign: In its latest version.
+        customer_ids: A few hundred at most.
+    """
+    for table, query in (
+        (outcomes, _outcomes(conn, campaign, customer_ids)),
+        (channel_outcomes, _channel_outcomes(conn, campaign, customer_ids)),
+    ):
+        conn.execute(
+            delete(table).where(
+                table.c.campaign_id == campaign.campaign_id, among(conn, table.c.customer_id, customer_ids)
+            )
+        )
+        conn.execute(insert(table).from_select([column.name for column in query.selected_columns], query))
+
+
+def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> Select[Any]:
+    ends_at = campaign.send_window.closes_at + timedelta(seconds=campaign.attribution_window_seconds)
+    contact = and_(decisions.c.channel.is_not(None), reached())
+    people = (
+        select(
+            decisions.c.customer_id,
+            func.min(decisions.c.arm).label("arm"),
+            func.min(decisions.c.decided_at).label("entered_at"),
+            func.count().label("n_decisions"),
+            func.max(case((contact, 1), else_=0)).label("n_contacts"),
+            func.sum(case((contact, decisions.c.cost_minor), else_=0.0)).label("cost_minor"),
+        )
+        .where(of_customers(conn, campaign.campaign_id, customer_ids))
+        .group_by(decisions.c.customer_id)
+        .cte("people")
+    )
+    answered = decisions.alias("answered")
+    margin = case(
+        *((answered.c.offer_id == offer.offer_id, offer.margin_minor) for offer in campaign.offers),
+        else_=campaign.conversion_value_minor,
+    )
+    conversions = (
+        select(people.c.customer_id)
+        .join(interactions, interactions.c.customer_id == people.c.customer_id)
+        .where(interactions.c.kind == campaign.conversion_kind, ~interactions.c.machine_made)
+        .group_by(people.c.customer_id)
+    )
+    since = (
+        conversions.add_columns(
+            func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor")
+        )
+        .outerjoin(answered, answered.c.decision_id == interactions.c.decision_id)
+        .where(
+            interactions.c.occurred_at >= people.c.entered_at,
+            interactions.c.occurred_at < ends_at,
+            # A conversion that names neither a decision nor a campaign may concern any campaign.
+            func.coalesce(answered.c.campaign_id, interactions.c.campaign_id, campaign.campaign_id)
+            == campaign.campaign_id,
+        )
+        .subquery("since")
+    )
+    before = (
+        conversions.add_columns(
+            func.sum(func.coalesce(interactions.c.value_minor, campaign.conversion_value_minor)).label(
+                "value_minor"
+            )
+        )
+        .where(
+            interactions.c.occurred_at < people.c.entered_at,
+            interactions.c.occurred_at >= earlier(conn, people.c.entered_at, PRE_PERIOD),
+        )
+        .subquery("before")
+    )
+    newest = (
+        select(func.max(interactions.c.interaction_id))
+        .where(interactions.c.customer_id == people.c.customer_id)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            literal(campaign.campaign_id).label("campaign_id"),
+            people.c.customer_id,
+            people.c.arm,
+            people.c.n_decisions,
+            (people.c.n_contacts > 0).label("contacted"),
+            people.c.cost_minor,
+            since.c.customer_id.is_not(None).label("converted"),
+            func.coalesce(since.c.value_minor, 0.0).label("value_minor"),
+            func.coalesce(before.c.value_minor, 0.0).label("before_minor"),
+            func.coalesce(newest, 0).label("interaction_id"),
+        )
+        .select_from(people)
+        .outerjoin(since, since.c.customer_id == people.c.customer_id)
+        .outerjoin(before, before.c.customer_id == people.c.customer_id)
+    )
+
+
+def _channel_outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> Select[Any]:
+    contacts = (
+        select(
+            decisions.c.decision_id,
+            decisions.c.customer_id,
+            decisions.c.channel,
+            case((reached(), decisions.c.cost_minor), else_=0.0).label("cost_minor"),
+        )
+        .where(of_customers(conn, campaign.campaign_id, customer_ids), decisions.c.channel.is_not(None))
+        .cte("contacts")
+    )
+    seen = (
+        select(
+            contacts.c.decision_id,
+            *(
+                func.max(case((interactions.c.kind.in_(sorted(kinds)), 1), else_=0)).label(name)
+                for name, kinds in _STEPS.items()
+            ),
+        )
+        .join(interactions, interactions.c.decision_id == contacts.c.decision_id)
+        .where(~interactions.c.machine_made)
+        .group_by(contacts.c.decision_id)
+        .subquery("seen")
+    )
+    return (
+        select(
+            literal(campaign.campaign_id).label("campaign_id"),
+            contacts.c.customer_id,
+            contacts.c.channel,
+            func.count().label("planned"),
+            *(func.coalesce(func.sum(seen.c[name]), 0).label(name) for name in _STEPS),
+            func.coalesce(func.sum(case((rewards.c.converted, 1), else_=0)), 0).label("converted"),
+            func.sum(contacts.c.cost_minor).label("cost_minor"),
+            func.coalesce(func.sum(rewards.c.value_minor), 0.0).label("value_minor"),
+        )
+        .select_from(contacts)
+        .outerjoin(seen, seen.c.decision_id == contacts.c.decision_id)
+        .outerjoin(rewards, rewards.c.decision_id == contacts.c.decision_id)
+        .group_by(contacts.c.customer_id, contacts.c.channel)
+    )
+
+
+def of_customers(conn: Connection, campaign_id: str, customer_ids: Sequence[str]) -> ColumnElement[bool]:
+    """SQL condition on `decisions`: those of some customers of a campaign, found by the customers.
+
+    A database that looks for the campaign first reads all of it for every few customers.
+    """
+    return and_(
+        among(conn, decisions.c.customer_id, customer_ids), decisions.c.campaign_id.concat("") == campaign_id
+    )
