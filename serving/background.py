@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Write a failure of the block into the log and go on: the next turn may succeed."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed", name)
 
 
 class Repeating:
@@ -48,10 +58,10 @@ class Repeating:
 
     def _run(self) -> None:
         while not self._ending:
-            try:
-                if self._work() is True:
-                    continue
-            except Exception:  # the next turn may succeed; the failure is in the log
-                logger.exception("%s failed", self._name)
+            more: object = False
+            with told(self._name):
+                more = self._work()
+            if more is True:
+                continue
             self._wake.wait(self._every_seconds)
             self._wake.clear()

@@ -25,7 +25,7 @@ from features.row_cache import MOST_ROWS
 from models.domain.errors import NotFoundError, require
 from models.domain.party import Party
 from serving.admission import Admission
-from serving.background import Repeating
+from serving.background import Repeating, told
 from serving.calls import CallQueue
 from serving.customers import Customers
 from serving.decide import Decider
@@ -178,7 +178,14 @@ def build(config: ServiceConfig) -> Service:
         cancel_overtaken(engine, clock())
 
     def settle_some() -> bool:
-        return not settle_in_parts(engine, clock(), seconds=_SETTLING_TURN_SECONDS, pause=True)
+        more = False
+        for campaign_id in snapshots.current.campaigns:
+            # A campaign that cannot be settled holds up no other one.
+            with told(f"rewards of {campaign_id}"):
+                more |= not settle_in_parts(
+                    engine, clock(), campaign_id, seconds=_SETTLING_TURN_SECONDS, pause=True
+                )
+        return more
 
     return Service(
         title=config.title,

@@ -100,36 +100,33 @@ def _note_told(transactions: Transactions, as_of: datetime) -> None:
     Those that were received a while ago are noted once and passed for good. Newer ones may still be overtaken by others with
     a smaller number: they stay behind the mark, and are noted unless their customer was settled with them.
     """
+    number = interactions.c.interaction_id
     with transactions.reading() as conn:
         mark = conn.execute(select(_MARKS.interaction_id)).scalar_one()
-        since = interactions.c.interaction_id > mark
-        last = conn.scalar(select(func.max(interactions.c.interaction_id)).where(since))
-        unsure = conn.scalar(
-            select(func.min(interactions.c.interaction_id)).where(
-                since,
-                or_(interactions.c.received_at > as_of - _FACT_DELAY, interactions.c.occurred_at > as_of),
-            )
+        # SQLite gives numbers in the order in which rows are committed.
+        received_by = as_of - _FACT_DELAY if conn.dialect.name == "postgresql" else as_of
+        unsure = select(func.min(number)).where(
+            number > mark, or_(interactions.c.received_at > received_by, interactions.c.occurred_at > as_of)
         )
+        behind = select(func.max(number)).where(
+            number > mark, number < func.coalesce(unsure.scalar_subquery(), number + 1)
+        )
+        sure = conn.scalar(behind) or mark
         kinds = sorted(_TOLD | {campaign.conversion_kind for campaign in list_campaigns(conn)})
-    if last is None:
-        return
-    sure = last if unsure is None else unsure - 1
     told = select(
         interactions.c.interaction_id, interactions.c.customer_id, interactions.c.decision_id
     ).where(interactions.c.kind.in_(kinds))
     while mark < sure:
         with transactions.reading() as conn:
             rows = conn.execute(
-                told.where(interactions.c.interaction_id > mark, interactions.c.interaction_id <= sure)
-                .order_by(interactions.c.interaction_id)
-                .limit(_AT_ONCE)
+                told.where(number > mark, number <= sure).order_by(number).limit(_AT_ONCE)
             ).all()
         mark = rows[-1].interaction_id if len(rows) == _AT_ONCE else sure
         with transactions.writing() as conn:
             named = {row.decision_id for row in rows if row.decision_id is not None}
             note(conn, {row.customer_id for row in rows}, named)
             conn.execute(update(settlement_marks).values(interaction_id=mark))
-    newer = told.where(interactions.c.interaction_id > sure).subquery()
+    newer = told.where(number > sure).subquery()
     seen = and_(
         outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
     )
@@ -138,7 +135,7 @@ def _note_told(transactions: Transactions, as_of: datetime) -> None:
             select(decisions.c.campaign_id, decisions.c.customer_id)
             .join(newer, newer.c[name] == decisions.c[name])
             .outerjoin(outcomes, seen)
-            .where(newer.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0))
+            .where(newer.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0), ~_WAITING)
             for name in ("customer_id", "decision_id")
         )
     )

@@ -80,6 +80,11 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "ineligible_choices": Bar(most=0),
     },
     "online": {"warm_read_over_bare": Bar(most=0.1), "us_per_customer_in_1000": Bar(most=20.0)},
+    "pages": {
+        "share_of_a_bar": Bar(most=1.0),
+        "failed": Bar(most=0),
+        "refused_while_counting": Bar(most=0),
+    },
     "replicas": {"rps_two_over_one": Bar(least=1.7)},
     "send": {"messages_per_s_over_raw": Bar(least=0.5)},
 }
