@@ -176,7 +176,9 @@ def evaluate(
     return Evaluation(
         n_rows=len(rows),
         n_explored=len(explored),
-        policies=_values(rows.take(explored), {n: t[explored] for n, t in targets.items()}, q[explored]),
+        policies=policy_values(
+            rows.take(explored), {n: t[explored] for n, t in targets.items()}, q[explored]
+        ),
         best_constant=best,
         calibration=calibration_of(rows, predictions, channels),
         expected_net_value_minor=_mean_under(chosen.probabilities, ranked),
@@ -301,7 +303,16 @@ def _calibration(name: str, label: FloatArray, probability: FloatArray) -> Calib
     )
 
 
-def _values(rows: LoggedRows, targets: Mapping[str, FloatArray], q: FloatArray) -> tuple[PolicyValue, ...]:
+def policy_values(
+    rows: LoggedRows, targets: Mapping[str, FloatArray], q: FloatArray
+) -> tuple[PolicyValue, ...]:
+    """What policies would have earned on logged decisions, minor units each, where the log covers what they do.
+
+    Args:
+        rows: Decisions with a propensity below 1.
+        targets: Probabilities of each policy by name, shape (n, A); the new policy first.
+        q: Reward predicted for every action by a model not fitted on these rows, minor units, shape (n, A).
+    """
     if len(rows) < 2:
         nothing = Withheld(reason="the log left nothing to chance", ess=0.0, n=len(rows))
         return tuple(
