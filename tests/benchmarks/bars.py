@@ -80,6 +80,11 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "ineligible_choices": Bar(most=0),
     },
     "online": {"warm_read_over_bare": Bar(most=0.1), "us_per_customer_in_1000": Bar(most=20.0)},
+    "ope": {
+        "dr_bias": Bar(most=0.1),
+        "dr_coverage": Bar(0.93, 0.97),
+        "withheld_below_ess": Bar(least=1),
+    },
     "pages": {
         "share_of_a_bar": Bar(most=1.0),
         "failed": Bar(most=0),
