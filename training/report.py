@@ -155,6 +155,8 @@ def _what_a_conversion_brings(worth: Worth) -> list[str]:
 
 
 def _cell(estimate: Estimate | Withheld | None) -> str:
+    if isinstance(estimate, Withheld) and estimate.untried:
+        return f"withheld ({estimate.untried:.0%} never tried)"
     if isinstance(estimate, Withheld):
         return f"withheld (ESS {estimate.ess:.0f} of {estimate.n})"
     return "" if estimate is None else str(estimate)

@@ -25,6 +25,8 @@ class Estimate:
         ess: Effective sample size `(sum w)**2 / sum w**2` of the weights, in (0, n]; n where rows are
             not weighted.
         n: Rows.
+        mean_weight: Mean of the weights; 1 up to noise where the log could have done all that the policy does, and where rows
+            are not weighted. Of a difference that of the policy which has less.
     """
 
     value: float
@@ -33,6 +35,7 @@ class Estimate:
     high: float
     ess: float
     n: int
+    mean_weight: float = 1.0
 
     @property
     def ess_share(self) -> float:
@@ -55,6 +58,7 @@ def estimate_of(
     ess: float,
     clusters: IntArray | None,
     confidence: float,
+    mean_weight: float = 1.0,
 ) -> Estimate:
     """The estimate whose rows have these influences.
 
@@ -66,6 +70,7 @@ def estimate_of(
         ess: Effective sample size.
         clusters: Number of each row's cluster, shape (n,), or None for independent rows.
         confidence: Of the interval.
+        mean_weight: Of the rows.
 
     Raises:
         InvalidInputError: fewer than two rows, or clusters of another shape.
@@ -82,4 +87,12 @@ def estimate_of(
     if groups > 1:
         spread = math.sqrt(groups / (groups - 1) * float(sums @ sums)) / n
     reach = normal_quantile(confidence) * spread
-    return Estimate(value=value, standard_error=spread, low=value - reach, high=value + reach, ess=ess, n=n)
+    return Estimate(
+        value=value,
+        standard_error=spread,
+        low=value - reach,
+        high=value + reach,
+        ess=ess,
+        n=n,
+        mean_weight=mean_weight,
+    )

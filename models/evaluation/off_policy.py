@@ -90,7 +90,7 @@ def ips(
     weights = importance_weights(propensity, target)
     terms = weights * _fitting(reward, "reward", weights)
     value = float(terms.mean())
-    return estimate_of(value, terms - value, effective_sample_size(weights), clusters, confidence)
+    return _weighted(value, terms - value, weights, clusters, confidence)
 
 
 def snips(
@@ -118,7 +118,7 @@ def snips(
     require(total > 0, "target", 0.0, "must be above 0 in at least one row")
     value = float(weights @ reward) / total
     influence = weights * (reward - value) / (total / len(weights))
-    return estimate_of(value, influence, effective_sample_size(weights), clusters, confidence)
+    return _weighted(value, influence, weights, clusters, confidence)
 
 
 def dr(
@@ -151,7 +151,7 @@ def dr(
     weights = importance_weights(propensity, target)
     terms = _doubly_robust(reward, weights, q_logged, q_target)
     value = float(terms.mean())
-    return estimate_of(value, terms - value, effective_sample_size(weights), clusters, confidence)
+    return _weighted(value, terms - value, weights, clusters, confidence)
 
 
 def dr_difference(
@@ -169,7 +169,7 @@ def dr_difference(
     """What policy a earns beyond policy b, row by row on the same rows, doubly robust.
 
     Where the policies agree a row adds nothing, so the interval is narrower than that of two estimates.
-    `ess` is the smaller one of the two policies.
+    `ess` and `mean_weight` are each the smaller one of the two policies.
 
     Raises:
         PropensityError: a propensity is zero, missing or above one.
@@ -180,7 +180,15 @@ def dr_difference(
     terms = _doubly_robust(reward, a, q_logged, q_target_a) - _doubly_robust(reward, b, q_logged, q_target_b)
     value = float(terms.mean())
     ess = min(effective_sample_size(a), effective_sample_size(b))
-    return estimate_of(value, terms - value, ess, clusters, confidence)
+    tried = min(float(a.mean()), float(b.mean()))
+    return estimate_of(value, terms - value, ess, clusters, confidence, tried)
+
+
+def _weighted(
+    value: float, influence: FloatArray, weights: FloatArray, clusters: IntArray | None, confidence: float
+) -> Estimate:
+    ess = effective_sample_size(weights)
+    return estimate_of(value, influence, ess, clusters, confidence, float(weights.mean()))
 
 
 def _doubly_robust(

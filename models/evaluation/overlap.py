@@ -13,6 +13,9 @@ from models.evaluation.off_policy import effective_sample_size, importance_weigh
 
 # Below this share the interval itself cannot be trusted.
 MIN_ESS_SHARE = 0.2
+# The log may lack this share of what the policy does, and what chance explains: the share is the reward model's word alone.
+MAX_UNTRIED_SHARE = 0.1
+_BY_CHANCE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +58,13 @@ class Withheld:
         reason: A sentence for people.
         ess: Effective sample size that there was.
         n: Rows.
+        untried: Share of what the policy does that the log never did, where that is why, in [0, 1].
     """
 
     reason: str
     ess: float
     n: int
+    untried: float = 0.0
 
     def __str__(self) -> str:
         return f"withheld: {self.reason}"
@@ -93,20 +98,33 @@ def overlap(propensity: FloatArray, target: FloatArray) -> Overlap:
 
 
 def screened(estimate: Estimate, min_ess_share: float = MIN_ESS_SHARE) -> Estimate | Withheld:
-    """The estimate, or why it is withheld: its effective sample size is too small a share of its rows.
+    """The estimate, or why it is withheld: its effective sample size is too small a share of its rows, or its weights too small.
+
+    Weights average 1 where the log could have done all that the policy does. Where it never did a part of that, no row has the
+    large weight that would tell: the effective sample size looks ample, and `1 - mean weight` is the part.
 
     Args:
         estimate: By weighting.
         min_ess_share: The bar. Only a designed experiment may lower it: there the propensities are known and none is
             small, so that the share is a property of the design and says nothing against the weights.
     """
-    if estimate.ess_share >= min_ess_share:
-        return estimate
-    return Withheld(
-        reason=(
-            f"the log covers too little of what the policy does (effective sample size {estimate.ess:.0f} "
-            f"of {estimate.n} rows, must be >= {min_ess_share:.0%})"
-        ),
-        ess=estimate.ess,
-        n=estimate.n,
-    )
+    if not estimate.ess_share >= min_ess_share:
+        return Withheld(
+            reason=(
+                f"the log covers too little of what the policy does (effective sample size {estimate.ess:.0f} "
+                f"of {estimate.n} rows, must be >= {min_ess_share:.0%})"
+            ),
+            ess=estimate.ess,
+            n=estimate.n,
+        )
+    untried = 1.0 - estimate.mean_weight
+    # Of the mean weight: mean * sqrt((n / ess - 1) / n).
+    error = estimate.mean_weight * math.sqrt(max(1 / estimate.ess - 1 / estimate.n, 0.0))
+    if untried > max(MAX_UNTRIED_SHARE, _BY_CHANCE * error):
+        return Withheld(
+            reason=f"the log never did {untried:.0%} of what the policy does, must be <= {MAX_UNTRIED_SHARE:.0%}",
+            ess=estimate.ess,
+            n=estimate.n,
+            untried=untried,
+        )
+    return estimate

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.domain.errors import InvalidInputError, PropensityError
+from models.evaluation.estimate import Estimate
 from models.evaluation.off_policy import dm, dr, dr_difference, effective_sample_size, ips, snips
 from models.evaluation.overlap import Withheld, overlap, screened
 from models.evaluation.verdict import PolicyComparison, Verdict, compare_with_constants
@@ -144,7 +145,7 @@ def test_wrong_propensities_show_in_the_mean_weight() -> None:
 
 def test_an_estimate_is_withheld_below_a_fifth_of_the_rows() -> None:
     n = 1_000
-    reward, propensity = np.ones(n), np.full(n, 0.5)
+    reward, propensity = np.ones(n), np.full(n, 0.2)
     target = np.zeros(n)
     target[:199] = 1.0
     withheld = screened(ips(reward, propensity, target))
@@ -155,6 +156,38 @@ def test_an_estimate_is_withheld_below_a_fifth_of_the_rows() -> None:
     )
     target[199] = 1.0
     assert not isinstance(screened(ips(reward, propensity, target)), Withheld)
+
+
+def test_an_estimate_is_withheld_where_the_log_never_did_a_part_of_what_the_policy_does() -> None:
+    # The log all but always does a; the policy does b for the last k of 1,000 customers. None of them got b: weights 1 and 0.
+    n = 1_000
+    reward, propensity, q = np.ones(n), np.full(n, 1 - 1e-6), np.zeros(n)
+
+    def never_tried(k: int) -> tuple[float, Estimate | Withheld, Estimate | Withheld]:
+        target = np.repeat([1.0, 0.0], [n - k, k])
+        alone = dr(reward, propensity, target, q, q)
+        ahead = dr_difference(reward, propensity, target, propensity, q, q, q)
+        return alone.ess_share, screened(alone), screened(ahead)
+
+    ess_share, alone, ahead = never_tried(300)
+    assert ess_share == pytest.approx(0.7), "not thin by the weights that came"
+    for withheld in (alone, ahead):
+        assert isinstance(withheld, Withheld)
+        assert withheld.untried == pytest.approx(0.3, abs=1e-5)
+        assert withheld.reason == "the log never did 30% of what the policy does, must be <= 10%"
+    assert all(isinstance(one, Estimate) for one in never_tried(99)[1:])
+
+
+def test_weights_that_are_small_by_chance_are_no_reason_to_withhold() -> None:
+    # Each of two actions at random, the policy does the second: weight 2 on the rows that got it. 22 of 50 instead of 25 average
+    # 0.88; one standard error is 0.88 * sqrt(1 / 22 - 1 / 50) = 0.14.
+    target = np.repeat([1.0, 0.0], [22, 28])
+    few = ips(np.ones(50), np.full(50, 0.5), target)
+    assert few.mean_weight == pytest.approx(0.88)
+    assert screened(few) is few
+    # 5,000 rows: 0.014, of which 0.12 is more than four.
+    many = ips(np.ones(5_000), np.full(5_000, 0.5), np.repeat(target, 100))
+    assert isinstance(screened(many), Withheld)
 
 
 def randomised(n: int, seed: int, gain: float) -> tuple[np.ndarray, ...]:
