@@ -182,9 +182,7 @@ def build(config: ServiceConfig) -> Service:
         for campaign_id in snapshots.current.campaigns:
             # A campaign that cannot be settled holds up no other one.
             with told(f"rewards of {campaign_id}"):
-                more |= not settle_in_parts(
-                    engine, clock(), campaign_id, seconds=_SETTLING_TURN_SECONDS, pause=True
-                )
+                more |= not settle_in_parts(engine, clock(), campaign_id, seconds=_SETTLING_TURN_SECONDS)
         return more
 
     return Service(

@@ -7,8 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, exists, func, literal, or_, select, tuple_, union, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    union,
+    update,
+)
 
 from features.history.campaigns import list_campaigns
 from features.history.insert import insert_new
@@ -23,7 +37,7 @@ from features.history.tables import (
     unsettled,
 )
 from features.history.transactions import Transactions
-from features.history.unsettled import note, note_pairs
+from features.history.unsettled import note_pairs
 from models.domain.interaction import NOT_REACHED
 from models.domain.interaction import InteractionKind as Kind
 
@@ -117,31 +131,40 @@ def _note_told(transactions: Transactions, as_of: datetime) -> None:
         interactions.c.interaction_id, interactions.c.customer_id, interactions.c.decision_id
     ).where(interactions.c.kind.in_(kinds))
     while mark < sure:
+        some = select(number).where(number > mark, number <= sure).order_by(number).offset(_AT_ONCE)
         with transactions.reading() as conn:
-            rows = conn.execute(
-                told.where(number > mark, number <= sure).order_by(number).limit(_AT_ONCE)
-            ).all()
-        mark = rows[-1].interaction_id if len(rows) == _AT_ONCE else sure
+            upto = conn.scalar(some.limit(1)) or sure
+            pairs = _whose(conn, told.where(number > mark, number <= upto))
         with transactions.writing() as conn:
-            named = {row.decision_id for row in rows if row.decision_id is not None}
-            note(conn, {row.customer_id for row in rows}, named)
-            conn.execute(update(settlement_marks).values(interaction_id=mark))
-    newer = told.where(number > sure).subquery()
-    seen = and_(
+            note_pairs(conn, pairs)
+            conn.execute(update(settlement_marks).values(interaction_id=upto))
+        mark = upto
+    with transactions.reading() as conn:
+        pairs = _whose(conn, told.where(number > sure), unseen=True)
+    _add_in_parts(transactions, pairs)
+
+
+def _whose(conn: Connection, facts: Select[Any], *, unseen: bool = False) -> list[tuple[str, str]]:
+    """Campaign and customer of the decisions that the facts name, or whose customers they are about, unless they wait already.
+
+    Args:
+        conn: Only read.
+        facts: Number, customer and decision.
+        unseen: Only facts that are newer than the customer's outcome.
+    """
+    told = facts.subquery()
+    counted = and_(
         outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
     )
-    concerned = union(
-        *(
-            select(decisions.c.campaign_id, decisions.c.customer_id)
-            .join(newer, newer.c[name] == decisions.c[name])
-            .outerjoin(outcomes, seen)
-            .where(newer.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0), ~_WAITING)
-            for name in ("customer_id", "decision_id")
-        )
-    )
-    with transactions.reading() as conn:
-        pairs = [(row.campaign_id, row.customer_id) for row in conn.execute(concerned)]
-    _add_in_parts(transactions, pairs)
+    by = [
+        select(decisions.c.campaign_id, decisions.c.customer_id)
+        .join(told, told.c[name] == decisions.c[name])
+        .outerjoin(outcomes, counted)
+        .where(told.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0) if unseen else true())
+        .where(~_WAITING)
+        for name in ("customer_id", "decision_id")
+    ]
+    return [(row.campaign_id, row.customer_id) for row in conn.execute(union(*by))]
 
 
 def _note_closed(transactions: Transactions, as_of: datetime) -> None:

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+)
 
 from features.history.among import among
 from features.history.moments import earlier
@@ -28,27 +40,29 @@ _SENT = _DELIVERED | {Kind.SENT, Kind.BOUNCED}
 _STEPS = {"sent": _SENT, "delivered": _DELIVERED, "opened": _OPENED, "clicked": _CLICKED}
 
 
-def work_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> None:
-    """Work the rows of some customers out anew; who has no decision of the campaign any more has none.
+def working_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> list[Executable]:
+    """Statements that work the rows of some customers out anew; who has no decision of the campaign any more has none.
 
     Conversions count from a customer's first decision until the attribution window after the end of the campaign's send
     window: the same for all arms, whoever was contacted, however often, and whether or not it arrived.
 
     Args:
-        conn: In the caller's transaction; their rewards are settled.
+        conn: For its dialect. The statements are put together before the transaction that they are executed in, which nobody
+            else can write during.
         campaign: In its latest version.
-        customer_ids: A few hundred at most.
+        customer_ids: A few hundred at most; their rewards are settled.
     """
+    statements: list[Executable] = []
     for table, query in (
         (outcomes, _outcomes(conn, campaign, customer_ids)),
         (channel_outcomes, _channel_outcomes(conn, campaign, customer_ids)),
     ):
-        conn.execute(
-            delete(table).where(
-                table.c.campaign_id == campaign.campaign_id, among(conn, table.c.customer_id, customer_ids)
-            )
-        )
-        conn.execute(insert(table).from_select([column.name for column in query.selected_columns], query))
+        of_those = among(conn, table.c.customer_id, customer_ids)
+        statements += [
+            delete(table).where(table.c.campaign_id == campaign.campaign_id, of_those),
+            insert(table).from_select([column.name for column in query.selected_columns], query),
+        ]
+    return statements
 
 
 def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> Select[Any]:

@@ -18,7 +18,7 @@ from features.history.among import among
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
 from features.history.marks import note_changes
-from features.history.outcomes import of_customers, work_out
+from features.history.outcomes import of_customers, working_out
 from features.history.reached import released
 from features.history.sole import sole_holder
 from features.history.tables import decisions, interactions, rewards
@@ -32,8 +32,8 @@ from models.domain.interaction import NOT_REACHED, Interaction, InteractionKind
 from models.domain.reward import Reward
 
 _OF_REWARD = tuple(field.name for field in fields(Reward))
-# What is written for so many customers holds up decisions for some milliseconds.
-_AT_ONCE = 100
+# What is written for so many customers holds up decisions for some ten milliseconds.
+_AT_ONCE = 300
 _TURN_SECONDS = 0.02
 
 
@@ -80,7 +80,6 @@ def settle_in_parts(
     campaign_id: str | None = None,
     *,
     seconds: float = inf,
-    pause: bool = False,
 ) -> bool:
     """The same by a few customers at a time, each with transactions of their own: decisions are taken and recorded in between.
 
@@ -92,7 +91,6 @@ def settle_in_parts(
         as_of: Aware; later facts are ignored.
         campaign_id: Only this campaign; None for all.
         seconds: How long to wait and to go on: after that no further part is begun.
-        pause: Rest after each part for as long as it took, where nobody waits for the result.
 
     Returns:
         Whether nobody is left.
@@ -106,13 +104,9 @@ def settle_in_parts(
             if monotonic() >= until:
                 return False
             sleep(_TURN_SECONDS)
-        began = monotonic()
         for _ in _settle_all(Transactions.of(engine), as_of, campaign_id):
             if monotonic() >= until:
                 return False
-            if pause:
-                sleep(monotonic() - began)
-            began = monotonic()
     return True
 
 
@@ -136,13 +130,14 @@ def _settle_all(transactions: Transactions, as_of: datetime, campaign_id: str | 
             if part is None:
                 return
             versions = campaigns.setdefault(part.campaign_id, _CampaignVersions(part.campaign_id))
-            campaign = versions.latest(conn)
+            working = working_out(conn, versions.latest(conn), part.customer_ids)
             logged = _load_decisions(conn, versions, channels, part.customer_ids, as_of)
             facts = _load_facts(conn, versions, part.customer_ids, logged, as_of)
         settled = _settle(logged, facts, as_of)
         with transactions.writing() as conn:
             n_changed = _store(conn, settled)
-            work_out(conn, campaign, part.customer_ids)
+            for statement in working:
+                conn.execute(statement)
             strike_out(conn, part)
         yield n_changed
 
