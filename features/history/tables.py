@@ -458,12 +458,13 @@ Index(
     sqlite_where=rewards.c.final.is_(False),
 )
 
+# A report reads these two in the order of their keys: arms and channels are added up without sorting.
 outcomes = Table(
     "outcomes",
     metadata,
     Column("campaign_id", String(128), primary_key=True),
+    Column("arm", String(16), primary_key=True),
     Column("customer_id", String(128), primary_key=True),
-    Column("arm", String(16), nullable=False),
     Column("n_decisions", Integer, nullable=False),
     Column("contacted", Boolean, nullable=False, comment="a contact was made or is planned"),
     Column("cost_minor", Float(53), nullable=False),
@@ -472,14 +473,15 @@ outcomes = Table(
     Column("before_minor", Float(53), nullable=False, comment="of conversions in the pre-period"),
     Column("interaction_id", RowId, nullable=False, comment="the newest fact of the customer that was seen"),
     Index(None, "customer_id"),
+    sqlite_with_rowid=False,
 )
 
 channel_outcomes = Table(
     "channel_outcomes",
     metadata,
     Column("campaign_id", String(128), primary_key=True),
-    Column("customer_id", String(128), primary_key=True),
     Column("channel", String(64), primary_key=True),
+    Column("customer_id", String(128), primary_key=True),
     Column("planned", Integer, nullable=False, comment="this and the next five: decisions"),
     Column("sent", Integer, nullable=False),
     Column("delivered", Integer, nullable=False),
@@ -489,6 +491,7 @@ channel_outcomes = Table(
     Column("cost_minor", Float(53), nullable=False),
     Column("value_minor", Float(53), nullable=False, comment="of their rewards"),
     Index(None, "customer_id"),
+    sqlite_with_rowid=False,
 )
 
 unsettled = Table(

@@ -33,8 +33,8 @@ def upgrade() -> None:
     op.create_table(
         "outcomes",
         sa.Column("campaign_id", sa.String(128), primary_key=True),
+        sa.Column("arm", sa.String(16), primary_key=True),
         sa.Column("customer_id", sa.String(128), primary_key=True),
-        sa.Column("arm", sa.String(16), nullable=False),
         sa.Column("n_decisions", sa.Integer, nullable=False),
         sa.Column("contacted", sa.Boolean, nullable=False, comment="a contact was made or is planned"),
         sa.Column("cost_minor", sa.Float(53), nullable=False),
@@ -46,13 +46,14 @@ def upgrade() -> None:
         sa.Column(
             "interaction_id", RowId, nullable=False, comment="the newest fact of the customer that was seen"
         ),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_outcomes_customer_id", "outcomes", ["customer_id"])
     op.create_table(
         "channel_outcomes",
         sa.Column("campaign_id", sa.String(128), primary_key=True),
-        sa.Column("customer_id", sa.String(128), primary_key=True),
         sa.Column("channel", sa.String(64), primary_key=True),
+        sa.Column("customer_id", sa.String(128), primary_key=True),
         sa.Column("planned", sa.Integer, nullable=False, comment="this and the next five: decisions"),
         *(
             sa.Column(name, sa.Integer, nullable=False)
@@ -60,6 +61,7 @@ def upgrade() -> None:
         ),
         sa.Column("cost_minor", sa.Float(53), nullable=False),
         sa.Column("value_minor", sa.Float(53), nullable=False, comment="of their rewards"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_channel_outcomes_customer_id", "channel_outcomes", ["customer_id"])
     op.create_table(
