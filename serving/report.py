@@ -124,8 +124,9 @@ class Report:
     Attributes:
         simulated: Whether customers and outcomes come from a simulator.
         n_customers: Customers decided for, as far as they are counted.
-        n_waiting: Customers about whom something new is not counted yet; the service is at it. 0 but for the first seconds
-            after many decisions or facts.
+        up_to_date: Whether all that is known is counted. False for a while after many decisions or facts, until the service has
+            counted them.
+        n_waiting: Customers about whom something new is not counted yet, as far as that is known.
         n_contacts: Contacts decided on.
         spend_minor: Cost of those that were not refused, minor units.
         net_value_minor: Value attributed less cost; it counts customers who would have bought anyway.
@@ -142,6 +143,7 @@ class Report:
     currency: str
     confidence: float
     n_customers: int
+    up_to_date: bool
     n_waiting: int
     n_decisions: int
     n_contacts: int
@@ -160,9 +162,7 @@ class Report:
 
 
 def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str) -> Report:
-    """Settle the campaign's rewards, for two seconds at most, then report.
-
-    Decisions are recorded meanwhile. Who is not settled by then is counted in `n_waiting`.
+    """Settle the campaign's rewards, for two seconds at most, then report. Decisions are recorded meanwhile.
 
     Raises:
         NotFoundError: there is no such campaign.
@@ -171,7 +171,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
     with reaching_the_store():
         with read_only(engine).connect() as conn:
             campaign = load_campaign(conn, campaign_id)
-        settle_in_parts(engine, now, campaign_id, seconds=_SETTLING_SECONDS)
+        up_to_date = settle_in_parts(engine, now, campaign_id, seconds=_SETTLING_SECONDS)
         with read_only(engine).connect() as conn:
             rows = funnel(conn, campaign_id)
             counted = {arm: ArmSums.none(arm) for arm in Arm} | {
@@ -200,6 +200,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
         currency=currency,
         confidence=CONFIDENCE,
         n_customers=n_customers,
+        up_to_date=up_to_date,
         n_waiting=n_waiting,
         n_decisions=sum(sums.n_decisions for sums in counted.values()),
         n_contacts=sum(row.planned for row in rows),

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Select,
+    Tuple,
     and_,
     exists,
     func,
@@ -44,13 +45,10 @@ from models.domain.interaction import InteractionKind as Kind
 # A row may be committed a little after the moment that it carries; a decision is answered within seconds or not recorded.
 _FACT_DELAY = timedelta(minutes=5)
 _DECISION_DELAY = timedelta(minutes=1)
+# A fact may be dated by a clock that is ahead; one that is dated later than this is wrong, and not waited for.
+_AHEAD = timedelta(days=1)
 _AT_ONCE = 5_000
-_BEGINNING = {
-    "mark": 0,
-    "decided_at": datetime(1970, 1, 1, tzinfo=UTC),
-    "decision_id": "",
-    "interaction_id": 0,
-}
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _MARKS = settlement_marks.c
 # The customer of a decision stands in the queue already. Nobody is taken out of it while this module looks.
 _WAITING = exists().where(
@@ -71,10 +69,19 @@ def note_changes(transactions: Transactions, as_of: datetime) -> None:
         marks = conn.execute(select(settlement_marks)).one_or_none()
     if marks is None:
         with transactions.writing() as conn:
-            insert_new(conn, settlement_marks, [_BEGINNING])
+            insert_new(
+                conn,
+                settlement_marks,
+                [{"mark": 0, "decided_at": _BEGINNING, "decision_id": "", "interaction_id": 0}],
+            )
     _note_decided(transactions, as_of)
     _note_told(transactions, as_of)
     _note_closed(transactions, as_of)
+
+
+def newest_fact(conn: Connection) -> int:
+    """Number of the newest fact that can be seen; 0 where there is none."""
+    return conn.scalar(select(func.max(interactions.c.interaction_id))) or 0
 
 
 def _note_decided(transactions: Transactions, as_of: datetime) -> None:
@@ -94,9 +101,7 @@ def _note_decided(transactions: Transactions, as_of: datetime) -> None:
     with transactions.reading() as conn:
         after = tuple(conn.execute(select(_MARKS.decided_at, _MARKS.decision_id)).one())
     while True:
-        behind = tuple_(decisions.c.decided_at, decisions.c.decision_id) > tuple_(
-            literal(after[0], UtcMoment()), literal(after[1])
-        )
+        behind = tuple_(decisions.c.decided_at, decisions.c.decision_id) > _key(*after)
         with transactions.reading() as conn:
             rows = conn.execute(query.where(behind, decisions.c.decided_at <= as_of).limit(_AT_ONCE)).all()
         if not rows:
@@ -120,7 +125,11 @@ def _note_told(transactions: Transactions, as_of: datetime) -> None:
         # SQLite gives numbers in the order in which rows are committed.
         received_by = as_of - _FACT_DELAY if conn.dialect.name == "postgresql" else as_of
         unsure = select(func.min(number)).where(
-            number > mark, or_(interactions.c.received_at > received_by, interactions.c.occurred_at > as_of)
+            number > mark,
+            or_(
+                interactions.c.received_at > received_by,
+                and_(interactions.c.occurred_at > as_of, interactions.c.occurred_at <= as_of + _AHEAD),
+            ),
         )
         behind = select(func.max(number)).where(
             number > mark, number < func.coalesce(unsure.scalar_subquery(), number + 1)
@@ -170,19 +179,31 @@ def _whose(conn: Connection, facts: Select[Any], *, unseen: bool = False) -> lis
 def _note_closed(transactions: Transactions, as_of: datetime) -> None:
     """Rewards whose window has closed."""
     query = (
-        select(decisions.c.campaign_id, decisions.c.customer_id)
-        .join(rewards, rewards.c.decision_id == decisions.c.decision_id)
+        select(rewards.c.closes_at, rewards.c.decision_id, decisions.c.campaign_id, decisions.c.customer_id)
+        .join(decisions, rewards.c.decision_id == decisions.c.decision_id)
         .where(
             # Those that were stored before this was kept are settled with their customers' first outcome.
             rewards.c.closes_at <= as_of,
             rewards.c.final.is_(False),
             ~_WAITING,
         )
-        .distinct()
+        .order_by(rewards.c.closes_at, rewards.c.decision_id)
+        .limit(_AT_ONCE)
     )
-    with transactions.reading() as conn:
-        pairs = [(row.campaign_id, row.customer_id) for row in conn.execute(query)]
-    _add_in_parts(transactions, pairs)
+    after: tuple[datetime, str] = _BEGINNING, ""
+    while True:
+        key = tuple_(rewards.c.closes_at, rewards.c.decision_id)
+        with transactions.reading() as conn:
+            rows = conn.execute(query.where(key > _key(*after))).all()
+        if not rows:
+            return
+        after = rows[-1].closes_at, rows[-1].decision_id
+        with transactions.writing() as conn:
+            note_pairs(conn, {(row.campaign_id, row.customer_id) for row in rows})
+
+
+def _key(moment: datetime, decision_id: str) -> Tuple:
+    return tuple_(literal(moment, UtcMoment()), literal(decision_id))
 
 
 def _add_in_parts(transactions: Transactions, pairs: Sequence[tuple[str, str]]) -> None:

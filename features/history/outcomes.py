@@ -27,7 +27,7 @@ from sqlalchemy import (
 from features.history.among import among
 from features.history.moments import earlier
 from features.history.reached import reached
-from features.history.tables import channel_outcomes, decisions, interactions, outcomes, rewards
+from features.history.tables import RowId, channel_outcomes, decisions, interactions, outcomes, rewards
 from models.domain.campaign import Campaign
 from models.domain.interaction import InteractionKind as Kind
 
@@ -40,7 +40,9 @@ _SENT = _DELIVERED | {Kind.SENT, Kind.BOUNCED}
 _STEPS = {"sent": _SENT, "delivered": _DELIVERED, "opened": _OPENED, "clicked": _CLICKED}
 
 
-def working_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> list[Executable]:
+def working_out(
+    conn: Connection, campaign: Campaign, customer_ids: Sequence[str], seen: int
+) -> list[Executable]:
     """Statements that work the rows of some customers out anew; who has no decision of the campaign any more has none.
 
     Conversions count from a customer's first decision until the attribution window after the end of the campaign's send
@@ -51,10 +53,11 @@ def working_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str
             else can write during.
         campaign: In its latest version.
         customer_ids: A few hundred at most; their rewards are settled.
+        seen: The newest fact of all when they were settled.
     """
     statements: list[Executable] = []
     for table, query in (
-        (outcomes, _outcomes(conn, campaign, customer_ids)),
+        (outcomes, _outcomes(conn, campaign, customer_ids, seen)),
         (channel_outcomes, _channel_outcomes(conn, campaign, customer_ids)),
     ):
         of_those = among(conn, table.c.customer_id, customer_ids)
@@ -65,7 +68,7 @@ def working_out(conn: Connection, campaign: Campaign, customer_ids: Sequence[str
     return statements
 
 
-def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> Select[Any]:
+def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str], seen: int) -> Select[Any]:
     ends_at = campaign.send_window.closes_at + timedelta(seconds=campaign.attribution_window_seconds)
     contact = and_(decisions.c.channel.is_not(None), reached())
     people = (
@@ -118,11 +121,6 @@ def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str])
         )
         .subquery("before")
     )
-    newest = (
-        select(func.max(interactions.c.interaction_id))
-        .where(interactions.c.customer_id == people.c.customer_id)
-        .scalar_subquery()
-    )
     return (
         select(
             literal(campaign.campaign_id).label("campaign_id"),
@@ -134,7 +132,7 @@ def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str])
             since.c.customer_id.is_not(None).label("converted"),
             func.coalesce(since.c.value_minor, 0.0).label("value_minor"),
             func.coalesce(before.c.value_minor, 0.0).label("before_minor"),
-            func.coalesce(newest, 0).label("interaction_id"),
+            literal(seen, RowId).label("interaction_id"),
         )
         .select_from(people)
         .outerjoin(since, since.c.customer_id == people.c.customer_id)

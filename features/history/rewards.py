@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.history.among import among
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
-from features.history.marks import note_changes
+from features.history.marks import newest_fact, note_changes
 from features.history.outcomes import of_customers, working_out
 from features.history.reached import released
 from features.history.sole import sole_holder
@@ -130,7 +130,8 @@ def _settle_all(transactions: Transactions, as_of: datetime, campaign_id: str | 
             if part is None:
                 return
             versions = campaigns.setdefault(part.campaign_id, _CampaignVersions(part.campaign_id))
-            working = working_out(conn, versions.latest(conn), part.customer_ids)
+            seen = newest_fact(conn)
+            working = working_out(conn, versions.latest(conn), part.customer_ids, seen)
             logged = _load_decisions(conn, versions, channels, part.customer_ids, as_of)
             facts = _load_facts(conn, versions, part.customer_ids, logged, as_of)
         settled = _settle(logged, facts, as_of)

@@ -471,7 +471,9 @@ outcomes = Table(
     Column("converted", Boolean, nullable=False),
     Column("value_minor", Float(53), nullable=False, comment="of conversions since the first decision"),
     Column("before_minor", Float(53), nullable=False, comment="of conversions in the pre-period"),
-    Column("interaction_id", RowId, nullable=False, comment="the newest fact of the customer that was seen"),
+    Column(
+        "interaction_id", RowId, nullable=False, comment="the newest fact of all when this was worked out"
+    ),
     Index(None, "customer_id"),
     sqlite_with_rowid=False,
 )

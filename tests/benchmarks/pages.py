@@ -142,7 +142,7 @@ def _count_up(server: Server, n_decisions: int) -> int:
     while True:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{_REPORT}", timeout=600) as answer:
             report = json.load(answer)
-        if not report["n_waiting"]:
+        if report["up_to_date"]:
             break
         sys.stderr.write(f"  {report['n_waiting']} customers wait\n")
     assert report["n_decisions"] >= n_decisions, report["n_decisions"]

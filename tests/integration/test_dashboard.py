@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from features.history.append import append_interactions
+from features.history.sole import sole_holder
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.experiment import Experiment
@@ -288,3 +289,18 @@ def test_without_a_name_the_page_shows_the_campaign_that_decided_last(pages, bus
         DecisionRequest(customer_id=PEOPLE[0], campaign_id="autumn", decision_id="0"), later
     )
     assert "<h1>autumn" in pages.get("/").text
+
+
+def test_what_is_not_counted_yet_is_said(pages, busy, market, monkeypatch):
+    assert "Still counting" not in pages.get("/?campaign=spring").text
+    market.service().decider.decide(DecisionRequest(customer_id=PEOPLE[0], campaign_id="spring"), market.now)
+    with (
+        sole_holder(market.engine, "settlement"),
+        monkeypatch.context() as impatient,
+    ):  # somebody else is at it
+        impatient.setattr("serving.report._SETTLING_SECONDS", 0.05)
+        report = pages.get("/v1/report?campaign_id=spring").json()
+        assert (report["up_to_date"], report["n_decisions"]) == (False, len(PEOPLE))
+        assert "Still counting" in pages.get("/?campaign=spring").text
+    report = pages.get("/v1/report?campaign_id=spring").json()
+    assert (report["up_to_date"], report["n_waiting"], report["n_decisions"]) == (True, 0, len(PEOPLE) + 1)

@@ -44,7 +44,7 @@ def upgrade() -> None:
         ),
         sa.Column("before_minor", sa.Float(53), nullable=False, comment="of conversions in the pre-period"),
         sa.Column(
-            "interaction_id", RowId, nullable=False, comment="the newest fact of the customer that was seen"
+            "interaction_id", RowId, nullable=False, comment="the newest fact of all when this was worked out"
         ),
         sqlite_with_rowid=False,
     )
