@@ -18,15 +18,15 @@ from sqlalchemy import Engine
 from features.history.channels import load_channels, seed_channels
 from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
 from features.history.members import gather
-from features.history.rewards import settle_in_parts
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
 from features.row_cache import MOST_ROWS
 from models.domain.errors import NotFoundError, require
 from models.domain.party import Party
 from serving.admission import Admission
-from serving.background import Repeating, told
+from serving.background import Repeating
 from serving.calls import CallQueue
+from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.dispatch_settings import DispatchSettings, UnknownPolicy
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 # How often held messages that were overtaken give back what they reserved, and keys of yesterday are deleted.
 _HELD_SECONDS = 30.0
 _CLEANING_SECONDS = 3_600.0
-# Whoever looks at a report settles what is new themselves; this keeps it little.
-_SETTLING_SECONDS, _SETTLING_TURN_SECONDS = 300.0, 2.0
 # An answer of the tracking server may take so long: decisions go on with the model that they have, or by rules.
 _REGISTRY_SECONDS = 5
 _SECRET_FILE = "tracking.secret"  # noqa: S105 - the name of a file
@@ -177,14 +175,7 @@ def build(config: ServiceConfig) -> Service:
     def tidy_held() -> None:
         cancel_overtaken(engine, clock())
 
-    def settle_some() -> bool:
-        more = False
-        for campaign_id in snapshots.current.campaigns:
-            # A campaign that cannot be settled holds up no other one.
-            with told(f"rewards of {campaign_id}"):
-                more |= not settle_in_parts(engine, clock(), campaign_id, seconds=_SETTLING_TURN_SECONDS)
-        return more
-
+    counting = Counting(engine, clock)
     return Service(
         title=config.title,
         currency=config.currency,
@@ -200,6 +191,7 @@ def build(config: ServiceConfig) -> Service:
         registry=registry,
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
+        counting=counting,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
@@ -213,7 +205,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
-            Repeating("rewards", settle_some, _SETTLING_SECONDS),
+            counting,
         ),
         feature_list=lambda: workspace.features if workspace.defined else None,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)

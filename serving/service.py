@@ -19,6 +19,7 @@ from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.choosing import Answer
+from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
@@ -26,6 +27,7 @@ from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.refresh import FeatureRefresher
 from serving.rehearsal import Rehearsal
+from serving.report import Report, build_report
 from serving.request import DecisionRequest
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
@@ -89,6 +91,7 @@ class Service:
         registry: Where models are published and promoted.
         customers: What is known about people.
         eraser: Erases people.
+        counting: Counts on for a report; it is in `background` too.
         key_ring: The API keys.
         protection: How the HTTP side is protected.
         metrics: Figures of this process.
@@ -116,6 +119,7 @@ class Service:
     registry: ModelRegistry
     customers: Customers
     eraser: Eraser
+    counting: Counting
     key_ring: KeyRing
     protection: Protection = field(default_factory=Protection)
     metrics: Metrics = field(default_factory=Metrics)
@@ -175,6 +179,18 @@ class Service:
             return await self.in_thread(decide)
 
     feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
+
+    def report(self, campaign_id: str, now: datetime) -> Report:
+        """A campaign's report; what it could not wait for is counted in the background.
+
+        Raises:
+            NotFoundError: there is no such campaign.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        made = build_report(self.engine, campaign_id, now, self.currency.code)
+        if not made.up_to_date:
+            self.counting.go_on(campaign_id)
+        return made
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work without holding up the event loop; its log lines name the request."""

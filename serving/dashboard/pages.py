@@ -19,7 +19,7 @@ from serving.explain.explainer import Explainer
 from serving.explain.phrases import points
 from serving.money import Currency
 from serving.problems import problem_of
-from serving.report import Report, build_report, latest_campaign
+from serving.report import Report, latest_campaign
 from serving.routes.customers import LONGEST_CURSOR, sees_contact_points
 from serving.routes.fields import Name
 from serving.security.gate import PAGE_POLICY
@@ -60,7 +60,7 @@ def dashboard_routes(service: Service) -> APIRouter:
                 return page("welcome.html")
             try:
                 chosen = campaign or latest_campaign(service.engine) or campaigns[0].campaign_id
-                report = build_report(service.engine, chosen, now, service.currency.code)
+                report = service.report(chosen, now)
             except NextchannelError as exc:
                 return failure(exc, "/")
             return page(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
 from models.domain.errors import NotFoundError
-from serving.report import Report, build_report
+from serving.report import Report
 from serving.routes.examples import PROBLEMS
 from serving.routes.fields import Name
 from serving.service import Service
@@ -29,9 +29,7 @@ def report_routes(service: Service) -> APIRouter:
     async def report(campaign_id: Annotated[Name, Query()]) -> Report:
         """Funnel of every channel, arms with intervals, latest decisions."""
         now = service.clock()
-        return await service.in_thread(
-            lambda: build_report(service.engine, campaign_id, now, service.currency.code)
-        )
+        return await service.in_thread(lambda: service.report(campaign_id, now))
 
     @router.get("/experiments/{experiment_id}/report")
     async def experiment(
@@ -46,9 +44,7 @@ def report_routes(service: Service) -> APIRouter:
         )
         if not named:
             raise NotFoundError("experiment_id", experiment_id)
-        reports = await service.in_thread(
-            lambda: [build_report(service.engine, one, now, service.currency.code) for one in named]
-        )
+        reports = await service.in_thread(lambda: [service.report(one, now) for one in named])
         return ExperimentReportOut(experiment_id=experiment_id, reports=reports)
 
     return router

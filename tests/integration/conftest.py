@@ -25,6 +25,7 @@ from models.domain.errors import ConflictError, NotFoundError
 from models.domain.experiment import Experiment
 from models.policy.bandit import Bandit
 from serving.bootstrap import ServiceConfig
+from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
@@ -245,6 +246,7 @@ class Market:
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
         metrics = Metrics()
+        counting = Counting(self.engine, lambda: self.now)
         made = Service(
             title="nextchannel",
             currency=Currency(),
@@ -261,6 +263,8 @@ class Market:
             registry=self.champion,
             customers=Customers(self.engine, self.features, None),
             eraser=Eraser(self.engine, None, lambda: self.now),
+            counting=counting,
+            background=(counting,),
             key_ring=KeyRing(self.engine, lambda: self.now),
             protection=protection or Protection(),
             clock=lambda: self.now,

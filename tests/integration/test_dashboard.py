@@ -5,13 +5,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine
 
 from features.history.append import append_interactions
+from features.history.report import arm_sums
 from features.history.sole import sole_holder
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
@@ -302,5 +305,15 @@ def test_what_is_not_counted_yet_is_said(pages, busy, market, monkeypatch):
         report = pages.get("/v1/report?campaign_id=spring").json()
         assert (report["up_to_date"], report["n_decisions"]) == (False, len(PEOPLE))
         assert "Still counting" in pages.get("/?campaign=spring").text
+    # It is counted without anybody looking again.
+    until = monotonic() + 20
+    while monotonic() < until and _counted(market.engine) <= len(PEOPLE):
+        sleep(0.05)
+    assert _counted(market.engine) == len(PEOPLE) + 1
     report = pages.get("/v1/report?campaign_id=spring").json()
     assert (report["up_to_date"], report["n_waiting"], report["n_decisions"]) == (True, 0, len(PEOPLE) + 1)
+
+
+def _counted(engine: Engine) -> int:
+    with engine.connect() as conn:
+        return sum(sums.n_decisions for sums in arm_sums(conn, "spring"))
