@@ -175,7 +175,6 @@ def build(config: ServiceConfig) -> Service:
     def tidy_held() -> None:
         cancel_overtaken(engine, clock())
 
-    counting = Counting(engine, clock)
     return Service(
         title=config.title,
         currency=config.currency,
@@ -191,7 +190,7 @@ def build(config: ServiceConfig) -> Service:
         registry=registry,
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
-        counting=counting,
+        counting=Counting(engine, clock),
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
@@ -205,7 +204,6 @@ def build(config: ServiceConfig) -> Service:
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
-            counting,
         ),
         feature_list=lambda: workspace.features if workspace.defined else None,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)

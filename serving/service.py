@@ -91,12 +91,12 @@ class Service:
         registry: Where models are published and promoted.
         customers: What is known about people.
         eraser: Erases people.
-        counting: Counts on for a report; it is in `background` too.
+        counting: Counts on for a report, beside the requests.
         key_ring: The API keys.
         protection: How the HTTP side is protected.
         metrics: Figures of this process.
         threads: Where requests wait for the database, so that the event loop does not.
-        background: What runs beside the requests.
+        background: What else runs beside the requests.
         sender: None where another process sends.
         adapters: By channel; here they read what providers report.
         clock: Gives `now`.
@@ -205,7 +205,7 @@ class Service:
         self.decider.warm(self.clock())
         self.writer.start()
         self.refresher.start()
-        for work in self.background:
+        for work in (*self.background, self.counting):
             work.start()
         if self.sender is not None:
             self.sender.start()
@@ -214,7 +214,7 @@ class Service:
         """Drain: send nothing new, write what was submitted, close the database."""
         if self.sender is not None:
             self.sender.stop()
-        for work in self.background:
+        for work in (*self.background, self.counting):
             work.stop()
         self.key_ring.stop()
         self.refresher.stop()

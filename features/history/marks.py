@@ -50,6 +50,10 @@ _AHEAD = timedelta(days=1)
 _AT_ONCE = 5_000
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _MARKS = settlement_marks.c
+# The outcome of a decision's customer.
+_OUTCOME = and_(
+    outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
+)
 # The customer of a decision stands in the queue already. Nobody is taken out of it while this module looks.
 _WAITING = exists().where(
     unsettled.c.campaign_id == decisions.c.campaign_id, unsettled.c.customer_id == decisions.c.customer_id
@@ -86,9 +90,7 @@ def newest_fact(conn: Connection) -> int:
 
 def _note_decided(transactions: Transactions, as_of: datetime) -> None:
     """Decisions that have no reward yet, those of the last minute included, and customers who have no outcome."""
-    counted = exists().where(
-        outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
-    )
+    counted = exists().where(_OUTCOME)
     rewarded = exists().where(rewards.c.decision_id == decisions.c.decision_id)
     new = and_(or_(~counted, and_(~rewarded, reached())), ~_WAITING)
     query = select(
@@ -162,13 +164,10 @@ def _whose(conn: Connection, facts: Select[Any], *, unseen: bool = False) -> lis
         unseen: Only facts that are newer than the customer's outcome.
     """
     told = facts.subquery()
-    counted = and_(
-        outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
-    )
     by = [
         select(decisions.c.campaign_id, decisions.c.customer_id)
         .join(told, told.c[name] == decisions.c[name])
-        .outerjoin(outcomes, counted)
+        .outerjoin(outcomes, _OUTCOME)
         .where(told.c.interaction_id > func.coalesce(outcomes.c.interaction_id, 0) if unseen else true())
         .where(~_WAITING)
         for name in ("customer_id", "decision_id")

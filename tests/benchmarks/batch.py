@@ -13,16 +13,7 @@ import json
 import os
 
 from tests.benchmarks.bare import bare_requests, load, request, serving
-from tests.benchmarks.bars import exit_code
-from tests.benchmarks.decide import (
-    CONNECTIONS,
-    FACTORY,
-    WARM_SECONDS,
-    installation,
-    median,
-    options,
-    print_table,
-)
+from tests.benchmarks.decide import CONNECTIONS, FACTORY, WARM_SECONDS, judged, median
 from tests.benchmarks.decide_installation import Installation
 from tests.benchmarks.decide_service import CACHE
 
@@ -91,8 +82,4 @@ def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]
 
 def main(arguments: list[str]) -> int:
     """Measure, print the figures, then one line of JSON; 1 where a bar is missed."""
-    wanted = options(__doc__, arguments)
-    with installation(wanted) as made:
-        figures = measure(made, wanted)
-    print_table(figures)
-    return 0 if wanted.quick else exit_code(figures)
+    return judged(measure, __doc__, arguments)

@@ -29,9 +29,8 @@ from features.history.tables import decisions as decided
 from features.identity.vault import KEY_FILE, ContactVault
 from models.domain.interaction import Interaction, InteractionKind
 from tests.benchmarks.bare import Load, Server, load, load_all, serving
-from tests.benchmarks.bars import exit_code
 from tests.benchmarks.batch import batches
-from tests.benchmarks.decide import FACTORY, WARM_SECONDS, decisions, installation, options, print_table
+from tests.benchmarks.decide import FACTORY, WARM_SECONDS, decisions, judged
 from tests.benchmarks.decide_installation import Installation
 from tests.benchmarks.decide_service import CACHE
 
@@ -45,11 +44,7 @@ _OPENED, _CLICKED, _BOUGHT = 0.3, 0.2, 0.05
 
 def main(arguments: list[str]) -> int:
     """Measure, print the figures, then one line of JSON; 1 where a bar is missed."""
-    wanted = options(__doc__, arguments)
-    with installation(wanted) as made:
-        figures = measure(made, wanted)
-    print_table(figures)
-    return 0 if wanted.quick else exit_code(figures)
+    return judged(measure, __doc__, arguments)
 
 
 def measure(made: Installation, wanted: argparse.Namespace) -> dict[str, object]:
@@ -100,7 +95,6 @@ def _record_facts(engine: Engine) -> int:
                 decided.c.decision_id, decided.c.customer_id, decided.c.channel, decided.c.decided_at
             ).where(decided.c.campaign_id == "spring")
         ).all()
-    facts: list[Interaction] = []
     n = 0
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for start in progress.track(range(0, len(rows), _AT_ONCE), description="what became of them"):

@@ -246,7 +246,6 @@ class Market:
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
         metrics = Metrics()
-        counting = Counting(self.engine, lambda: self.now)
         made = Service(
             title="nextchannel",
             currency=Currency(),
@@ -263,8 +262,7 @@ class Market:
             registry=self.champion,
             customers=Customers(self.engine, self.features, None),
             eraser=Eraser(self.engine, None, lambda: self.now),
-            counting=counting,
-            background=(counting,),
+            counting=Counting(self.engine, lambda: self.now),
             key_ring=KeyRing(self.engine, lambda: self.now),
             protection=protection or Protection(),
             clock=lambda: self.now,
