@@ -152,22 +152,32 @@ class Decider:
             StoreUnavailableError: the database cannot be reached; nothing is acknowledged.
         """
         n_answered = 0
+        try:
+            for answers in self._one_after_the_other(requests, now):
+                n_answered += len(answers)
+                yield answers
+        except StoreUnavailableError as exc:
+            if not n_answered:
+                raise
+            yield [exc] * (len(requests) - n_answered)
+
+    def _one_after_the_other(
+        self, requests: Sequence[DecisionRequest], now: datetime
+    ) -> Iterator[list[Answer]]:
+        """The answers of every part; a part begins once the one before is recorded, before anybody looks at that one."""
+        under_way: Future[list[Answer]] | None = None
         for part in parts(requests):
-            try:
-                answers = self.submit(part, now).result()
-            except StoreUnavailableError as exc:
-                if not n_answered:
-                    raise
-                yield [exc] * (len(requests) - n_answered)
-                return
-            n_answered += len(answers)
-            yield answers
+            before = None if under_way is None else under_way.result()
+            under_way = self.submit(part, now)
+            if before is not None:
+                yield before
+        if under_way is not None:
+            yield under_way.result()
 
     def submit(self, requests: Sequence[DecisionRequest], now: datetime) -> Future[list[Answer]]:
         """Have up to `LARGEST_GROUP` customers decided in one of the next transactions.
 
-        Raises:
-            StoreUnavailableError: the service is not running.
+        Fails with `StoreUnavailableError` where the service is not running, or the database cannot be reached.
         """
         docket = _Docket(requests, now)
         return self._writer.submit(self._desk(docket), docket, len(requests))

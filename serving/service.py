@@ -164,7 +164,7 @@ class Service:
 
         Args:
             requests: Whom and what for.
-            told: What is kept of an answer. It is called beside the event loop, and before the next part is decided.
+            told: What is kept of an answer. It is called beside the event loop, while the next part is decided.
 
         Raises:
             OverloadedError: too many batches are under way.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from models.choice import FloatArray
 from models.response.boosting import log_loss, logit, sigmoid
@@ -104,6 +103,8 @@ def fit_calibration(label: FloatArray, probability: FloatArray, seed: int) -> Ca
 
 def _fit(method: str, label: FloatArray, probability: FloatArray) -> Calibration | None:
     """The fitted map, or None where it would turn the order round."""
+    from scipy.optimize import isotonic_regression  # a process that decides does without
+
     if method == "raw":
         return Calibration()
     if method == "isotonic":

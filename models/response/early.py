@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import norm
 
 from models.choice import FloatArray
 from models.logged import LoggedRows
@@ -96,6 +95,8 @@ def prevented(
         usual: The same expected under the log's choices, shape (n,).
         rate: Mean conversion rate.
     """
+    from scipy.stats import norm  # a process that decides does without
+
     expected = rate + _TRUST * (nuisance.outcome - rate)
     precision = 1.0 / (expected * (1 - expected))
     contact = rows.contacted - nuisance.contact.sum(axis=(1, 2))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cholesky
 from scipy.linalg.lapack import dtrtri
-from scipy.optimize import minimize
 
 from models.choice import FloatArray
 from models.logged import IntArray
@@ -104,6 +103,8 @@ def fit_evidence(
             skewed than Gaussian noise, so that a few lucky rows look like evidence for wide effects: 0 lets the
             evidence narrow a group and never widen it.
     """
+    from scipy.optimize import minimize  # a process that decides does without
+
     size = np.bincount(group, minlength=len(prior_variance))
 
     def objective(logs: FloatArray) -> tuple[float, FloatArray]:

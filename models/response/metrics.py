@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import rankdata
 
 from models.choice import FloatArray
 from models.response.boosting import log_loss
@@ -131,6 +130,8 @@ def auc(label: FloatArray, probability: FloatArray) -> float:
         >>> auc(np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.1, 0.4, 0.5, 0.8]))
         0.75
     """
+    from scipy.stats import rankdata  # a process that decides does without
+
     events = label.sum()
     others = len(label) - events
     if not events or not others:

@@ -140,12 +140,15 @@ class DecisionWriter:
             size: How many decisions it asks for.
 
         Returns:
-            Fails with `StoreUnavailableError` where the database cannot be reached; whether a commit that was under way
+            Fails with `StoreUnavailableError` where nothing runs, or the database cannot be reached; whether a commit that was under way
             took place is then unknown, and asking again with the same decision id tells. Cancelled before its turn
             has come, it was never begun.
         """
         answer: Future[AnswerT] = Future()
-        self._queue(_Submission(desk, work, size, answer))
+        try:
+            self._queue(_Submission(desk, work, size, answer))
+        except StoreUnavailableError as exc:
+            answer.set_exception(exc)
         return answer
 
     def submit_from_loop(

@@ -19,6 +19,7 @@ import numpy as np
 from tests.benchmarks.market_world import Played
 
 _ROOT = Path(__file__).resolve().parents[2]
+_IMPORTS = (ast.Import, ast.ImportFrom)
 ORACLE, BEST_FIXED, OURS, GREEDY = "oracle", "best fixed in hindsight", "ours (bandit)", "ours (greedy)"
 # What a play depends on, each beside the kinds before it: what nobody looks at leaves a play as it is.
 _CODE: dict[str, tuple[str, ...]] = {
@@ -150,11 +151,15 @@ def _digest(places: Iterable[str], size: str) -> str:
 
 
 def _without_words(source: str) -> str:
-    """The source without comments, docstrings and layout."""
+    """The source without comments, docstrings and layout, its imports in front wherever they stand."""
     tree = ast.parse(source)
+    imported = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:]
-    return ast.unparse(tree)
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            node.body = node.body[1:]
+        imported += [ast.unparse(each) for each in node.body if isinstance(each, _IMPORTS)]
+        node.body = [each for each in node.body if not isinstance(each, _IMPORTS)]
+    return "\n".join([*sorted(imported), ast.unparse(tree)])

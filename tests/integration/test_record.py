@@ -271,7 +271,7 @@ def test_a_lost_database_is_told_to_the_caller_and_the_writer_lives_on(market, t
     assert writer.submit(Recording(), made).result() == RECORDED
     writer.stop()
     with pytest.raises(StoreUnavailableError):
-        writer.submit(Recording(), made)
+        writer.submit(Recording(), made).result()
 
 
 def test_stopping_writes_what_was_submitted(market):

@@ -13,8 +13,9 @@ from tests.benchmarks.market_world import Played
 
 CELL = Cell(preset="retail", seed=11, policy="ours (bandit)", kind="ours")
 SOURCE = (
-    '"""What it is."""\n\ndef twice(x: int) -> int:\n    """Two of it."""\n    return 2 * x  # or x + x\n'
+    '"""What it is."""\nimport math\n\ndef twice(x: int) -> int:\n    """Two of it."""\n    return 2 * x  # or x + x\n'
 )
+INSIDE = SOURCE.replace("import math\n", "").replace("    return", "    import math\n    return")
 
 
 def played(value: float) -> Played:
@@ -54,9 +55,11 @@ def test_a_finished_play_is_found_again_and_not_by_another_size(code, tmp_path):
             False,
         ),
         (SOURCE.replace("(x: int)", "(\n    x: int,\n)"), False),
+        (INSIDE, False),
+        (SOURCE.replace("import math", "import cmath as math"), True),
         (SOURCE.replace("2 * x", "3 * x"), True),
     ],
-    ids=["words", "layout", "code"],
+    ids=["words", "layout", "where it is imported", "what is imported", "code"],
 )
 def test_words_do_not_play_but_code_does(code, tmp_path, source, again):
     results(tmp_path).save(CELL, played(1.0), 60.0)
