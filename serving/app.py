@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from serving import problems
 from serving.dashboard.calls import call_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
+from serving.dashboard.plans import plan_pages
 from serving.dashboard.sign_in import sign_in_routes
 from serving.idempotency import IdempotencyMiddleware
 from serving.observability.requests import ObservedRequests
@@ -32,6 +33,7 @@ from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.models import model_routes
+from serving.routes.plans import plan_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.registration import registration_routes
 from serving.routes.report import report_routes
@@ -96,6 +98,7 @@ def create_app(service: Service) -> FastAPI:
         channel_routes(service),
         segment_routes(service),
         audience_routes(service),
+        plan_routes(service),
         report_routes(service),
         model_routes(service),
         health_routes(service),
@@ -105,6 +108,7 @@ def create_app(service: Service) -> FastAPI:
         sign_in_routes(service, sessions),
         receipt_routes(service),
         call_pages(service),
+        plan_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

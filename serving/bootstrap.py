@@ -35,6 +35,7 @@ from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.plans.runner import Plans
 from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
 from serving.rehearsal import SETTING, Rehearsal, SteppedClock, require_none_later
@@ -50,6 +51,7 @@ from serving.store.writer import DecisionWriter
 from serving.tracking import Signer, TrackedLinks
 
 if TYPE_CHECKING:
+    from features.feature_list import FeatureList
     from features.workspace import FeatureWorkspace
     from models.bundle import Bundle
     from serving.channels.contract import ChannelAdapter, DeliveryEvent
@@ -172,6 +174,9 @@ def build(config: ServiceConfig) -> Service:
     follow_ups = FollowUpRunner(engine, decider, clock)
     refresher = FeatureRefresher(FeatureWriter(workspace), clock)
 
+    def feature_list() -> FeatureList | None:
+        return workspace.features if workspace.defined else None
+
     def tidy_held() -> None:
         cancel_overtaken(engine, clock())
 
@@ -191,6 +196,7 @@ def build(config: ServiceConfig) -> Service:
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,
         counting=Counting(engine, clock),
+        plans=Plans(engine, snapshots, decider, feature_list, clock, utc_now),
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
@@ -205,7 +211,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
         ),
-        feature_list=lambda: workspace.features if workspace.defined else None,
+        feature_list=feature_list,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
         if config.run_dispatcher
         else None,

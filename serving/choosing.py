@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
+
+import numpy as np
 
 from models.choice import FloatArray, Policy
 from models.choose import Choices, choose
@@ -33,8 +35,11 @@ logger = logging.getLogger(__name__)
 
 Answer = Decision | NextchannelError
 
-# A slot comes round within a day; today and tomorrow are the days that a message can fall on.
-_DAYS_AHEAD = 2
+
+def message_days(now: datetime) -> tuple[date, date]:
+    """The UTC days that a message can fall on which is decided now: a slot comes round within a day."""
+    today = now.astimezone(UTC).date()
+    return today, today + timedelta(days=1)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +102,8 @@ class Chooser:
         for case in cases:
             reading, row = case.reading, case.row
             known = bool(reading.missing[row]), bool(reading.stale[row])
-            key = case.request.campaign_ids, id(reading), known, _scope(case.request.step)
+            request = case.request
+            key = request.campaign_ids, id(reading), known, _scope(request.step), request.shadow_prices
             alike.setdefault(key, []).append(case)
         decided: dict[Case, Chosen] = {}
         for together in alike.values():
@@ -211,13 +217,15 @@ class Chooser:
         now: datetime,
     ) -> _Turn:
         """What one campaign would do by itself."""
-        days = [(now.astimezone(UTC) + timedelta(days=d)).date() for d in range(_DAYS_AHEAD)]
         response = None if model is None else model.response
         policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
         decision_ids = [case.decision_id for case in cases]
         channels = snapshot.priced(campaign)
-        limits = narrowed(ledger.limits(campaign, channels, days), cases[0].request.step)
-        choices = choose(campaign, channels, people, features, response, policies, decision_ids, now, limits)
+        limits = narrowed(ledger.limits(campaign, channels, message_days(now)), cases[0].request.step)
+        prices = _laid_out(cases[0].request.shadow_prices, campaign.grid.channels)
+        choices = choose(
+            campaign, channels, people, features, response, policies, decision_ids, now, limits, prices
+        )
         setting = Setting(
             campaign=campaign,
             channels=channels,
@@ -230,7 +238,7 @@ class Chooser:
             setting=setting,
             choices=choices,
             shadows=shadows(
-                choices, setting, people, features, response, policies, decision_ids, now, limits
+                choices, setting, people, features, response, policies, decision_ids, now, limits, prices
             ),
         )
 
@@ -255,6 +263,14 @@ def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
         offers=frozenset(step.offers) if step.offers else None,
         at_once=step.at_once,
     )
+
+
+def _laid_out(prices: Sequence[tuple[str, float]], channels: Sequence[str]) -> FloatArray | float:
+    """Shadow prices in the order of the grid's channels, shape (C,)."""
+    if not prices:
+        return 0.0
+    known = dict(prices)
+    return np.array([known.get(name, 0.0) for name in channels])
 
 
 def _scope(step: FollowUpStep | None) -> tuple[object, ...]:

@@ -25,6 +25,7 @@ from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.plans.runner import Plans
 from serving.refresh import FeatureRefresher
 from serving.rehearsal import Rehearsal
 from serving.report import Report, build_report
@@ -92,6 +93,7 @@ class Service:
         customers: What is known about people.
         eraser: Erases people.
         counting: Counts on for a report, beside the requests.
+        plans: Works plans off, beside the requests.
         key_ring: The API keys.
         protection: How the HTTP side is protected.
         metrics: Figures of this process.
@@ -120,6 +122,7 @@ class Service:
     customers: Customers
     eraser: Eraser
     counting: Counting
+    plans: Plans
     key_ring: KeyRing
     protection: Protection = field(default_factory=Protection)
     metrics: Metrics = field(default_factory=Metrics)
@@ -205,7 +208,7 @@ class Service:
         self.decider.warm(self.clock())
         self.writer.start()
         self.refresher.start()
-        for work in (*self.background, self.counting):
+        for work in (*self.background, self.counting, self.plans):
             work.start()
         if self.sender is not None:
             self.sender.start()
@@ -214,7 +217,7 @@ class Service:
         """Drain: send nothing new, write what was submitted, close the database."""
         if self.sender is not None:
             self.sender.stop()
-        for work in (*self.background, self.counting):
+        for work in (*self.background, self.counting, self.plans):
             work.stop()
         self.key_ring.stop()
         self.refresher.stop()

@@ -28,6 +28,7 @@ def shadows(
     decision_ids: Sequence[str],
     now: datetime,
     limits: Limits,
+    shadow_price_minor: FloatArray | float = 0.0,
 ) -> dict[int, Shadow]:
     """The optimiser's choice by row, for those in the treatment arm for whom the control policy decided.
 
@@ -43,6 +44,7 @@ def shadows(
         decision_ids: One a customer.
         now: Aware.
         limits: What is left of budgets and capacities.
+        shadow_price_minor: What a unit of each channel's capacity is worth, shape (C,).
     """
     campaign = setting.campaign
     if campaign.mode is Mode.LIVE or campaign.policy is campaign.control_policy:
@@ -65,6 +67,7 @@ def shadows(
         [decision_ids[row] for row in rows],
         now,
         limits,
+        shadow_price_minor,
     )
     found = {}
     for at, row in enumerate(rows):

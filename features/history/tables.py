@@ -356,6 +356,35 @@ receipts = Table(
     Index(None, "message_id", "received_at"),
 )
 
+plans = Table(
+    "plans",
+    metadata,
+    Column("plan_id", String(36), primary_key=True),
+    Column("campaign_id", String(128), nullable=False),
+    Column("segment", String(64), comment="whose members are decided for; null: everybody"),
+    Column("starts", Boolean, nullable=False, comment="as soon as the forecast is there"),
+    Column("status", String(16), nullable=False, comment="serving.plans.plan.PlanStatus"),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("started_at", UtcMoment),
+    Column("ended_at", UtcMoment),
+    Column("forecast", Document, comment="serving.plans.plan.Forecast"),
+    Column("shadow_prices", Document, comment="minor units by channel, as they are now"),
+    Column("n_members", Integer, comment="when it began or went on for the last time"),
+    Column("n_decided", Integer, nullable=False, default=0),
+    Column("contacts", Document, nullable=False, default=dict, comment="decided on, by channel"),
+    Column("n_problems", Integer, nullable=False, default=0),
+    Column("problem", Text, comment="the last one"),
+    Column("cost_minor", Float(53), nullable=False, default=0.0, comment="of the contacts"),
+    Column("net_value_minor", Float(53), comment="expected of the contacts, shadow prices not taken off"),
+    Column(
+        "reached", String(32), nullable=False, default="", comment="whose turn was last, in the plan's order"
+    ),
+    Column("holder", String(36), comment="the process that works on it"),
+    Column("held_until", UtcMoment),
+    Index(None, "status", "created_at"),
+    Index(None, "created_at", "plan_id"),
+)
+
 hard_bounces = Table(
     "hard_bounces",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -12,12 +12,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from models.domain.errors import InvalidInputError, NextchannelError
 from serving.calls import CallOutcome, end_task, find_task, open_tasks, take_task
+from serving.dashboard.forms import form_fields
 from serving.dashboard.pages import PAGE_HEADERS, page_environment
 from serving.problems import problem_of
 from serving.service import Service
-
-_MOST_FORM_BYTES = 20_000
-_MOST_FIELDS = 10
 
 AgentName = Annotated[str, Query(max_length=64)]
 
@@ -59,7 +57,7 @@ def call_pages(service: Service) -> APIRouter:
 
     @router.post("/calls/{task_id}/take")
     async def take(task_id: UUID, request: Request) -> Response:
-        form = await _form(request)
+        form = await form_fields(request)
 
         def make() -> Response:
             agent = form.get("agent", "")
@@ -71,7 +69,7 @@ def call_pages(service: Service) -> APIRouter:
 
     @router.post("/calls/{task_id}/outcome")
     async def end(task_id: UUID, request: Request) -> Response:
-        form = await _form(request)
+        form = await form_fields(request)
 
         def make() -> Response:
             agent, text = form.get("agent", ""), form.get("value", "").strip()
@@ -93,20 +91,6 @@ def call_pages(service: Service) -> APIRouter:
         return await answer(f"/calls/{task_id}/outcome", make)
 
     return router
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a posted form; of a body that is too long or no form nothing."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_FORM_BYTES:
-            return {}
-    try:
-        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
-    except ValueError:
-        return {}
-    return {name: values[-1] for name, values in fields.items()}
 
 
 def _outcome(text: str) -> CallOutcome:

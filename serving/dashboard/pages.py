@@ -15,6 +15,7 @@ from models.domain.errors import NextchannelError
 from serving.dashboard.charts import Forest, Interval, forest
 from serving.dashboard.decision import DecisionPage
 from serving.explain.catalogue import Language
+from serving.explain.english import ENGLISH
 from serving.explain.explainer import Explainer
 from serving.explain.phrases import points
 from serving.money import Currency
@@ -124,6 +125,8 @@ def page_environment(currency: Currency) -> Environment:
     environment.filters["percent"] = _percent
     environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["about"] = lambda number: f"{number:,.{0 if number >= 10 else 1}f}".removesuffix(".0")
+    environment.filters["channel"] = lambda name: ENGLISH.channel(name).strip()
     environment.filters["axis"] = lambda minor: f"{minor / currency.minor_per_major:,.6g}"
     return environment
 

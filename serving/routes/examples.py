@@ -463,6 +463,54 @@ CHANNEL_CHANGES = _body(
     }
 )
 
+_FORECAST = {
+    "as_of": "2026-03-01T14:12:05.101Z",
+    "n_members": 48_210,
+    "n_sampled": 20_000,
+    "contacts": {"email": 21_877.2, "sms": 9_998.6},
+    "cost_minor": 14_716.7,
+    "net_value_minor": 1_204_331.8,
+    "most_minor": 1_204_340.2,
+    "shadow_prices": {"sms": 6.4},
+}
+PLANS = _body(
+    {
+        "gold_members": {"campaign_id": "spring", "segment": "gold"},
+        "look_first": {"campaign_id": "spring", "segment": "gold", "start": False},
+        "everybody": {"campaign_id": "spring"},
+    }
+) | {
+    "responses": {
+        "202": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "made": {
+                            "value": {
+                                "plan_id": _ID,
+                                "campaign_id": "spring",
+                                "segment": "gold",
+                                "status": "forecasting",
+                                "created_at": "2026-03-01T14:12:03.412Z",
+                                "started_at": None,
+                                "ended_at": None,
+                                "forecast": None,
+                                "shadow_prices": {},
+                                "n_members": None,
+                                "n_decided": 0,
+                                "contacts": {},
+                                "cost_minor": 0.0,
+                                "net_value_minor": None,
+                                "n_problems": 0,
+                                "problem": None,
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 SEGMENTS = _body(
     {
         "gold_and_here": {

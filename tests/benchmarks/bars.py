@@ -28,6 +28,17 @@ class Bar:
 
 # By benchmark, then by figure; `a.b` is figure b of the group a.
 BARS: Mapping[str, Mapping[str, Bar]] = {
+    "allocation": {
+        "gap_100k": Bar(most=1e-5),
+        "cpu_s_100k": Bar(most=0.5),
+        "gap_1m": Bar(most=1e-5),
+        "cpu_s_1m": Bar(most=5.0),
+        "peak_rss_mb": Bar(most=1000.0),
+        "violations": Bar(most=0),
+        "highs_relative_10k": Bar(most=1e-6),
+        "over_chunks_pct": Bar(least=1.0),
+        "over_priority_pct": Bar(least=2.4),
+    },
     "batch": {
         "customers_per_s_over_bare_rps": Bar(least=1.0),
         "rss_growth_pct": Bar(-5.0, 5.0),
@@ -90,6 +101,7 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "failed": Bar(most=0),
         "refused_while_counting": Bar(most=0),
     },
+    "plans": {"refused": Bar(most=0), "over_capacity": Bar(most=0), "most_rss_mb": Bar(most=700.0)},
     "replicas": {"rps_two_over_one": Bar(least=1.7)},
     "send": {"messages_per_s_over_raw": Bar(least=0.5)},
 }

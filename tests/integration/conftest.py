@@ -31,10 +31,11 @@ from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.plans.runner import Plans
 from serving.refresh import FeatureRefresher
 from serving.security.key_ring import KeyRing
 from serving.security.protection import Protection
-from serving.service import Service
+from serving.service import Service, utc_now
 from serving.snapshot import Model, Snapshots
 from serving.store.writer import DecisionWriter
 
@@ -246,14 +247,15 @@ class Market:
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
         metrics = Metrics()
+        decider = Decider(
+            self.engine, snapshots, self.features, writer, Currency(), deadline_seconds, metrics=metrics
+        )
         made = Service(
             title="nextchannel",
             currency=Currency(),
             engine=self.engine,
             snapshots=snapshots,
-            decider=Decider(
-                self.engine, snapshots, self.features, writer, Currency(), deadline_seconds, metrics=metrics
-            ),
+            decider=decider,
             metrics=metrics,
             writer=writer,
             refresher=FeatureRefresher(self.features, lambda: self.now),
@@ -263,6 +265,7 @@ class Market:
             customers=Customers(self.engine, self.features, None),
             eraser=Eraser(self.engine, None, lambda: self.now),
             counting=Counting(self.engine, lambda: self.now),
+            plans=Plans(self.engine, snapshots, decider, lambda: None, lambda: self.now, utc_now),
             key_ring=KeyRing(self.engine, lambda: self.now),
             protection=protection or Protection(),
             clock=lambda: self.now,

@@ -12,9 +12,7 @@ from tests.benchmarks.market_cells import Cell, Results
 from tests.benchmarks.market_world import Played
 
 CELL = Cell(preset="retail", seed=11, policy="ours (bandit)", kind="ours")
-SOURCE = (
-    '"""What it is."""\nimport math\n\ndef twice(x: int) -> int:\n    """Two of it."""\n    return 2 * x  # or x + x\n'
-)
+SOURCE = '"""What it is."""\nimport math\n\ndef twice(x: int) -> int:\n    """Two of it."""\n    return 2 * x  # or x + x\n'
 INSIDE = SOURCE.replace("import math\n", "").replace("    return", "    import math\n    return")
 
 

@@ -1,0 +1,1 @@
+"""An audience decided for in the background: forecast, shadow prices, progress."""
