@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from models.domain.errors import InvalidInputError, NextchannelError
 from serving.calls import CallOutcome, end_task, find_task, open_tasks, take_task
-from serving.dashboard.forms import form_fields
+from serving.dashboard.forms import form_fields, strange_form
 from serving.dashboard.pages import PAGE_HEADERS, page_environment
-from serving.problems import problem_of
+from serving.problems import Problem, problem_of
 from serving.service import Service
 
 AgentName = Annotated[str, Query(max_length=64)]
@@ -29,12 +29,14 @@ def call_pages(service: Service) -> APIRouter:
         html = environment.get_template(template).render(title=service.title, **values)
         return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
 
+    def refusal(problem: Problem) -> HTMLResponse:
+        return page("problem.html", status_code=problem.status, problem=problem)
+
     async def answer(path: str, make: Callable[[], Response]) -> Response:
         try:
             return await service.in_thread(make)
         except NextchannelError as exc:
-            problem = problem_of(exc, path)
-            return page("problem.html", status_code=problem.status, problem=problem)
+            return refusal(problem_of(exc, path))
 
     @router.get("/calls")
     async def tasks(agent: AgentName = "") -> Response:
@@ -57,6 +59,8 @@ def call_pages(service: Service) -> APIRouter:
 
     @router.post("/calls/{task_id}/take")
     async def take(task_id: UUID, request: Request) -> Response:
+        if stranger := strange_form(request):
+            return refusal(stranger)
         form = await form_fields(request)
 
         def make() -> Response:
@@ -69,6 +73,8 @@ def call_pages(service: Service) -> APIRouter:
 
     @router.post("/calls/{task_id}/outcome")
     async def end(task_id: UUID, request: Request) -> Response:
+        if stranger := strange_form(request):
+            return refusal(stranger)
         form = await form_fields(request)
 
         def make() -> Response:

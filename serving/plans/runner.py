@@ -15,6 +15,7 @@ from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID, uuid4, uuid5
 
+import numpy as np
 from sqlalchemy import Engine, select
 
 from features.feature_list import FeatureList
@@ -42,6 +43,7 @@ MOST_MEMBERS = 1_000_000
 _EVERY_SECONDS = 2.0
 # Prices are worked out anew after so many members: what is left is known better by then.
 _REPRICED_AFTER = 16 * LARGEST_GROUP
+_MARK_BYTES = 16
 # Namespace of the decision ids.
 _MEMBERS = UUID("3d0f6c3b-7c5e-5f0e-9a7e-0d8f6b1c2e55")
 
@@ -213,7 +215,7 @@ class Plans(Repeating):
         asked = [self._request(work.plan, customer_id) for customer_id in part]
         answers = self._decider.decide_many(asked, now)
         work.at += len(part)
-        self._keep(replace(_counted(work.plan, answers), reached=_mark(plan.plan_id, part[-1])))
+        self._keep(replace(_counted(work.plan, answers), reached=_mark(plan.plan_id, part[-1]).hex()))
 
     def _prices(self, work: _Work, snapshot: Snapshot, now: datetime) -> dict[str, float]:
         """For those who are left."""
@@ -258,8 +260,12 @@ class Plans(Repeating):
             else:
                 found = members(conn, load_segment(conn, plan.segment), now, self._feature_list())
         require(len(found) <= MOST_MEMBERS, "segment", f"{len(found)} members", f"must be <= {MOST_MEMBERS}")
-        marks = sorted((_mark(plan.plan_id, customer_id), customer_id) for customer_id in found)
-        return [customer_id for mark, customer_id in marks if mark > plan.reached]
+        # Of a million members 34 MB beside their ids; sorted as texts they would take five times that.
+        each = (_mark(plan.plan_id, customer_id) for customer_id in found)
+        marks = np.fromiter(each, dtype=f"S{_MARK_BYTES}", count=len(found))
+        order = np.argsort(marks, kind="stable")
+        behind = np.searchsorted(marks, bytes.fromhex(plan.reached), side="right", sorter=order)
+        return [found[at] for at in order[behind if plan.reached else 0 :].tolist()]
 
     def _request(self, plan: Plan, customer_id: str) -> DecisionRequest:
         return DecisionRequest(
@@ -294,9 +300,9 @@ def decision_id_of(plan_id: str, customer_id: str) -> str:
     return str(uuid5(_MEMBERS, f"{plan_id}/{customer_id}"))
 
 
-def _mark(plan_id: str, customer_id: str) -> str:
+def _mark(plan_id: str, customer_id: str) -> bytes:
     """Where a customer stands in the plan's order."""
-    return blake2b(f"{plan_id}/{customer_id}".encode(), digest_size=16).hexdigest()
+    return blake2b(f"{plan_id}/{customer_id}".encode(), digest_size=_MARK_BYTES).digest()
 
 
 def _counted(plan: Plan, answers: Sequence[Answer]) -> Plan:

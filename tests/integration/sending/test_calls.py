@@ -120,7 +120,7 @@ def test_a_call_whose_time_is_over_is_not_shown_and_cannot_be_taken(market, shop
 def pages(market) -> Iterator[TestClient]:
     service = market.service(start=False)
     market.opened.remove(service)
-    with TestClient(create_app(service)) as client:
+    with TestClient(create_app(service), headers={"Sec-Fetch-Site": "same-origin"}) as client:
         yield client
 
 
@@ -144,6 +144,15 @@ def test_an_agent_works_a_call_from_the_list_to_its_outcome(market, shop, task_i
     shown = pages.get(f"/calls/{task_id}").text
     assert "Ended: bought" in shown
     assert "$42.50" in shown or "42.50" in shown
+
+
+@ONE_SQLITE
+def test_a_form_of_another_site_is_refused_also_where_no_key_is_needed(market, shop, task_id, pages):
+    for said in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}):
+        answer = pages.post(f"/calls/{task_id}/take", data={"agent": "Mei"}, headers=said)
+        assert answer.status_code == 403
+    with shop.engine.connect() as conn:
+        assert find_task(conn, task_id, market.now).held_by is None
 
 
 @ONE_SQLITE
