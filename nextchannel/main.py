@@ -18,6 +18,7 @@ from nextchannel.commands import (
     keys,
     models,
     outbox,
+    plan,
     segment,
 )
 from nextchannel.commands.check import check
@@ -51,6 +52,7 @@ cli.add_typer(customer.app, name="customer")
 cli.add_typer(contacts.app, name="contacts")
 cli.add_typer(keys.app, name="keys")
 cli.add_typer(segment.app, name="segment")
+cli.add_typer(plan.app, name="plan")
 cli.command()(check)
 cli.command()(materialize)
 cli.command()(train)

@@ -36,10 +36,14 @@ logger = logging.getLogger(__name__)
 Answer = Decision | NextchannelError
 
 
-def message_days(now: datetime) -> tuple[date, date]:
-    """The UTC days that a message can fall on which is decided now: a slot comes round within a day."""
+N_MESSAGE_DAYS = 2
+"""A slot comes round within a day, so a message falls on the day of its decision or on the next."""
+
+
+def message_days(now: datetime) -> list[date]:
+    """The UTC days that a message can fall on which is decided now."""
     today = now.astimezone(UTC).date()
-    return today, today + timedelta(days=1)
+    return [today + timedelta(days=ahead) for ahead in range(N_MESSAGE_DAYS)]
 
 
 @dataclass(slots=True, eq=False)

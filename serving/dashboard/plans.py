@@ -38,7 +38,7 @@ def plan_pages(service: Service) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     environment = page_environment(service.currency)
     environment.globals["refresh_seconds"] = _REFRESH_SECONDS
-    desk = PlanDesk(service)
+    desk = PlanDesk.of(service)
 
     def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
         html = environment.get_template(template).render(title=service.title, **values)

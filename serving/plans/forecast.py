@@ -19,16 +19,13 @@ from models.choice import BoolArray, FloatArray
 from models.domain.campaign import LEARNED, Campaign
 from models.domain.channel import Channel
 from models.domain.decision import Decision
-from serving.choosing import message_days
+from serving.choosing import N_MESSAGE_DAYS, message_days
 from serving.plans.plan import Forecast
 from serving.store.ledger import Ledger
 
 MOST_SAMPLED = 20_000
 """Members that a forecast looks at: prices from a part of fifty thousand are worth .9997 of those from all of them."""
 
-
-# Of a message: that of the decision, or the next.
-_DAYS = range(2)
 # Whoever is worth exactly the price shall take it: the prices that are decided at are so much lower, as a share.
 _INDIFFERENT = 1e-6
 
@@ -43,7 +40,7 @@ class Survey:
         by_value: For whom values decide, shape (m,).
         messages: Expected messages by channel of the others, shape (m, C).
         worth: What they are expected to be worth, minor units, shape (m,); NaN without predictions.
-        on_day: Messages by channel that fall on each of `message_days`, shape (C, 2).
+        on_day: Messages by channel that fall on each of `message_days`, shape (C, D).
     """
 
     value: FloatArray
@@ -62,7 +59,7 @@ class Survey:
             by_value=np.empty(0, dtype=np.bool_),
             messages=nothing,
             worth=np.empty(0),
-            on_day=np.zeros((n_channels, len(_DAYS))),
+            on_day=np.zeros((n_channels, N_MESSAGE_DAYS)),
         )
 
     def __len__(self) -> int:
@@ -90,7 +87,7 @@ class Survey:
 
     @property
     def day_share(self) -> FloatArray:
-        """Of the messages of each channel the shares of the days, shape (C, 2).
+        """Of the messages of each channel the shares of the days, shape (C, D).
 
         Of a channel that nobody was decided on all of its messages could fall on either day.
         """
@@ -126,7 +123,7 @@ def survey(campaign: Campaign, decisions: Sequence[Decision]) -> Survey:
     messages = np.zeros((len(decisions), n_channels))
     worth = np.full(len(decisions), np.nan)
     by_value = np.zeros(len(decisions), dtype=np.bool_)
-    on_day = np.zeros((n_channels, len(_DAYS)))
+    on_day = np.zeros((n_channels, N_MESSAGE_DAYS))
     for row, decision in enumerate(decisions):
         values, evidence = decision.evidence.net_value_minor, decision.evidence
         by_value[row] = bool(values) and decision.policy in LEARNED
@@ -142,8 +139,8 @@ def survey(campaign: Campaign, decisions: Sequence[Decision]) -> Survey:
                 if index != grid.no_contact:
                     messages[row, index % n_pairs // n_slots] += p
         if decision.action is not None:
-            later = decision.action.send_at.astimezone(UTC).date() > message_days(decision.decided_at)[0]
-            on_day[grid.channels.index(decision.action.channel), int(later)] += 1
+            day = message_days(decision.decided_at).index(decision.action.send_at.astimezone(UTC).date())
+            on_day[grid.channels.index(decision.action.channel), day] += 1
     return Survey(value=value, by_value=by_value, messages=messages, worth=worth, on_day=on_day)
 
 
@@ -195,7 +192,9 @@ def prices(campaign: Campaign, found: Survey, resources: Scarce, n_left: int) ->
         n_left: How many they are.
     """
     value = found.value[found.by_value]
-    made = allocate(value, resources.use, _for_values(found, resources, len(found) / n_left))
+    capacity = resources.left * (len(found) / n_left)
+    taken = _taken_anyway(found, resources.use, capacity) @ resources.use[:-1]
+    made = allocate(value, resources.use, np.maximum(capacity - taken, 0.0))
     return _by_channel(campaign.grid.channels, resources, _highest(value, resources.use, made))
 
 
@@ -209,6 +208,8 @@ def forecast(
 ) -> Forecast:
     """What the audience is expected to be decided on.
 
+    Where rules alone would send more than there is, what is beyond it is left out, and its worth in proportion.
+
     Args:
         campaign: That is asked.
         channels: Its channels, by name, at what one message of the campaign costs.
@@ -220,12 +221,15 @@ def forecast(
     names = campaign.grid.channels
     share = len(found) / n_members if len(found) else 1.0
     value = found.value[found.by_value]
-    made = allocate(value, resources.use, _for_values(found, resources, share))
+    capacity = resources.left * share
+    taken = _taken_anyway(found, resources.use, capacity)
+    made = allocate(value, resources.use, np.maximum(capacity - taken @ resources.use[:-1], 0.0))
     chosen = np.bincount(made.choice, minlength=len(names) + 1)[:-1]
-    messages = (chosen + found.messages.sum(axis=0)) / share
+    messages = (chosen + taken) / share
     ruled = found.worth[~found.by_value]
     predicted = bool(found.by_value.any()) or not np.isnan(ruled).any()
-    others = float(np.nansum(ruled))
+    wanted = found.messages.sum()
+    others = float(np.nansum(ruled)) * (taken.sum() / wanted if wanted else 1.0)
     cost = np.array([channels[name].cost_minor or 0.0 for name in names])
     return Forecast(
         as_of=now,
@@ -264,8 +268,12 @@ def _by_channel(names: Sequence[str], resources: Scarce, price: FloatArray) -> d
     return {name: float(each) for name, each in zip(names, taken, strict=True) if each > 0}
 
 
-def _for_values(found: Survey, resources: Scarce, share: float) -> FloatArray:
-    """What is left for the part of the audience for whom values decide, shape (R,)."""
-    taken = found.messages.sum(axis=0) @ resources.use[:-1]
-    left: FloatArray = np.maximum(resources.left * share - taken, 0.0)
-    return left
+def _taken_anyway(found: Survey, use: FloatArray, capacity: FloatArray) -> FloatArray:
+    """Messages by channel of those for whom values do not decide, as far as there is something left, shape (C,)."""
+    messages = found.messages.sum(axis=0)
+    wanted = messages @ use[:-1]
+    suffices = np.ones(len(capacity))
+    np.divide(capacity, wanted, out=suffices, where=wanted > capacity)
+    share = np.where(use[:-1] > 0, suffices, 1.0).min(axis=1, initial=1.0)
+    taken: FloatArray = messages * share
+    return taken

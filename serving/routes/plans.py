@@ -92,7 +92,7 @@ def plan_routes(service: Service) -> APIRouter:
     """The endpoints of plans."""
     router = APIRouter(prefix="/v1/plans", tags=["plans"], responses=PROBLEMS)
 
-    desk = PlanDesk(service)
+    desk = PlanDesk.of(service)
 
     async def move(plan_id: UUID, to: PlanStatus) -> PlanOut:
         return PlanOut.model_validate(await service.in_thread(lambda: desk.move(plan_id, to)))

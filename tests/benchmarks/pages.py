@@ -157,6 +157,7 @@ def _pages(engine: Engine) -> Iterator[tuple[str, list[bytes]]]:
     yield "/customers/{id}", [_get(f"/customers/{row.customer_id}") for row in rows]
     yield "/decisions/{id}", [_get(f"/decisions/{row.decision_id}") for row in rows]
     yield "/calls", [_get("/calls")] * _LOOKS
+    yield "/plans", [_get("/plans")] * _LOOKS
 
 
 def _get(path: str) -> bytes:

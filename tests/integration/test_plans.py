@@ -14,6 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from features.history.campaigns import load_campaign
+from features.history.channels import load_channels
 from features.history.tables import decisions, outbox, plans
 from models.choice import FloatArray, Predictions
 from models.domain.campaign import PolicyName, SendWindow
@@ -132,8 +134,6 @@ def n_rows(market: Market, table: Any) -> int:
 
 def limit_sms(market: Market, capacity: int | None) -> None:
     with market.engine.connect() as conn:
-        from features.history.channels import load_channels
-
         sms = load_channels(conn)["sms"]
     market.channel(replace(sms, capacity_per_day=capacity))
 
@@ -463,6 +463,24 @@ def test_without_a_model_a_rule_decides_and_the_forecast_says_so(market):
     assert plan.forecast.contacts == plan.contacts == {"push": 30}
 
 
+def test_a_rule_is_not_expected_to_send_more_than_there_is(market):
+    market.champion.model = None
+    market.customers(*PEOPLE)
+    market.campaign()
+    with market.engine.connect() as conn:
+        push = load_channels(conn)["push"]
+    market.channel(replace(push, capacity_per_day=30))
+    works = of(market)
+    made(market)
+    worked_off(works)
+    plan = loaded(market)
+    assert plan.forecast is not None
+    assert plan.forecast.contacts == {"push": pytest.approx(30.0)}
+    # Who finds push closed is sent something else, which nobody knew from asking them one by one.
+    assert plan.contacts["push"] == 30
+    assert sum(plan.contacts.values()) == 150
+
+
 def test_an_empty_audience_is_finished_at_once(market):
     market.campaign()
     works = of(market)
@@ -478,8 +496,6 @@ def test_a_survey_keeps_the_best_of_every_channel(unlike):
         [DecisionRequest(campaign_id="spring", customer_id="c100", dry_run=True)], unlike.now
     )
     with unlike.engine.connect() as conn:
-        from features.history.campaigns import load_campaign
-
         campaign = load_campaign(conn, "spring")
     found: Survey = survey(campaign, [one])  # type: ignore[list-item]
     assert found.by_value.tolist() == [True]
