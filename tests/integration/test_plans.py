@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from serving.plans.store import HELD_FOR, add_plan, hold_one, load_plan, move_pl
 from serving.request import DecisionRequest
 from tests.integration.conftest import CHANNELS, FeatureTable, Market, Rows, RuleModel
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/plan-an-audience.md"
 PEOPLE = [f"c{number:03}" for number in range(150)]  # more than one transaction holds
 
 
@@ -511,6 +515,7 @@ def test_a_survey_keeps_the_best_of_every_channel(unlike):
 
 @pytest.fixture
 def api(unlike: Market) -> Any:
+    unlike.campaign("second", policy=PolicyName.GREEDY)
     service = unlike.service(start=False)
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         unlike.opened.remove(service)
@@ -552,6 +557,35 @@ def test_over_http_a_plan_is_made_looked_at_started_and_listed(api):
     second = api.get("/v1/plans", params={"limit": 1, "cursor": first["next_cursor"]}).json()
     assert {first["plans"][0]["plan_id"], second["plans"][0]["plan_id"]} == {plan_id, other}
     assert second["next_cursor"] is None
+
+
+def test_one_campaign_only_after_another_as_the_page_says(api, unlike):
+    (document,) = re.findall(
+        r"^```json\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    facts = [
+        {
+            "source": "test",
+            "event_id": f"{kind}-{one}",
+            "customer_id": one,
+            "kind": kind,
+            "campaign_id": "spring",
+            "channel": "email",
+            "occurred_at": (unlike.now - timedelta(days=3)).isoformat(),
+        }
+        for kind, some in (("sent", PEOPLE[:20]), ("complained", PEOPLE[15:20]))
+        for one in some
+    ]
+    assert api.post("/v1/interactions", json={"interactions": facts}).status_code == 200
+    assert api.put("/v1/segments/after_spring", json=json.loads(document)).status_code == 200
+    posted = {"campaign_id": "second", "segment": "after_spring"}
+    answer = api.post("/v1/plans", json=posted)
+    assert answer.status_code == 202, answer.text
+    done = until(api, answer.json()["plan_id"], "finished")
+    assert done["n_members"] == done["n_decided"] == 15
+    with unlike.engine.connect() as conn:
+        people = conn.scalars(select(decisions.c.customer_id).where(decisions.c.campaign_id == "second"))
+        assert set(people) == set(PEOPLE[:15])
 
 
 @pytest.mark.parametrize(
