@@ -87,6 +87,7 @@ OF_NOBODY = (
     "suppressions",
     "erasures",
     "sending_rates",
+    "plans",
     "settlement_marks",
 )
 

@@ -10,6 +10,7 @@ import re
 from binascii import b2a_qp
 from dataclasses import dataclass
 from datetime import datetime
+from email.charset import SHORTEST, Charset
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
 from functools import lru_cache
@@ -27,6 +28,9 @@ _ADDRESS = re.compile(
 )
 _LONGEST_ADDRESS = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 _LONGEST_WORD = 60  # so that no line is longer than the 78 characters of RFC 5322 section 2.1.1
+# Of its own, since any library may change how a process encodes words in UTF-8, and the same mail is the same bytes.
+_UTF8 = Charset("utf-8")
+_UTF8.header_encoding = SHORTEST
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -120,7 +124,7 @@ def _part(boundary: str, subtype: str, text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _from(sender: Mailbox) -> str:
     # What looks like an encoded word is encoded, or a reader would decode it.
-    name = Header(sender.name, "utf-8").encode() if "=?" in sender.name else sender.name
+    name = Header(sender.name, _UTF8).encode(linesep="\r\n") if "=?" in sender.name else sender.name
     return formataddr((name, sender.address))
 
 
@@ -134,5 +138,5 @@ def _encoded(subject: str) -> str:
     """As it is where it is ASCII that can be folded between words, else in RFC 2047's encoded words."""
     text = one_line(subject)
     plain = text.isascii() and "=?" not in text and max(map(len, text.split()), default=0) <= _LONGEST_WORD
-    charset = "us-ascii" if plain else "utf-8"
+    charset = "us-ascii" if plain else _UTF8
     return Header(text, charset, header_name="Subject").encode(linesep="\r\n")

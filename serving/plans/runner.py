@@ -32,6 +32,7 @@ from serving.decide import Decider
 from serving.plans.forecast import MOST_SAMPLED, Survey, forecast, prices, scarce, survey
 from serving.plans.plan import Plan, PlanStatus
 from serving.plans.store import HELD_FOR, hold_on, hold_one, keep_progress, leave_in, let_go
+from serving.problems import problem_of
 from serving.request import DecisionRequest
 from serving.snapshot import Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
@@ -312,7 +313,8 @@ def _counted(plan: Plan, answers: Sequence[Answer]) -> Plan:
     cost, worth, problems, problem = plan.cost_minor, plan.net_value_minor, plan.n_problems, plan.problem
     for answer in answers:
         if not isinstance(answer, Decision):
-            problems, problem = problems + 1, str(answer)
+            # Its title alone: the words of an error may name the customer, and nobody would erase them here.
+            problems, problem = problems + 1, problem_of(answer, "").title
         elif answer.action is not None:
             contacts[answer.action.channel] += 1
             cost += answer.expected.cost_minor

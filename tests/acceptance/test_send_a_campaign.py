@@ -143,7 +143,7 @@ def test_a_campaign_on_three_channels_goes_to_a_segment_of_500_and_its_receipts_
         ),
         "NEXTCHANNEL_REQUESTS_PER_SECOND": "0",
     }
-    people, put, preview, segment, rehearse, send, waiting, report = blocks("sh")
+    people, put, preview, segment, rehearse, send, plan, waiting, report = blocks("sh")
     service.start()
     assert "520" in run(people, tmp_path, service)
     (tmp_path / "spring.json").write_text(json.dumps(soon()))
@@ -161,6 +161,10 @@ def test_a_campaign_on_three_channels_goes_to_a_segment_of_500_and_its_receipts_
     expected = {"email": 200, "line": 150, "sms": 150}
     assert Counter(each["action"]["channel"] for each in first) == expected
     run(send, tmp_path, service)  # the line broke, says the caller
+    planned = run(plan, tmp_path, service)
+    assert '"status":"ready"' in planned
+    assert '"n_sampled":500' in planned
+    assert '"status":"cancelled"' in planned
     assert outcomes(tmp_path / "outcomes.ndjson") == first
     eventually(lambda: (len(service.sink.received), len(line.taken), len(twilio.taken)) == (200, 150, 150))
     run(waiting, tmp_path, service)

@@ -438,6 +438,19 @@ def test_a_campaign_that_closes_fails_its_plan_with_words(unlike, monkeypatch):
     assert n_rows(unlike, decisions) == 150
 
 
+def test_who_was_erased_meanwhile_is_a_problem_without_a_name(unlike):
+    works = of(unlike)
+    made(unlike)
+    works.work()
+    unlike.opened[0].eraser.erase("c010")
+    worked_off(works)
+    plan = loaded(unlike)
+    assert (plan.status, plan.n_decided, plan.n_problems) == (PlanStatus.FINISHED, 150, 1)
+    assert plan.problem == "Nothing is recorded under this id"
+    with unlike.engine.connect() as conn:
+        assert "c010" not in str(conn.execute(select(plans)).one())
+
+
 def test_an_error_of_the_service_fails_the_plan_and_not_the_thread(unlike, monkeypatch):
     works = of(unlike)
     made(unlike)
