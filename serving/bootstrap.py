@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from features.history.channels import load_channels, seed_channels
-from features.history.engine import CHECKPOINT_SECONDS, checkpoint, connect, migrate
+from features.history.engine import CHECKPOINT_SECONDS, Checkpoints, connect, migrate
 from features.history.members import gather
 from features.identity.rotate import check_keys
 from features.identity.vault import KEY_FILE, ContactVault
@@ -203,7 +203,7 @@ def build(config: ServiceConfig) -> Service:
         background=(
             Repeating("snapshot", snapshots.reload_campaigns, RELOAD_SECONDS),
             Repeating("champion", snapshots.follow_champion, RELOAD_SECONDS),
-            Repeating("checkpoint", lambda: checkpoint(engine), CHECKPOINT_SECONDS),
+            Repeating("checkpoint", Checkpoints(engine).work, CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
             Repeating("held-messages", tidy_held, _HELD_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, clock()), _CLEANING_SECONDS),

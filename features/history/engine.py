@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -18,12 +19,18 @@ _MIGRATION_LOCK = 7_301_956_102  # any number, the same in every process
 _BUSY_TIMEOUT_SECONDS = 30
 _CHECKPOINT_PAUSE_SECONDS = 0.1
 CHECKPOINT_SECONDS = 0.2
+"""How often `Checkpoints.work` is to be called."""
+# While a checkpoint waits for the disk, so does whoever commits: one a second, or one as soon as the log is so long.
+_CHECKPOINT_AFTER_SECONDS, _CHECKPOINT_AFTER_PAGES = 1.0, 6_000
 # SQLite's driver asks every value that is not exactly a number or a text whether it can adapt itself, and each "no" is an
 # exception that is made and thrown away. For these it need not ask; members of enumerations are written as plain texts.
 sqlite3.register_adapter(type(None), {None: None}.get)
 sqlite3.register_adapter(bytes, bytes)
 # With 4 kB a page 64 MB; SQLite's own default is 1,000 pages.
 _LONGEST_LOG_PAGES = 16_000
+# What the file beside the log says of it (https://www.sqlite.org/walformat.html, section 2): pages in it, and how many of
+# them are in the database by now.
+_PAGES_IN_LOG, _PAGES_MOVED, _PAGES = 16, 96, struct.Struct("=I")
 
 
 def connect(database_url: str, vault: ContactVault | None = None, *, serves: bool = False) -> Engine:
@@ -43,8 +50,8 @@ def connect(database_url: str, vault: ContactVault | None = None, *, serves: boo
             `postgresql+psycopg://user@host/name`.
         vault: Seals and opens contact points; None for keys beside an SQLite file. Without a vault another
             database can be used for everything but contact points.
-        serves: For a process that answers requests, over many connections. The caller sees to it that `checkpoint` is called
-            every `CHECKPOINT_SECONDS`: else every eightieth decision or so would wait for a checkpoint of its own, 5 ms.
+        serves: For a process that answers requests, over many connections. The caller sees to it that `Checkpoints.work` is
+            called every `CHECKPOINT_SECONDS`: else every eightieth decision or so would wait for a checkpoint of its own, 5 ms.
     """
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -111,6 +118,38 @@ def checkpoint(engine: Engine) -> None:
         conn.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
     finally:
         raw.close()
+
+
+class Checkpoints:
+    """Calls `checkpoint` once a second, and sooner where much was written.
+
+    Args:
+        engine: The database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._beside_log = Path(f"{engine.url.database}-shm")
+        self._last = monotonic()
+
+    def work(self) -> None:
+        """What is to be called every `CHECKPOINT_SECONDS`."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        waiting = self._pages_waiting()
+        due = monotonic() - self._last >= _CHECKPOINT_AFTER_SECONDS
+        if waiting is None or (waiting and (due or waiting >= _CHECKPOINT_AFTER_PAGES)):
+            checkpoint(self._engine)
+            self._last = monotonic()
+
+    def _pages_waiting(self) -> int | None:
+        """Pages of the log that are not in the database yet; None where nobody can tell."""
+        try:
+            with self._beside_log.open("rb") as file:
+                said = file.read(_PAGES_MOVED + _PAGES.size)
+            return int(_PAGES.unpack_from(said, _PAGES_IN_LOG)[0] - _PAGES.unpack_from(said, _PAGES_MOVED)[0])
+        except (OSError, struct.error):
+            return None
 
 
 def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:

@@ -31,7 +31,7 @@ from serving.choosing import Answer
 from serving.decide import Decider
 from serving.plans.forecast import MOST_SAMPLED, Survey, forecast, prices, scarce, survey
 from serving.plans.plan import Plan, PlanStatus
-from serving.plans.store import HELD_FOR, hold_on, hold_one, keep_progress, leave_in, let_go
+from serving.plans.store import HELD_FOR, any_to_work_on, hold_on, hold_one, keep_progress, leave_in, let_go
 from serving.problems import problem_of
 from serving.request import DecisionRequest
 from serving.snapshot import Snapshot, Snapshots
@@ -152,6 +152,11 @@ class Plans(Repeating):
         """The plan to work on."""
         if self._in_hand is not None:
             return self._in_hand.plan
+        self._held_plan = None
+        # On SQLite a transaction that may write waits for whoever decides, and they for it.
+        with reaching_the_store(), read_only(self._engine).connect() as conn:
+            if not any_to_work_on(conn):
+                return None
         with reaching_the_store(), self._engine.begin() as conn:
             plan = hold_one(conn, self._holder, self._machine_clock())
         self._held_plan = None if plan is None else plan.plan_id

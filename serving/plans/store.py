@@ -116,6 +116,11 @@ def can_move(plan: Plan, to: PlanStatus) -> bool:
     return plan.status in _BEFORE[to] and not starts_anyway
 
 
+def any_to_work_on(conn: Connection) -> bool:
+    """Whether there is a plan that somebody has to work on; only read."""
+    return conn.scalar(select(plans.c.plan_id).where(_WORKED_ON).limit(1)) is not None
+
+
 def hold_one(conn: Connection, holder: str, now: datetime) -> Plan | None:
     """The oldest plan that is to be worked on and that no other process holds; it is this one's from now on.
 

@@ -4,46 +4,75 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine, text
 
-from features.history.engine import checkpoint, connect
+from features.history import engine
+from features.history.engine import Checkpoints, checkpoint, connect
 
 PAGE = 4_096
 
 
-def fill(engine: Engine, n_pages: int) -> None:
+def fill(database: Engine, n_pages: int) -> None:
     """About so many pages, in small transactions."""
     for _ in range(n_pages // 10):
-        with engine.begin() as conn:
+        with database.begin() as conn:
             conn.execute(text("INSERT INTO kept VALUES (zeroblob(:size))"), {"size": 10 * PAGE})
 
 
-def table(engine: Engine) -> None:
-    with engine.begin() as conn:
+def table(database: Engine) -> None:
+    with database.begin() as conn:
         conn.execute(text("CREATE TABLE kept (content BLOB)"))
 
 
 def test_transactions_leave_the_log_to_the_checkpoint_which_waits_for_no_writer(tmp_path: Path):
     file, log = tmp_path / "history.db", tmp_path / "history.db-wal"
-    engine = connect(f"sqlite:///{file}", serves=True)
-    table(engine)
-    fill(engine, 3_000)
+    opened = connect(f"sqlite:///{file}", serves=True)
+    table(opened)
+    fill(opened, 3_000)
     assert log.stat().st_size > 3_000 * PAGE
     assert file.stat().st_size < 100 * PAGE
-    with engine.begin() as conn:
+    with opened.begin() as conn:
         conn.execute(text("INSERT INTO kept VALUES (x'01')"))
-        checkpoint(engine)
+        checkpoint(opened)
     assert file.stat().st_size > 3_000 * PAGE
     grown = log.stat().st_size
-    checkpoint(engine)
-    fill(engine, 1_000)
+    checkpoint(opened)
+    fill(opened, 1_000)
     assert log.stat().st_size == grown, "the log begins again from its start"
-    with engine.connect() as conn:
+    with opened.connect() as conn:
         assert conn.scalar(text("SELECT count(*) FROM kept")) == 401
 
 
+def test_it_is_time_once_a_second_or_once_much_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "history.db"
+    opened = connect(f"sqlite:///{file}", serves=True)
+    table(opened)
+    checkpoints = Checkpoints(opened)
+    fill(opened, 500)
+    checkpoints.work()
+    assert file.stat().st_size < 100 * PAGE
+    monkeypatch.setattr(engine, "_CHECKPOINT_AFTER_PAGES", 400)
+    checkpoints.work()
+    assert file.stat().st_size > 500 * PAGE
+    fill(opened, 100)
+    checkpoints.work()
+    assert file.stat().st_size < 600 * PAGE
+    monkeypatch.setattr(engine, "_CHECKPOINT_AFTER_SECONDS", 0.0)
+    checkpoints.work()
+    assert file.stat().st_size > 600 * PAGE
+
+    def never(_engine: Engine) -> None:
+        raise AssertionError("nothing waits")
+
+    monkeypatch.setattr(engine, "checkpoint", never)
+    checkpoints.work()
+    with opened.connect() as conn:
+        assert conn.scalar(text("SELECT count(*) FROM kept")) == 60
+
+
 def test_elsewhere_a_transaction_moves_a_long_log_itself(tmp_path: Path):
-    engine = connect(f"sqlite:///{tmp_path / 'history.db'}")
-    table(engine)
-    fill(engine, 3_000)
+    opened = connect(f"sqlite:///{tmp_path / 'history.db'}")
+    table(opened)
+    fill(opened, 3_000)
     assert (tmp_path / "history.db-wal").stat().st_size < 1_500 * PAGE
