@@ -57,6 +57,7 @@ class Case:
         error: Why it cannot be decided, as far as that shows before the transaction.
         answer: None until it is settled.
         chosen_again: Whether a first choice was refused.
+        wanted: What the optimiser chose first, where that was refused.
     """
 
     request: DecisionRequest
@@ -69,6 +70,7 @@ class Case:
     error: NextchannelError | None = None
     answer: Answer | None = None
     chosen_again: bool = False
+    wanted: Shadow | None = None
 
 
 class Chosen(NamedTuple):
@@ -180,7 +182,8 @@ class Chooser:
                 dry_run=case.request.dry_run,
                 parent_id=None if case.request.step is None else case.request.step.parent_id,
             )
-            return replace(decision, shadow=turn.shadows[row]) if row in turn.shadows else decision
+            shadow = case.wanted or turn.shadows.get(row)
+            return decision if shadow is None else replace(decision, shadow=shadow)
 
         if len(campaigns) == 1:
             (turn,) = turns
@@ -242,7 +245,17 @@ class Chooser:
             setting=setting,
             choices=choices,
             shadows=shadows(
-                choices, setting, people, features, response, policies, decision_ids, now, limits, prices
+                choices,
+                setting,
+                snapshot.live(campaign),
+                people,
+                features,
+                response,
+                policies,
+                decision_ids,
+                now,
+                limits,
+                prices,
             ),
         )
 

@@ -35,6 +35,7 @@ from serving.observability.metrics import Metrics
 from serving.observability.redact import HIDDEN
 from serving.reading import FeatureSource, PatientReader
 from serving.request import DecisionRequest
+from serving.shadow import wanted_by
 from serving.snapshot import Snapshot, Snapshots
 from serving.store.availability import reaching_the_store
 from serving.store.idempotency import decision_of
@@ -249,7 +250,7 @@ class Decider:
         snapshot = self._snapshots.current
         cases = [case for docket in dockets for case in docket.cases]
         for case in cases:  # what an attempt that was rolled back has answered was never recorded
-            case.answer, case.chosen_again = case.error, False
+            case.answer, case.chosen_again, case.wanted = case.error, False, None
         with self._metrics.stage("transaction"):
             while later := [case for case in cases if case.answer is None]:
                 for together in close_in_time(of_different_ids(later)):
@@ -368,6 +369,7 @@ def _take(decided: Sequence[tuple[Case, Chosen]], ledger: Ledger, snapshot: Snap
     for case, chosen in decided:
         if case in refused:
             case.chosen_again = True
+            case.wanted = case.wanted or wanted_by(chosen.decision)
         else:
             case.answer = chosen.decision
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection, Engine, func, select
@@ -20,7 +20,7 @@ from features.history.channels import load_channels
 from features.history.engine import read_only
 from features.history.tables import campaigns, channels
 from models.choice import Policy, ResponseModel
-from models.domain.campaign import Campaign, PolicyName
+from models.domain.campaign import Campaign, Mode, PolicyName
 from models.domain.channel import Channel
 from models.domain.errors import NotFoundError
 from models.domain.price import priced
@@ -87,6 +87,20 @@ class Snapshot:
     _priced: dict[tuple[str, int], Mapping[str, Channel]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+    _live: dict[tuple[str, int], Campaign] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def live(self, campaign: Campaign) -> Campaign:
+        """The campaign in live mode with everybody in the treatment: the optimiser decides.
+
+        The same each time, since much is worked out once a campaign.
+        """
+        key = campaign.campaign_id, campaign.version
+        if key not in self._live:
+            everybody = replace(campaign.experiment, holdout_share=0.0, control_share=0.0)
+            self._live[key] = replace(campaign, mode=Mode.LIVE, experiment=everybody)
+        return self._live[key]
 
     def priced(self, campaign: Campaign) -> Mapping[str, Channel]:
         """The channels at what one message of the campaign costs on each."""

@@ -66,7 +66,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """What the optimiser would have done where the campaign's mode kept it out.
+    """What the optimiser would have done where the mode or the arm kept it out, or its choice had just run out.
 
     Attributes:
         policy: Name of the policy that would have chosen.
@@ -141,7 +141,7 @@ class Decision:
         degraded: What was missing, so that a simpler policy decided; empty when all was there.
         explanation: One sentence for people.
         parent_id: The decision that this one follows up.
-        shadow: What the optimiser would have done; None where it decided.
+        shadow: What the optimiser would have done; None where it decided, and in the control arm.
         arbitration: How the campaigns compared, where several were asked; None on those that made no contact.
         decided_with: The decision that was answered, on those of the other campaigns that were asked with it.
         lost_to: On these, the campaign that makes the contact; None where nobody does.
