@@ -11,9 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Connection,
     Executable,
+    ScalarSelect,
     Select,
     and_,
     case,
@@ -21,14 +23,18 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    null,
+    or_,
     select,
 )
 
 from features.history.among import among
+from features.history.contested import contested
 from features.history.moments import earlier
 from features.history.reached import reached
 from features.history.tables import RowId, channel_outcomes, decisions, interactions, outcomes, rewards
 from models.domain.campaign import Campaign
+from models.domain.experiment import Arm
 from models.domain.interaction import InteractionKind as Kind
 
 PRE_PERIOD = timedelta(days=90)
@@ -133,10 +139,48 @@ def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str],
             func.coalesce(since.c.value_minor, 0.0).label("value_minor"),
             func.coalesce(before.c.value_minor, 0.0).label("before_minor"),
             literal(seen, RowId).label("interaction_id"),
+            decisions.c.decided_at.label("first_decided_at"),
+            first_choice().label("first_choice"),
         )
         .select_from(people)
+        .join(decisions, decisions.c.decision_id == _first_decision(campaign, people))
         .outerjoin(since, since.c.customer_id == people.c.customer_id)
         .outerjoin(before, before.c.customer_id == people.c.customer_id)
+    )
+
+
+def _first_decision(campaign: Campaign, people: CTE) -> ScalarSelect[str]:
+    """SQL expression on a row of `people`: the id of the first decision in their arm."""
+    each = decisions.alias("each")
+    return (
+        select(each.c.decision_id)
+        .where(
+            each.c.customer_id == people.c.customer_id,
+            each.c.campaign_id.concat("") == campaign.campaign_id,
+            each.c.arm == people.c.arm,
+        )
+        .order_by(each.c.decided_at, each.c.decision_id)
+        .limit(1)
+        .correlate(people)
+        .scalar_subquery()
+    )
+
+
+def first_choice() -> ColumnElement[str | None]:
+    """SQL expression on a row of `decisions`: the channel that the optimiser chose, empty for no contact.
+
+    Its shadow's where there is one, else the decision's own in the treatment. Null where it is not known: a rule decided, or
+    nobody, and no shadow was logged; the decision came without a document, or lost it with the person; or several campaigns
+    were asked, of which the treatment takes part in the contest and the holdout does not.
+    """
+    document = decisions.c.document
+    unknown = or_(document["policy"].as_string().is_(None), contested())
+    would = func.coalesce(document[("shadow", "action", "channel")].as_string(), "")
+    return case(
+        (unknown, null()),
+        (document[("shadow", "policy")].as_string().is_not(None), would),
+        (decisions.c.arm == Arm.TREATMENT, func.coalesce(decisions.c.channel, "")),
+        else_=null(),
     )
 
 

@@ -78,6 +78,22 @@ class ArmSums:
         return cls(arm=arm, **{field.name: 0 for field in fields(cls) if field.name != "arm"})
 
 
+_KEPT = outcomes.c
+_WORTH = _KEPT.value_minor - _KEPT.cost_minor
+_CONVERTED = case((_KEPT.converted, 1), else_=0)
+_SUMS = (
+    func.count().label("n_customers"),
+    func.sum(_KEPT.n_decisions).label("n_decisions"),
+    func.sum(case((_KEPT.contacted, 1), else_=0)).label("n_contacted"),
+    func.sum(_CONVERTED).label("n_converted"),
+    func.sum(_KEPT.cost_minor).label("cost_minor"),
+    func.sum(_WORTH).label("net_value_minor"),
+    func.sum(_WORTH * _WORTH).label("net_value_squares"),
+    func.sum(_KEPT.before_minor).label("before_minor"),
+    func.sum(_KEPT.before_minor * _KEPT.before_minor).label("before_squares"),
+    func.sum(_KEPT.before_minor * _WORTH).label("before_by_value"),
+    func.sum(_KEPT.before_minor * _CONVERTED).label("before_by_converted"),
+)
 _COUNTED = ("planned", "sent", "delivered", "opened", "clicked", "converted", "cost_minor", "value_minor")
 
 
@@ -116,26 +132,43 @@ def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
 
 def arm_sums(conn: Connection, campaign_id: str) -> list[ArmSums]:
     """The arms that anybody is in, in order of name."""
-    kept = outcomes.c
-    worth = kept.value_minor - kept.cost_minor
-    converted = case((kept.converted, 1), else_=0)
     rows = conn.execute(
-        select(
-            kept.arm,
-            func.count().label("n_customers"),
-            func.sum(kept.n_decisions).label("n_decisions"),
-            func.sum(case((kept.contacted, 1), else_=0)).label("n_contacted"),
-            func.sum(converted).label("n_converted"),
-            func.sum(kept.cost_minor).label("cost_minor"),
-            func.sum(worth).label("net_value_minor"),
-            func.sum(worth * worth).label("net_value_squares"),
-            func.sum(kept.before_minor).label("before_minor"),
-            func.sum(kept.before_minor * kept.before_minor).label("before_squares"),
-            func.sum(kept.before_minor * worth).label("before_by_value"),
-            func.sum(kept.before_minor * converted).label("before_by_converted"),
-        )
-        .where(kept.campaign_id == campaign_id)
-        .group_by(kept.arm)
-        .order_by(kept.arm)
+        select(_KEPT.arm, *_SUMS)
+        .where(_KEPT.campaign_id == campaign_id)
+        .group_by(_KEPT.arm)
+        .order_by(_KEPT.arm)
     )
     return [ArmSums(**(row._asdict() | {"arm": Arm(row.arm)})) for row in rows]
+
+
+def first_choice_sums(conn: Connection, campaign_id: str) -> dict[str, dict[Arm, ArmSums]]:
+    """Treatment and holdout by the channel that the optimiser chose first, empty for no contact, in order of name.
+
+    Of those who came in since what it would have done for the holdout is known; empty before that. A row that nobody is in
+    is left out.
+    """
+    since = conn.scalar(
+        select(func.min(_KEPT.first_decided_at)).where(
+            _KEPT.campaign_id == campaign_id, _KEPT.arm == Arm.HOLDOUT, _KEPT.first_choice.is_not(None)
+        )
+    )
+    if since is None:
+        return {}
+    rows = conn.execute(
+        select(_KEPT.first_choice, _KEPT.arm, *_SUMS)
+        .where(
+            _KEPT.campaign_id == campaign_id,
+            _KEPT.arm.in_([Arm.HOLDOUT, Arm.TREATMENT]),
+            _KEPT.first_choice.is_not(None),
+            _KEPT.first_decided_at >= since,
+        )
+        .group_by(_KEPT.first_choice, _KEPT.arm)
+        .order_by(_KEPT.first_choice, _KEPT.arm)
+    )
+    found: dict[str, dict[Arm, ArmSums]] = {}
+    for row in rows:
+        values = row._asdict()
+        arms = found.setdefault(values.pop("first_choice"), {})
+        arm = Arm(values.pop("arm"))
+        arms[arm] = ArmSums(arm=arm, **values)
+    return found

@@ -503,6 +503,16 @@ outcomes = Table(
     Column(
         "interaction_id", RowId, nullable=False, comment="the newest fact of all when this was worked out"
     ),
+    Column(
+        "first_decided_at",
+        UtcMoment,
+        comment="the first decision of the arm; null where it was settled before this was kept",
+    ),
+    Column(
+        "first_choice",
+        String(64),
+        comment="channel that the optimiser chose at it, empty for no contact; null where that is not known",
+    ),
     Index(None, "customer_id"),
     sqlite_with_rowid=False,
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select
 
 from features.history.append import CustomerRecord, append_customers, append_decisions, append_interactions
 from features.history.campaigns import save_campaign
@@ -32,7 +33,7 @@ from features.history.tables import (
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
 from models.domain.channel import ContentKind
-from models.domain.decision import Decision, Expected
+from models.domain.decision import Decision, Expected, Shadow
 from models.domain.experiment import Arm, Experiment
 from models.domain.interaction import Interaction, InteractionKind
 from serving.store.release import release
@@ -63,12 +64,19 @@ def campaign(campaign_id: str, margin_minor: float = 900.0) -> Campaign:
 
 
 def decision(draw: random.Random, at: datetime) -> Decision:
-    channel = draw.choice(("email", "sms", None))
-    action = None
-    if channel:
-        send_at = at + timedelta(hours=draw.randrange(48))
-        action = Action(
-            offer="ten", channel=channel, slot=0, send_at=send_at, expires_at=send_at + timedelta(days=1)
+    action = action_of(draw, at)
+    expected = Expected(
+        p_open=None, p_convert=None, p_convert_no_contact=None, uplift=None,
+        cost_minor=draw.randrange(1, 9) if action else 0.0, net_value_minor=None,
+    )  # fmt: skip
+    shadow = None
+    if draw.random() < 0.5:
+        shadow = Shadow(
+            policy="bandit",
+            policy_version="1",
+            action=action_of(draw, at),
+            propensity=0.5,
+            expected=expected,
         )
     return Decision(
         decision_id=f"d-{draw.getrandbits(60):x}",
@@ -78,10 +86,7 @@ def decision(draw: random.Random, at: datetime) -> Decision:
         decided_at=at,
         action=action,
         propensity=0.5,
-        expected=Expected(
-            p_open=None, p_convert=None, p_convert_no_contact=None, uplift=None,
-            cost_minor=draw.randrange(1, 9) if channel else 0.0, net_value_minor=None,
-        ),
+        expected=expected,
         alternatives=(),
         exclusions=(),
         arm=draw.choice(tuple(Arm)),
@@ -90,7 +95,19 @@ def decision(draw: random.Random, at: datetime) -> Decision:
         policy_version="1",
         degraded=(),
         explanation="",
-    )  # fmt: skip
+        shadow=shadow,
+        decided_with="d-other" if draw.random() < 0.1 else None,
+    )
+
+
+def action_of(draw: random.Random, at: datetime) -> Action | None:
+    channel = draw.choice(("email", "sms", None))
+    if channel is None:
+        return None
+    send_at = at + timedelta(hours=draw.randrange(48))
+    return Action(
+        offer="ten", channel=channel, slot=0, send_at=send_at, expires_at=send_at + timedelta(days=1)
+    )
 
 
 def known(conn: Connection) -> list[str]:
@@ -191,6 +208,28 @@ def everything(conn: Connection) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
+def chosen_first(conn: Connection) -> dict[tuple[str, str], str | None]:
+    """What the optimiser chose at the first decision of each customer in their arm, by campaign and customer."""
+    made: defaultdict[tuple[str, str], list[Row[tuple[object, ...]]]] = defaultdict(list)
+    for row in conn.execute(select(decisions).order_by(decisions.c.decided_at, decisions.c.decision_id)):
+        made[row.campaign_id, row.customer_id].append(row)
+    arms = {key: min(row.arm for row in rows) for key, rows in made.items()}
+    return {key: choice(next(row for row in rows if row.arm == arms[key])) for key, rows in made.items()}
+
+
+def choice(row: Row[tuple[object, ...]]) -> str | None:
+    said = row.document
+    if said is None or said["decided_with"]:
+        return None
+    if said["shadow"]:
+        action = said["shadow"]["action"]
+    elif row.arm == Arm.TREATMENT:
+        action = said["action"]
+    else:
+        return None
+    return action["channel"] if action else ""
+
+
 @pytest.fixture
 def transaction(engine: Engine) -> Callable[[], AbstractContextManager[Connection]]:
     with engine.begin() as conn:
@@ -230,3 +269,7 @@ def test_settled_by_and_by_is_settled_at_once(
         assert n_decisions == conn.scalar(select(func.count()).select_from(decisions))
         paid = select(func.sum(decisions.c.cost_minor)).where(decisions.c.channel.is_not(None), reached())
         assert conn.scalar(select(func.sum(outcomes.c.cost_minor))) == pytest.approx(conn.scalar(paid) or 0.0)
+        kept = select(outcomes.c.campaign_id, outcomes.c.customer_id, outcomes.c.first_choice)
+        found = {(row.campaign_id, row.customer_id): row.first_choice for row in conn.execute(kept)}
+        assert found == chosen_first(conn)
+        assert len(set(found.values())) > 1
