@@ -13,12 +13,11 @@ from sqlalchemy import Connection, Engine, func, select
 from features.history.campaigns import load_campaign
 from features.history.engine import read_only
 from features.history.outcomes import PRE_PERIOD
-from features.history.report import ArmSums, FunnelRow, arm_sums, funnel
+from features.history.report import ArmSums, FunnelRow, arm_sums, first_choice_sums, funnel
 from features.history.rewards import settle_in_parts
 from features.history.tables import customers, decisions
 from features.history.unsettled import count_waiting
 from models.domain.experiment import Arm, Experiment
-from models.evaluation.estimate import normal_quantile
 from models.evaluation.experiment import (
     Difference,
     Moments,
@@ -27,37 +26,14 @@ from models.evaluation.experiment import (
     cost_per_incremental_conversion,
     sample_ratio,
 )
-from models.evaluation.pre_period import PairedMoments, without_before
+from models.evaluation.pre_period import without_before
+from serving.arms import CONFIDENCE, ArmReport, arm_report, conversions, net_value, verdict
+from serving.first_choices import FirstChoiceReport, by_first_choice
 from serving.store.availability import reaching_the_store
 
-CONFIDENCE = 0.95
 MOST_RECENT = 20
-# Fewer customers than this in an arm, and a normal approximation is not to be trusted.
-_FEWEST_TO_JUDGE = 30
 # Who looks at a report waits this long for what is not settled yet.
 _SETTLING_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmReport:
-    """One arm: net value a customer, whether or not the customer was contacted.
-
-    Attributes:
-        mean_minor: None without customers.
-        low_minor: Of the fixed interval; None below two customers.
-        high_minor: The same.
-        share_contacted: In [0, 1]; None without customers.
-        share_converted: The same.
-    """
-
-    arm: Arm
-    n_customers: int
-    mean_minor: float | None
-    low_minor: float | None
-    high_minor: float | None
-    share_contacted: float | None
-    share_converted: float | None
-    cost_minor: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +110,8 @@ class Report:
             a holdout.
         sample_ratio: None before the first customer.
         pre_period: What was taken out of the differences.
+        first_choices: Treatment and holdout among those for whom the optimiser chose the same channel first, in order of name, no
+            contact last. Of those who came in since what it would have done for the holdout is known; empty before that.
     """
 
     campaign_id: str
@@ -157,6 +135,7 @@ class Report:
     differences: tuple[DifferenceReport, ...]
     sample_ratio: SampleRatio | None
     pre_period: PrePeriodReport
+    first_choices: tuple[FirstChoiceReport, ...]
     verdict: str
     recent: tuple[RecentDecision, ...]
 
@@ -177,18 +156,24 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
             counted = {arm: ArmSums.none(arm) for arm in Arm} | {
                 sums.arm: sums for sums in arm_sums(conn, campaign_id)
             }
+            chosen_first = first_choice_sums(conn, campaign_id)
             n_waiting = count_waiting(conn, campaign_id)
             n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
             recent = _recent(conn, campaign_id)
-    worth = {arm: _net_value(sums) for arm, sums in counted.items()}
+    worth = {arm: net_value(sums) for arm, sums in counted.items()}
     moments = {arm: sums.plain for arm, sums in worth.items()}
     n_customers = sum(sums.n_customers for sums in counted.values())
     # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
-    compare = partial(compare_arms, planned_n=max(2, n_known, n_customers), confidence=CONFIDENCE)
+    planned_n = max(2, n_known, n_customers)
+    compare = partial(compare_arms, planned_n=planned_n, confidence=CONFIDENCE)
     adjusted = without_before(worth)
     differences, unadjusted = compare(adjusted.arms), compare(moments)
-    conversions = compare(without_before({arm: _conversions(sums) for arm, sums in counted.items()}).arms)
-    arms = _arms(moments, counted, campaign.experiment)
+    converted = compare(without_before({arm: conversions(sums) for arm, sums in counted.items()}).arms)
+    arms = tuple(
+        arm_report(sums)
+        for arm, sums in counted.items()
+        if sums.n_customers or campaign.experiment.share(arm) > 0
+    )
     ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if n_customers else None
     against_holdout = differences.get((Arm.TREATMENT, Arm.HOLDOUT))
     n_treated = moments[Arm.TREATMENT].n
@@ -212,7 +197,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
         funnel=tuple(rows),
         arms=arms,
         differences=tuple(
-            _compared(pair, differences, unadjusted, conversions, arms, moments) for pair in differences
+            _compared(pair, differences, unadjusted, converted, arms, moments) for pair in differences
         ),
         sample_ratio=ratio,
         pre_period=PrePeriodReport(
@@ -220,6 +205,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
             explained=adjusted.explained,
             narrower=1.0 - math.sqrt(1.0 - adjusted.explained),
         ),
+        first_choices=by_first_choice(chosen_first, campaign.experiment, planned_n),
         verdict=_overall(campaign.experiment, differences, moments, ratio),
         recent=recent,
     )
@@ -236,96 +222,31 @@ def latest_campaign(engine: Engine) -> str | None:
         )
 
 
-def _net_value(sums: ArmSums) -> PairedMoments:
-    """Net value of every customer beside the value of what they did before."""
-    return PairedMoments(
-        n=sums.n_customers,
-        total=sums.net_value_minor,
-        total_squares=sums.net_value_squares,
-        before=sums.before_minor,
-        before_squares=sums.before_squares,
-        product=sums.before_by_value,
-    )
-
-
-def _conversions(sums: ArmSums) -> PairedMoments:
-    """The same of whether they converted."""
-    return PairedMoments(
-        n=sums.n_customers,
-        total=sums.n_converted,
-        total_squares=sums.n_converted,
-        before=sums.before_minor,
-        before_squares=sums.before_squares,
-        product=sums.before_by_converted,
-    )
-
-
 def _compared(
     pair: tuple[Arm, Arm],
     differences: Mapping[tuple[Arm, Arm], Difference],
     unadjusted: Mapping[tuple[Arm, Arm], Difference],
-    conversions: Mapping[tuple[Arm, Arm], Difference],
+    converted: Mapping[tuple[Arm, Arm], Difference],
     arms: Iterable[ArmReport],
     moments: Mapping[Arm, Moments],
 ) -> DifferenceReport:
     cost = {arm.arm: arm.cost_minor / arm.n_customers for arm in arms if arm.n_customers}
-    each = cost_per_incremental_conversion(cost[pair[0]], cost[pair[1]], conversions[pair])
+    each = cost_per_incremental_conversion(cost[pair[0]], cost[pair[1]], converted[pair])
     return DifferenceReport(
         arm=pair[0],
         other=pair[1],
         difference=differences[pair],
         unadjusted=unadjusted[pair],
-        conversions=conversions[pair],
+        conversions=converted[pair],
         cost_per_conversion_minor=None if each is None else each.value,
         cost_per_conversion_low_minor=None if each is None else _finite(each.low),
         cost_per_conversion_high_minor=None if each is None else _finite(each.high),
-        verdict=_verdict(*pair, differences[pair], moments),
+        verdict=verdict(*pair, differences[pair], moments),
     )
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _arms(
-    moments: Mapping[Arm, Moments], counted: Mapping[Arm, ArmSums], experiment: Experiment
-) -> tuple[ArmReport, ...]:
-    found = []
-    for arm in Arm:
-        sums, members = moments[arm], counted[arm]
-        if sums.n == 0 and experiment.share(arm) <= 0:
-            continue
-        reach = normal_quantile(CONFIDENCE) * sums.standard_error if sums.n >= 2 else None
-        mean = sums.mean if sums.n else None
-        found.append(
-            ArmReport(
-                arm=arm,
-                n_customers=sums.n,
-                mean_minor=mean,
-                low_minor=None if mean is None or reach is None else mean - reach,
-                high_minor=None if mean is None or reach is None else mean + reach,
-                share_contacted=members.n_contacted / sums.n if sums.n else None,
-                share_converted=members.n_converted / sums.n if sums.n else None,
-                cost_minor=members.cost_minor,
-            )
-        )
-    return tuple(found)
-
-
-def _verdict(arm: Arm, other: Arm, found: Difference, moments: Mapping[Arm, Moments]) -> str:
-    """What may be said of a difference, in plain words."""
-    if min(moments[arm].n, moments[other].n) < _FEWEST_TO_JUDGE:
-        return f"Cannot tell yet: fewer than {_FEWEST_TO_JUDGE} customers in one of the arms."
-    if found.may_stop:
-        way = "more" if found.value > 0 else "less"
-        return f"{arm.value.capitalize()} earns {way} than {other.value}, however often this was looked at."
-    if found.low > 0 or found.high < 0:
-        way = "more" if found.value > 0 else "less"
-        return (
-            f"{arm.value.capitalize()} seems to earn {way} than {other.value}; this is sure only if the time to look "
-            "was fixed in advance."
-        )
-    return f"Cannot tell yet whether {arm.value} earns more or less than {other.value}."
 
 
 def _overall(
@@ -347,7 +268,7 @@ def _overall(
         if experiment.holdout_share <= 0:
             return "Without a holdout nobody can say what contact adds."
         return "Cannot tell yet: an arm has fewer than two customers."
-    return _verdict(*pair, differences[pair], moments)
+    return verdict(*pair, differences[pair], moments)
 
 
 def _recent(conn: Connection, campaign_id: str) -> tuple[RecentDecision, ...]:

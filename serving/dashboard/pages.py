@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.domain.errors import NextchannelError
+from models.evaluation.experiment import Difference
 from serving.dashboard.charts import Forest, Interval, forest
 from serving.dashboard.decision import DecisionPage
 from serving.explain.catalogue import Language
@@ -70,6 +71,7 @@ def dashboard_routes(service: Service) -> APIRouter:
                 campaigns=campaigns,
                 arms=_arms_plot(report),
                 differences=_differences_plot(report),
+                first_choices=_first_choices_plot(report),
             )
 
         return await service.in_thread(make)
@@ -144,17 +146,31 @@ def _arms_plot(report: Report) -> Forest | None:
 def _differences_plot(report: Report) -> Forest | None:
     """Differences between arms, with both intervals."""
     intervals = [
-        Interval(
-            label=f"{one.arm.value} \N{MINUS SIGN} {one.other.value}",
-            value=one.difference.value,
-            low=one.difference.low,
-            high=one.difference.high,
-            always_low=one.difference.always_low,
-            always_high=one.difference.always_high,
-        )
+        _interval(f"{one.arm.value} \N{MINUS SIGN} {one.other.value}", one.difference)
         for one in report.differences
     ]
     return forest(intervals, include_zero=True) if intervals else None
+
+
+def _first_choices_plot(report: Report) -> Forest | None:
+    """Differences by the channel that was chosen first, of those that anything can be said about."""
+    intervals = [
+        _interval(one.channel or "no contact", one.difference)
+        for one in report.first_choices
+        if one.difference is not None and one.readable
+    ]
+    return forest(intervals, include_zero=True) if intervals else None
+
+
+def _interval(label: str, difference: Difference) -> Interval:
+    return Interval(
+        label=label,
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        always_low=difference.always_low,
+        always_high=difference.always_high,
+    )
 
 
 def _moment(moment: datetime) -> str:

@@ -185,7 +185,7 @@ class ExclusionOut(BaseModel):
 
 
 class ShadowOut(BaseModel):
-    """What the optimiser would have done where the campaign's mode kept it out."""
+    """What the optimiser would have done: where the campaign's mode kept it out, in the holdout, or where its choice had run out."""
 
     model_config = _OF_DOMAIN
 
@@ -247,7 +247,12 @@ class DecisionOut(BaseModel):
     explanation: str
     parent_id: str | None
     dry_run: bool
-    shadow: ShadowOut | None = Field(description="What the optimiser would have done; null where it decided.")
+    shadow: ShadowOut | None = Field(
+        description=(
+            "What the optimiser would have done: where the campaign's mode kept it out, in the holdout, or where its first choice "
+            "had just run out. Nothing of it is executed. Null where it decided, and in the control arm."
+        )
+    )
     arbitration: ArbitrationOut | None = Field(description="Where several campaigns were asked.")
     decided_with: str | None = Field(
         description="The decision that was answered, on that of another campaign that was asked with it."

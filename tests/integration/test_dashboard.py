@@ -150,8 +150,8 @@ def test_the_page_shows_the_figures_of_the_report(pages, busy):
     for row in report["funnel"]:
         assert f'<th scope="row">{row["channel"]}</th>' in html
         assert f">{row['planned']}<" in html
-    assert html.count('<svg class="forest"') == 2
-    assert html.count('class="fixed"') >= 6  # three arms, three differences
+    assert html.count('<svg class="forest"') == 3
+    assert html.count('class="fixed"') >= 7  # three arms, three differences, a channel that was chosen first
     for recent in report["recent"]:
         assert f'href="/decisions/{recent["decision_id"]}"' in html
 
@@ -281,6 +281,32 @@ def test_a_conversion_that_contact_brought_has_its_price(pages, busy):
     html = pages.get("/").text
     assert "each more has cost" in html
     assert "explains next to nothing" in html
+
+
+def test_a_channel_is_judged_by_those_for_whom_it_was_chosen_first(pages, busy):
+    """Greedy chooses SMS for everybody: the arms are all who can be compared, and the difference is theirs."""
+    report = report_of(pages)
+    (one,) = report["first_choices"]
+    assert one["channel"] == "sms"
+    arms = {arm["arm"]: arm for arm in report["arms"]}
+    for arm in ("treatment", "holdout"):
+        assert one[arm] == pytest.approx(arms[arm])
+    whole = next(d for d in report["differences"] if (d["arm"], d["other"]) == ("treatment", "holdout"))
+    for name in ("difference", "conversions"):
+        assert one[name] == pytest.approx(whole[name])
+    html = pages.get("/").text
+    assert "What each channel brings" in html
+    assert "by the channel that was chosen first" in html
+    answer = pages.get("/v1/experiments/spring/report").json()
+    assert answer["reports"][0]["first_choices"] == report["first_choices"]
+
+
+def test_without_a_holdout_the_page_does_not_say_what_a_channel_brings(pages, market):
+    market.customers("ada")
+    market.campaign(policy=PolicyName.GREEDY)
+    pages.post("/v1/decisions", json={"customer_id": "ada", "campaign_id": "spring"})
+    assert report_of(pages)["first_choices"] == []
+    assert "it needs a holdout for whom it is recorded" in pages.get("/").text
 
 
 def test_without_a_name_the_page_shows_the_campaign_that_decided_last(pages, busy, market):
