@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import struct
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -20,7 +19,7 @@ _BUSY_TIMEOUT_SECONDS = 30
 _CHECKPOINT_PAUSE_SECONDS = 0.1
 CHECKPOINT_SECONDS = 0.2
 """How often `Checkpoints.work` is to be called."""
-# While a checkpoint waits for the disk, so does whoever commits: one a second, or one as soon as the log is so long.
+# While a checkpoint waits for the disk, so does whoever commits: one a second, or one for so many pages.
 _CHECKPOINT_AFTER_SECONDS, _CHECKPOINT_AFTER_PAGES = 1.0, 6_000
 # SQLite's driver asks every value that is not exactly a number or a text whether it can adapt itself, and each "no" is an
 # exception that is made and thrown away. For these it need not ask; members of enumerations are written as plain texts.
@@ -28,9 +27,6 @@ sqlite3.register_adapter(type(None), {None: None}.get)
 sqlite3.register_adapter(bytes, bytes)
 # With 4 kB a page 64 MB; SQLite's own default is 1,000 pages.
 _LONGEST_LOG_PAGES = 16_000
-# What the file beside the log says of it (https://www.sqlite.org/walformat.html, section 2): pages in it, and how many of
-# them are in the database by now.
-_PAGES_IN_LOG, _PAGES_MOVED, _PAGES = 16, 96, struct.Struct("=I")
 
 
 def connect(database_url: str, vault: ContactVault | None = None, *, serves: bool = False) -> Engine:
@@ -104,24 +100,31 @@ def migrate(engine: Engine) -> None:
         compact(engine)
 
 
-def checkpoint(engine: Engine) -> None:
+def checkpoint(engine: Engine) -> int:
     """Move what SQLite's write-ahead log holds into the file, as far as nobody needs it; elsewhere this does nothing.
 
     Readers and writers go on meanwhile (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html, passive).
+
+    Returns:
+        Pages in the log, moved ones included.
     """
     if engine.dialect.name != "sqlite":
-        return
+        return 0
     raw = engine.raw_connection()
     try:
         conn = raw.driver_connection
         assert conn is not None
-        conn.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+        ((_busy, in_log, _moved),) = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return max(0, int(in_log))
     finally:
         raw.close()
 
 
 class Checkpoints:
-    """Calls `checkpoint` once a second, and sooner where much was written.
+    """Calls `checkpoint` once a second, and sooner where much is being written.
+
+    How much is told by the checkpoints themselves. It stands in the file beside the log too, but whoever closes that takes
+    all of SQLite's locks of the process away (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 
     Args:
         engine: The database.
@@ -129,27 +132,21 @@ class Checkpoints:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._beside_log = Path(f"{engine.url.database}-shm")
         self._last = monotonic()
+        self._in_log = 0
+        self._pages_per_second = 0.0
 
     def work(self) -> None:
         """What is to be called every `CHECKPOINT_SECONDS`."""
-        if self._engine.dialect.name != "sqlite":
+        elapsed = monotonic() - self._last
+        expected = self._pages_per_second * elapsed
+        if elapsed < _CHECKPOINT_AFTER_SECONDS and expected < _CHECKPOINT_AFTER_PAGES:
             return
-        waiting = self._pages_waiting()
-        due = monotonic() - self._last >= _CHECKPOINT_AFTER_SECONDS
-        if waiting is None or (waiting and (due or waiting >= _CHECKPOINT_AFTER_PAGES)):
-            checkpoint(self._engine)
-            self._last = monotonic()
-
-    def _pages_waiting(self) -> int | None:
-        """Pages of the log that are not in the database yet; None where nobody can tell."""
-        try:
-            with self._beside_log.open("rb") as file:
-                said = file.read(_PAGES_MOVED + _PAGES.size)
-            return int(_PAGES.unpack_from(said, _PAGES_IN_LOG)[0] - _PAGES.unpack_from(said, _PAGES_MOVED)[0])
-        except (OSError, struct.error):
-            return None
+        in_log = checkpoint(self._engine)
+        # A log that is shorter than before has begun again from its start.
+        grown = in_log - self._in_log if in_log >= self._in_log else in_log
+        self._pages_per_second = grown / max(elapsed, CHECKPOINT_SECONDS)
+        self._in_log, self._last = in_log, monotonic()
 
 
 def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:

@@ -48,27 +48,35 @@ def test_it_is_time_once_a_second_or_once_much_was_written(tmp_path: Path, monke
     file = tmp_path / "history.db"
     opened = connect(f"sqlite:///{file}", serves=True)
     table(opened)
+    now = [100.0]
+    monkeypatch.setattr(engine, "monotonic", lambda: now[0])
     checkpoints = Checkpoints(opened)
+
+    def moved_after(seconds: float) -> bool:
+        before, now[0] = file.stat().st_size, now[0] + seconds
+        checkpoints.work()
+        return file.stat().st_size > before
+
     fill(opened, 500)
-    checkpoints.work()
-    assert file.stat().st_size < 100 * PAGE
-    monkeypatch.setattr(engine, "_CHECKPOINT_AFTER_PAGES", 400)
-    checkpoints.work()
-    assert file.stat().st_size > 500 * PAGE
-    fill(opened, 100)
-    checkpoints.work()
-    assert file.stat().st_size < 600 * PAGE
-    monkeypatch.setattr(engine, "_CHECKPOINT_AFTER_SECONDS", 0.0)
-    checkpoints.work()
-    assert file.stat().st_size > 600 * PAGE
-
-    def never(_engine: Engine) -> None:
-        raise AssertionError("nothing waits")
-
-    monkeypatch.setattr(engine, "checkpoint", never)
-    checkpoints.work()
+    assert not moved_after(0.4)
+    assert moved_after(0.7)
+    fill(opened, 1_000)
+    assert not moved_after(0.4), "so far half a thousand a second came"
+    monkeypatch.setattr(engine, "_CHECKPOINT_AFTER_PAGES", 200)
+    assert moved_after(0.2)
+    fill(opened, 1_000)
+    assert moved_after(0.2), "now it is thousands"
+    assert not moved_after(1.1), "nothing was written"
     with opened.connect() as conn:
-        assert conn.scalar(text("SELECT count(*) FROM kept")) == 60
+        assert conn.scalar(text("SELECT count(*) FROM kept")) == 250
+
+
+def test_nobody_else_opens_the_files_of_a_database_that_is_in_use():
+    """Closing one of them would take away the locks that SQLite holds for the whole process."""
+    root = Path(engine.__file__).parents[2]
+    for folder in ("features", "serving", "training", "nextchannel"):
+        for path in (root / folder).rglob("*.py"):
+            assert "-shm" not in path.read_text(encoding="utf-8"), path
 
 
 def test_elsewhere_a_transaction_moves_a_long_log_itself(tmp_path: Path):
