@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
-from models.domain.errors import InvalidInputError, NextchannelError
+from models.domain.errors import InvalidInputError
 from serving.calls import CallOutcome, end_task, find_task, open_tasks, take_task
+from serving.dashboard.answers import PageAnswers
 from serving.dashboard.forms import form_fields, strange_form
-from serving.dashboard.pages import PAGE_HEADERS, page_environment
-from serving.problems import Problem, problem_of
 from serving.service import Service
 
 AgentName = Annotated[str, Query(max_length=64)]
@@ -23,20 +21,8 @@ AgentName = Annotated[str, Query(max_length=64)]
 def call_pages(service: Service) -> APIRouter:
     """The pages below `/calls`."""
     router = APIRouter(include_in_schema=False)
-    environment = page_environment(service.currency)
-
-    def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
-        html = environment.get_template(template).render(title=service.title, **values)
-        return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
-
-    def refusal(problem: Problem) -> HTMLResponse:
-        return page("problem.html", status_code=problem.status, problem=problem)
-
-    async def answer(path: str, make: Callable[[], Response]) -> Response:
-        try:
-            return await service.in_thread(make)
-        except NextchannelError as exc:
-            return refusal(problem_of(exc, path))
+    answers = PageAnswers(service)
+    page, refusal, answer = answers.page, answers.refusal, answers.made
 
     @router.get("/calls")
     async def tasks(agent: AgentName = "") -> Response:

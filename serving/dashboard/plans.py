@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
 from features.history.engine import read_only
 from features.segments.store import list_segments
-from models.domain.errors import NextchannelError
+from serving.dashboard.answers import PageAnswers
 from serving.dashboard.forms import form_fields, strange_form
-from serving.dashboard.pages import PAGE_HEADERS, page_environment
 from serving.dashboard.planned import PlanPage
 from serving.plans.desk import PlanDesk
 from serving.plans.plan import PlanStatus
-from serving.problems import Problem, invalid_request, problem_of
+from serving.problems import invalid_request
 from serving.routes.paging import Cursor, from_cursor, page_of, to_cursor
 from serving.routes.plans import PlanIn
 from serving.security.gate import SCOPES
@@ -36,22 +34,9 @@ _VERBS = {"start": PlanStatus.RUNNING, "pause": PlanStatus.PAUSED, "cancel": Pla
 def plan_pages(service: Service) -> APIRouter:
     """The pages below `/plans`."""
     router = APIRouter(include_in_schema=False)
-    environment = page_environment(service.currency)
-    environment.globals["refresh_seconds"] = _REFRESH_SECONDS
+    answers = PageAnswers(service, refresh_seconds=_REFRESH_SECONDS)
+    page, refusal, answer = answers.page, answers.refusal, answers.made
     desk = PlanDesk.of(service)
-
-    def page(template: str, status_code: int = 200, **values: object) -> HTMLResponse:
-        html = environment.get_template(template).render(title=service.title, **values)
-        return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
-
-    def refusal(problem: Problem) -> HTMLResponse:
-        return page("problem.html", status_code=problem.status, problem=problem)
-
-    async def answer(path: str, make: Callable[[], Response]) -> Response:
-        try:
-            return await service.in_thread(make)
-        except NextchannelError as exc:
-            return refusal(problem_of(exc, path))
 
     def open_campaigns() -> list[str]:
         """Ids of the campaigns that somebody can be decided for, in order."""

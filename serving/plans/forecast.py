@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 from sqlalchemy import Connection
 
-from models.allocation.prices import Allocation, allocate
+from models.allocation.prices import allocate, highest_prices
 from models.choice import BoolArray, FloatArray
 from models.domain.campaign import LEARNED, Campaign
 from models.domain.channel import Channel
@@ -195,7 +195,7 @@ def prices(campaign: Campaign, found: Survey, resources: Scarce, n_left: int) ->
     capacity = resources.left * (len(found) / n_left)
     taken = _taken_anyway(found, resources.use, capacity) @ resources.use[:-1]
     made = allocate(value, resources.use, np.maximum(capacity - taken, 0.0))
-    return _by_channel(campaign.grid.channels, resources, _highest(value, resources.use, made))
+    return _by_channel(campaign.grid.channels, resources, highest_prices(value, resources.use, made))
 
 
 def forecast(
@@ -239,27 +239,8 @@ def forecast(
         cost_minor=float(cost @ messages),
         net_value_minor=(made.value + others) / share if predicted else None,
         most_minor=(made.bound + others) / share if predicted else None,
-        shadow_prices=_by_channel(names, resources, _highest(value, resources.use, made)),
+        shadow_prices=_by_channel(names, resources, highest_prices(value, resources.use, made)),
     )
-
-
-def _highest(value: FloatArray, use: FloatArray, made: Allocation) -> FloatArray:
-    """The highest prices at which nobody gives up what the allocation gives them, shape (R,).
-
-    Between what the last who gets something of a resource would pay and what the first who gets nothing would, every
-    price is as good for the bound; at the highest nobody else wants any.
-    """
-    price = made.price.copy()
-    row = np.arange(len(value))
-    for r in np.flatnonzero(price > 0):
-        left = value - use @ price
-        more = use[made.choice, r][:, None] - use[None, :, r]
-        gives_up = np.full(value.shape, np.inf)
-        np.divide(left[row, made.choice][:, None] - left, more, out=gives_up, where=more > 0)
-        least = float(gives_up.min(initial=np.inf))
-        if least < np.inf:  # somebody has some of it
-            price[r] += max(0.0, least)
-    return price
 
 
 def _by_channel(names: Sequence[str], resources: Scarce, price: FloatArray) -> dict[str, float]:

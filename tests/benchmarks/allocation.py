@@ -33,7 +33,8 @@ from statistics import median
 
 import numpy as np
 
-from models.allocation.prices import Allocation, allocate
+from models.allocation.prices import allocate
+from models.allocation.whole import Allocation
 from models.choice import FloatArray
 from tests.benchmarks.bars import exit_code
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.allocation.prices import Allocation, allocate
+from models.allocation.prices import allocate
+from models.allocation.whole import Allocation
 from tests.benchmarks.allocation import Instance, budget, highs_optimum, plain, tied
 
 # Few different numbers, so that ties come up; some not round.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.allocation.prices import Allocation, allocate, shadow_prices
+from models.allocation.prices import allocate, highest_prices
+from models.allocation.whole import Allocation
 from models.domain.errors import InvalidInputError
 from tests.benchmarks.allocation import budget, by_priority, highs_optimum, plain, tied
 
@@ -146,9 +147,26 @@ def test_what_is_not_open_is_never_given() -> None:
     assert found.value == -2.0
 
 
-def test_prices_alone_are_those_of_the_plan() -> None:
+def test_the_highest_prices_are_those_of_the_last_who_gets_something() -> None:
+    value = on_one(9.0, 5.0, 4.0)
+    found = allocate(value, ONE, np.array([2.0]))
+    assert found.price.tolist() == [4.0]
+    assert highest_prices(value, ONE, found).tolist() == [5.0]
+    nobody = allocate(value, ONE, np.array([0.0]))
+    assert highest_prices(value, ONE, nobody).tolist() == nobody.price.tolist()
+
+
+def test_at_the_highest_prices_nobody_gives_anything_up() -> None:
     one = budget(2_000, seed=1)
-    assert shadow_prices(one.value, one.use, one.capacity).tolist() == one.solved().price.tolist()
+    found = one.solved()
+    price = highest_prices(one.value, one.use, found)
+    assert (price >= found.price).all()
+    net, before = one.value - one.use @ price, one.value - one.use @ found.price
+    row = np.arange(len(net))
+    # Whole customers do not always fit: a few have less than their best at these prices.
+    kept = before[row, found.choice] >= before.max(axis=1) - 1e-9
+    assert kept.mean() > 0.95
+    assert (net[row, found.choice] >= net.max(axis=1) - 1e-9)[kept].all()
 
 
 def test_the_arguments_are_left_as_they_are_in_whatever_order_they_lie() -> None:
@@ -190,8 +208,7 @@ def test_the_gap_of_nothing_is_nothing() -> None:
 )
 def test_what_makes_no_sense_is_refused_by_name(field: str, changed: dict[str, object]) -> None:
     given = {"value": on_one(1.0, 2.0), "use": ONE, "capacity": np.array([1.0])} | changed
-    for solve in (allocate, shadow_prices):
-        with pytest.raises(InvalidInputError) as refused:
-            solve(**given)  # type: ignore[arg-type]
-        assert refused.value.field == field
-        assert "must" in refused.value.bound
+    with pytest.raises(InvalidInputError) as refused:
+        allocate(**given)  # type: ignore[arg-type]
+    assert refused.value.field == field
+    assert "must" in refused.value.bound
