@@ -23,6 +23,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         artifact_root=None if settings.mlflow else settings.artifact_root,
         online_store=settings.online_store,
         cached_rows=settings.cached_rows,
+        paced=settings.pacing,
         public_url=settings.public_url,
         tracking_secret=settings.tracking_secret,
         contact_keys=settings.contact_keys,

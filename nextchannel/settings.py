@@ -121,6 +121,13 @@ class Settings(BaseSettings):
     currency_digits: int = Field(
         default=2, ge=0, le=4, description="Decimal digits between its minor and its major unit."
     )
+    pacing: bool = Field(
+        default=True,
+        description=(
+            "Whether budgets and capacities are shared with those who are still expected to ask; false gives what is scarce "
+            "to whoever asks first."
+        ),
+    )
     deadline_ms: float = Field(
         default=200.0,
         gt=0,

@@ -33,6 +33,7 @@ from serving.routes.interactions import interaction_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.models import model_routes
+from serving.routes.pacing import pacing_routes
 from serving.routes.plans import plan_routes
 from serving.routes.receipts import receipt_routes
 from serving.routes.registration import registration_routes
@@ -99,6 +100,7 @@ def create_app(service: Service) -> FastAPI:
         segment_routes(service),
         audience_routes(service),
         plan_routes(service),
+        pacing_routes(service),
         report_routes(service),
         model_routes(service),
         health_routes(service),

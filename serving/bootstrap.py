@@ -35,6 +35,7 @@ from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.pacing.pacing import Pacing
 from serving.plans.runner import Plans
 from serving.provider_events import record_provider_events
 from serving.refresh import FeatureRefresher
@@ -87,6 +88,7 @@ class ServiceConfig:
         unknown_outcomes: The same for some channels, instead.
         rates: Most messages a second by adapter, over all senders.
         send_concurrency: Most messages that are claimed and not settled; an eighth of them on the wire to one provider.
+        paced: Whether what is scarce is shared with those who are still expected to ask.
         deadline_ms: How long a decision waits for features before it does without; a batch may take as long for
             every hundred customers.
         most_under_way: Single decisions under way at the same time; one more gets 429.
@@ -117,6 +119,7 @@ class ServiceConfig:
     unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     send_concurrency: int = 128
+    paced: bool = True
     deadline_ms: float = 200.0
     most_under_way: int = MOST_UNDER_WAY
     answer_within_ms: float = 5_000.0
@@ -162,6 +165,7 @@ def build(config: ServiceConfig) -> Service:
     eraser = Eraser(engine, workspace, clock)
     metrics = Metrics()
     follower = ChangeFollower(engine, workspace.cache)
+    pacing = Pacing(engine, snapshots, clock) if config.paced else None
     decider = Decider(
         engine,
         snapshots,
@@ -170,6 +174,7 @@ def build(config: ServiceConfig) -> Service:
         config.currency,
         config.deadline_ms / 1000,
         metrics=metrics,
+        pacing=pacing,
     )
     follow_ups = FollowUpRunner(engine, decider, clock)
     refresher = FeatureRefresher(FeatureWriter(workspace), clock)
@@ -197,6 +202,7 @@ def build(config: ServiceConfig) -> Service:
         eraser=eraser,
         counting=Counting(engine, clock),
         plans=Plans(engine, snapshots, decider, feature_list, clock, utc_now),
+        pacing=pacing,
         key_ring=KeyRing(engine, utc_now),
         protection=config.protection,
         metrics=metrics,
@@ -210,6 +216,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
             Repeating("erasures", eraser.resume, UPKEEP_SECONDS),
             Repeating("merges", lambda: gather(engine), UPKEEP_SECONDS),
+            *(() if pacing is None else (pacing,)),
         ),
         feature_list=feature_list,
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
@@ -219,7 +226,16 @@ def build(config: ServiceConfig) -> Service:
         clock=clock,
         rehearsal=None
         if stepped is None
-        else _rehearsal(stepped, workspace, (refresher.run_once, follow_ups.run_due, tidy_held)),
+        else _rehearsal(
+            stepped,
+            workspace,
+            (
+                refresher.run_once,
+                follow_ups.run_due,
+                tidy_held,
+                *(() if pacing is None else (pacing.work,)),
+            ),
+        ),
     )
 
 

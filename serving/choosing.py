@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -16,34 +16,27 @@ import numpy as np
 from models.choice import FloatArray, Policy
 from models.choose import Choices, choose
 from models.domain.campaign import LEARNED, Campaign, PolicyName
+from models.domain.channel import Channel
 from models.domain.customer import Customer
 from models.domain.decision import Decision, Shadow
-from models.domain.eligibility import Limits
+from models.domain.eligibility import NO_LIMITS, Limits, outline_of
 from models.domain.errors import CampaignExpiredError, InvalidInputError, NextchannelError
 from serving.answer import Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
 from serving.followups.conversation import FollowUpStep
 from serving.money import Currency
+from serving.pacing.ask import Option, joined, options_of
+from serving.pacing.pacing import Pacing
 from serving.reading import NO_FEATURES, Degraded, Reading, in_order
 from serving.request import DecisionRequest
 from serving.shadow import shadows
 from serving.snapshot import Model, Snapshot
 from serving.store.ledger import Ledger
-from serving.store.resources import Claim, exploring_claim
+from serving.store.resources import Claim, exploring_claim, message_days
 
 logger = logging.getLogger(__name__)
 
 Answer = Decision | NextchannelError
-
-
-N_MESSAGE_DAYS = 2
-"""A slot comes round within a day, so a message falls on the day of its decision or on the next."""
-
-
-def message_days(now: datetime) -> list[date]:
-    """The UTC days that a message can fall on which is decided now."""
-    today = now.astimezone(UTC).date()
-    return [today + timedelta(days=ahead) for ahead in range(N_MESSAGE_DAYS)]
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +81,7 @@ class _Turn:
     setting: Setting
     choices: Choices
     shadows: Mapping[int, Shadow]
+    shadow_price_minor: FloatArray | float
 
 
 class Chooser:
@@ -95,21 +89,39 @@ class Chooser:
 
     Args:
         currency: How explanations write money.
+        pacing: Shadow prices for requests that do not bring their own; None where none are asked for.
     """
 
-    def __init__(self, currency: Currency) -> None:
+    def __init__(self, currency: Currency, pacing: Pacing | None = None) -> None:
         self._currency = currency
+        self._pacing = pacing
 
     def choose(
         self, cases: Sequence[Case], ledger: Ledger, snapshot: Snapshot, now: datetime
     ) -> dict[Case, Chosen]:
         """A decision for every case; a case whose campaigns have closed gets its error."""
         alike: dict[tuple[object, ...], list[Case]] = {}
+        by_day: dict[Sequence[str], list[Campaign]] = {}
         for case in cases:
             reading, row = case.reading, case.row
             known = bool(reading.missing[row]), bool(reading.stale[row])
             request = case.request
-            key = request.campaign_ids, id(reading), known, _scope(request.step), request.shadow_prices
+            if request.campaign_ids not in by_day:
+                by_day[request.campaign_ids] = _with_capacities(request.campaign_ids, snapshot)
+            days = [
+                _message_days(
+                    campaign, snapshot.priced(campaign), ledger.person(case.customer_id), now, request.step
+                )
+                for campaign in by_day[request.campaign_ids]
+            ]
+            key = (
+                request.campaign_ids,
+                id(reading),
+                known,
+                _scope(request.step),
+                request.shadow_prices,
+                tuple(days),
+            )
             alike.setdefault(key, []).append(case)
         decided: dict[Case, Chosen] = {}
         for together in alike.values():
@@ -168,6 +180,7 @@ class Chooser:
                 closed.append(exc)
         if not turns:
             raise closed[0]
+        self._tell_pacing(cases, turns, people, now)
 
         def decision_of_row(turn: _Turn, choices: Choices, row: int, decision_id: str) -> Decision:
             case = cases[row]
@@ -228,8 +241,10 @@ class Chooser:
         policies = usable_policies(campaign, snapshot.policies[campaign.campaign_id], model)
         decision_ids = [case.decision_id for case in cases]
         channels = snapshot.priced(campaign)
-        limits = narrowed(ledger.limits(campaign, channels, message_days(now)), cases[0].request.step)
-        prices = _laid_out(cases[0].request.shadow_prices, campaign.grid.channels)
+        step = cases[0].request.step
+        days = _message_days(campaign, channels, people[0], now, step)
+        limits = narrowed(ledger.limits(campaign, channels, days), step)
+        prices = _laid_out(self._prices(campaign, cases[0].request), campaign.grid.channels)
         choices = choose(
             campaign, channels, people, features, response, policies, decision_ids, now, limits, prices
         )
@@ -257,7 +272,33 @@ class Chooser:
                 limits,
                 prices,
             ),
+            shadow_price_minor=prices,
         )
+
+    def _prices(self, campaign: Campaign, request: DecisionRequest) -> Mapping[str, float]:
+        """What one message takes of what is scarce, by channel."""
+        if request.shadow_prices is not None:
+            return dict(request.shadow_prices)
+        return {} if self._pacing is None else self._pacing.prices_of(campaign.campaign_id)
+
+    def _tell_pacing(
+        self, cases: Sequence[Case], turns: Sequence[_Turn], people: Sequence[Customer], now: datetime
+    ) -> None:
+        """These came by themselves: others like them will."""
+        if self._pacing is None or cases[0].request.shadow_prices is not None:
+            return
+
+        def options(row: int) -> tuple[Option, ...]:
+            limits = narrowed(NO_LIMITS, cases[row].request.step)
+            return joined(
+                [
+                    options_of(turn.choices, row, turn.setting, people[row], limits, turn.shadow_price_minor)
+                    for turn in turns
+                ]
+            )
+
+        rows = [row for row, case in enumerate(cases) if not case.request.dry_run and not case.chosen_again]
+        self._pacing.asked(now, [turn.setting.campaign.campaign_id for turn in turns], rows, options)
 
 
 def _explored(turns: Sequence[_Turn], row: int) -> tuple[Claim, ...]:
@@ -268,6 +309,33 @@ def _explored(turns: Sequence[_Turn], row: int) -> tuple[Claim, ...]:
         if turn.choices.explored is not None
     ]
     return tuple([claim for claim in claimed if claim is not None]) if claimed else ()
+
+
+def _with_capacities(campaign_ids: Sequence[str], snapshot: Snapshot) -> list[Campaign]:
+    """Those of the campaigns that use a channel with a capacity."""
+    return [
+        campaign
+        for campaign in map(snapshot.campaign, campaign_ids)
+        if any(snapshot.channels[name].capacity_per_day is not None for name in campaign.channels)
+    ]
+
+
+def _message_days(
+    campaign: Campaign,
+    channels: Mapping[str, Channel],
+    person: Customer,
+    now: datetime,
+    step: FollowUpStep | None,
+) -> tuple[date, ...]:
+    """The UTC days that a message of the campaign to that person can fall on: whether others are full says nothing."""
+    outline = outline_of(campaign, [channels[name] for name in campaign.channels])
+    slots = outline.slots_in(person.time_zone, now, narrowed(NO_LIMITS, step))
+    days = {
+        moment.astimezone(UTC).date()
+        for moment, reason in zip(slots.send_at, slots.reasons, strict=True)
+        if reason is None
+    }
+    return tuple(sorted(days)) or tuple(message_days(now))
 
 
 def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
@@ -282,12 +350,9 @@ def narrowed(limits: Limits, step: FollowUpStep | None) -> Limits:
     )
 
 
-def _laid_out(prices: Sequence[tuple[str, float]], channels: Sequence[str]) -> FloatArray | float:
+def _laid_out(prices: Mapping[str, float], channels: Sequence[str]) -> FloatArray | float:
     """Shadow prices in the order of the grid's channels, shape (C,)."""
-    if not prices:
-        return 0.0
-    known = dict(prices)
-    return np.array([known.get(name, 0.0) for name in channels])
+    return np.array([prices.get(name, 0.0) for name in channels]) if prices else 0.0
 
 
 def _scope(step: FollowUpStep | None) -> tuple[object, ...]:

@@ -33,6 +33,7 @@ from serving.grouping import close_in_time, of_different_ids, parts, refuse_repe
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.observability.redact import HIDDEN
+from serving.pacing.pacing import Pacing
 from serving.reading import FeatureSource, PatientReader
 from serving.request import DecisionRequest
 from serving.shadow import wanted_by
@@ -87,6 +88,7 @@ class Decider:
         deadline_seconds: How long features may take, for every hundred customers of a call; a request may say less.
         n_readers: Feature reads at the same time.
         metrics: Where decisions and the time of their stages are counted.
+        pacing: Shadow prices for requests that do not bring their own; None for none.
     """
 
     def __init__(
@@ -99,13 +101,14 @@ class Decider:
         deadline_seconds: float,
         n_readers: int = 8,
         metrics: Metrics | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._metrics = Metrics() if metrics is None else metrics
         self._engine = read_only(engine)
         self._snapshots = snapshots
         self._features = PatientReader(features, n_readers)
         self._writer = writer
-        self._chooser = Chooser(currency)
+        self._chooser = Chooser(currency, pacing)
         self._deadline_seconds = deadline_seconds
         self._orders = FeatureOrders()
 

@@ -34,7 +34,8 @@ class DecisionRequest:
         hold: The caller sends the message itself, and says what became of it.
         deadline_seconds: How long the caller can wait; None for as long as the service thinks right.
         step: The follow-up that asks, whose id is the decision's.
-        shadow_prices: What one message takes of scarce resources beside its cost, minor units, by channel: a plan's.
+        shadow_prices: What one message takes of scarce resources beside its cost, minor units, by channel: a plan's; None
+            for those of the moment.
     """
 
     campaign_id: str | None = None
@@ -47,7 +48,7 @@ class DecisionRequest:
     hold: bool = False
     deadline_seconds: float | None = None
     step: FollowUpStep | None = None
-    shadow_prices: tuple[tuple[str, float], ...] = ()
+    shadow_prices: tuple[tuple[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.campaign_id is None) == (not self.campaigns):

@@ -25,6 +25,7 @@ from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.pacing.pacing import Pacing
 from serving.plans.runner import Plans
 from serving.refresh import FeatureRefresher
 from serving.rehearsal import Rehearsal
@@ -94,6 +95,7 @@ class Service:
         eraser: Erases people.
         counting: Counts on for a report, beside the requests.
         plans: Works plans off, beside the requests.
+        pacing: Shadow prices for requests that come by themselves; None where there are none.
         key_ring: The API keys.
         protection: How the HTTP side is protected.
         metrics: Figures of this process.
@@ -123,6 +125,7 @@ class Service:
     eraser: Eraser
     counting: Counting
     plans: Plans
+    pacing: Pacing | None
     key_ring: KeyRing
     protection: Protection = field(default_factory=Protection)
     metrics: Metrics = field(default_factory=Metrics)

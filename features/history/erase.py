@@ -88,6 +88,7 @@ OF_NOBODY = (
     "erasures",
     "sending_rates",
     "plans",
+    "asks",
     "settlement_marks",
 )
 

@@ -385,6 +385,16 @@ plans = Table(
     Index(None, "created_at", "plan_id"),
 )
 
+asks = Table(
+    "asks",
+    metadata,
+    Column("ask_id", RowId, primary_key=True, autoincrement=True),
+    Column("asked_at", UtcMoment, nullable=False, index=True),
+    Column("n", Integer, nullable=False, comment="requests that it stands for"),
+    Column("campaigns", Document, nullable=False, comment="ids of those that were asked"),
+    Column("options", Document, nullable=False, comment="serving.pacing.ask.Option"),
+)
+
 hard_bounces = Table(
     "hard_bounces",
     metadata,

@@ -21,6 +21,8 @@ SAME = 1e-9
 """When prices count as the best, as a share of the bound."""
 ROUNDING = 1e-11
 """What counts as nothing, in units of the largest."""
+INDIFFERENT = 1e-6
+"""By how much the prices that are decided at lie lower, as a share: whoever is worth exactly the price shall take it."""
 TINY = float(np.finfo(np.float64).tiny)
 # Customers from which the first prices come; going down is cheap there.
 _SAMPLE, _SAMPLE_SWEEPS = 10_000, 40

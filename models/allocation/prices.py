@@ -24,7 +24,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.allocation.dual import PART, Dual, descend, first_prices
+from models.allocation.dual import INDIFFERENT, PART, Dual, descend, first_prices
 from models.allocation.mixture import mixed
 from models.allocation.whole import CLOSE, Allocation, repaired
 from models.choice import FloatArray
@@ -102,6 +102,20 @@ def highest_prices(value: FloatArray, use: FloatArray, made: Allocation) -> Floa
         if least < np.inf:
             price[r] += max(0.0, least)
     return price
+
+
+def asking_prices(value: FloatArray, use: FloatArray, made: Allocation) -> FloatArray:
+    """The prices to decide at: the highest, a millionth lower, so that who is worth exactly the price takes it.
+
+    Args:
+        value: As `allocate` was given.
+        use: The same.
+        made: What it gave.
+
+    Returns:
+        Shape (R,).
+    """
+    return (1 - INDIFFERENT) * highest_prices(value, use, made)
 
 
 def _check(value: FloatArray, use: FloatArray, capacity: FloatArray, sweeps: int) -> None:

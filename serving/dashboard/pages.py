@@ -15,6 +15,7 @@ from models.domain.errors import NextchannelError
 from models.evaluation.experiment import Difference
 from serving.dashboard.charts import Forest, Interval, forest
 from serving.dashboard.decision import DecisionPage
+from serving.dashboard.scarce import ScarcePanel
 from serving.explain.catalogue import Language
 from serving.explain.english import ENGLISH
 from serving.explain.explainer import Explainer
@@ -72,6 +73,7 @@ def dashboard_routes(service: Service) -> APIRouter:
                 arms=_arms_plot(report),
                 differences=_differences_plot(report),
                 first_choices=_first_choices_plot(report),
+                scarce=_scarce(service, chosen),
             )
 
         return await service.in_thread(make)
@@ -110,6 +112,13 @@ def dashboard_routes(service: Service) -> APIRouter:
         return await service.in_thread(make)
 
     return router
+
+
+def _scarce(service: Service, campaign_id: str) -> ScarcePanel | None:
+    """What can run out of a campaign; None where nothing is known of it."""
+    campaign = service.snapshots.current.campaigns.get(campaign_id)
+    pace = None if service.pacing is None else service.pacing.current
+    return None if pace is None or campaign is None else ScarcePanel.of(pace, campaign)
 
 
 def page_environment(currency: Currency) -> Environment:

@@ -32,6 +32,7 @@ def read_gauges(service: Service) -> Sequence[GaugeMetricFamily]:
         _gauge("features_due", "Customers whose features wait to be refreshed.", service.refresher.n_due),
         _gauge("model_loaded", "1 where a champion model is loaded.", _has_model(service)),
     ]
+    found += _prices(service)
     age = service.snapshots.age_seconds
     if age is not None:
         found.append(_gauge("snapshot_age_seconds", "Since campaigns and model were last looked at.", age))
@@ -43,6 +44,22 @@ def read_gauges(service: Service) -> Sequence[GaugeMetricFamily]:
         up = 0.0
     found.append(_gauge("database_up", "1 where the database answers.", up))
     return found
+
+
+def _prices(service: Service) -> list[GaugeMetricFamily]:
+    """What one message takes of what is scarce; nothing before it was worked out."""
+    pace = None if service.pacing is None else service.pacing.current
+    if pace is None:
+        return []
+    price = GaugeMetricFamily(
+        "nextchannel_shadow_price_minor",
+        f"What one message takes of budgets and capacities, minor units; of the {MOST_NAMES} dearest.",
+        labels=("campaign", "channel"),
+    )
+    each = [(one, campaign, name) for campaign, prices in pace.prices.items() for name, one in prices.items()]
+    for one, campaign, name in sorted(each, key=lambda row: (-row[0], row[1:]))[:MOST_NAMES]:
+        price.add_metric((campaign, name), one)
+    return [price]
 
 
 def _has_model(service: Service) -> float:

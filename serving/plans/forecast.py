@@ -14,20 +14,17 @@ from datetime import UTC, datetime
 import numpy as np
 from sqlalchemy import Connection
 
-from models.allocation.prices import allocate, highest_prices
+from models.allocation.prices import allocate, asking_prices
 from models.choice import BoolArray, FloatArray
 from models.domain.campaign import LEARNED, Campaign
 from models.domain.channel import Channel
 from models.domain.decision import Decision
-from serving.choosing import N_MESSAGE_DAYS, message_days
 from serving.plans.plan import Forecast
 from serving.store.ledger import Ledger
+from serving.store.resources import N_MESSAGE_DAYS, message_days
 
 MOST_SAMPLED = 20_000
 """Members that a forecast looks at: prices from a part of fifty thousand are worth .9997 of those from all of them."""
-
-# Whoever is worth exactly the price shall take it: the prices that are decided at are so much lower, as a share.
-_INDIFFERENT = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +192,7 @@ def prices(campaign: Campaign, found: Survey, resources: Scarce, n_left: int) ->
     capacity = resources.left * (len(found) / n_left)
     taken = _taken_anyway(found, resources.use, capacity) @ resources.use[:-1]
     made = allocate(value, resources.use, np.maximum(capacity - taken, 0.0))
-    return _by_channel(campaign.grid.channels, resources, highest_prices(value, resources.use, made))
+    return _by_channel(campaign.grid.channels, resources, asking_prices(value, resources.use, made))
 
 
 def forecast(
@@ -239,13 +236,13 @@ def forecast(
         cost_minor=float(cost @ messages),
         net_value_minor=(made.value + others) / share if predicted else None,
         most_minor=(made.bound + others) / share if predicted else None,
-        shadow_prices=_by_channel(names, resources, highest_prices(value, resources.use, made)),
+        shadow_prices=_by_channel(names, resources, asking_prices(value, resources.use, made)),
     )
 
 
 def _by_channel(names: Sequence[str], resources: Scarce, price: FloatArray) -> dict[str, float]:
     """What a message of each channel takes at these prices of resources, minor units; none where it is 0."""
-    taken = (1 - _INDIFFERENT) * (resources.use[:-1] @ price)
+    taken = resources.use[:-1] @ price
     return {name: float(each) for name, each in zip(names, taken, strict=True) if each > 0}
 
 

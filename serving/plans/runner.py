@@ -243,7 +243,9 @@ class Plans(Repeating):
         require_open(campaign, now)
         ids = self._left(plan, now)
         sample = [
-            DecisionRequest(campaign_id=plan.campaign_id, customer_id=customer_id, dry_run=True)
+            DecisionRequest(
+                campaign_id=plan.campaign_id, customer_id=customer_id, dry_run=True, shadow_prices=()
+            )
             for customer_id in ids[:MOST_SAMPLED]
         ]
         found = Survey.of_nobody(campaign)

@@ -473,6 +473,43 @@ _FORECAST = {
     "most_minor": 1_204_340.2,
     "shadow_prices": {"sms": 6.4},
 }
+SHADOW_PRICES = {
+    "responses": {
+        "200": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "sms_is_scarce": {
+                            "value": {
+                                "paced": True,
+                                "as_of": "2026-03-02T14:12:03.412Z",
+                                "n_expected": {"spring": 61250.0},
+                                "scarce": [
+                                    {
+                                        "channel": "sms",
+                                        "day": "2026-03-02",
+                                        "campaign_id": None,
+                                        "left": 312.0,
+                                        "shadow_price_minor": 6.4,
+                                    },
+                                    {
+                                        "channel": "sms",
+                                        "day": "2026-03-03",
+                                        "campaign_id": None,
+                                        "left": 1000.0,
+                                        "shadow_price_minor": 6.1,
+                                    },
+                                ],
+                                "prices": {"spring": {"sms": 6.4}},
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 PLANS = _body(
     {
         "gold_members": {"campaign_id": "spring", "segment": "gold"},

@@ -71,6 +71,7 @@ RULES: tuple[Rule, ...] = (
     Rule("POST", "/v1/plans/{plan_id}/start", Scope.DECIDE),
     Rule("POST", "/v1/plans/{plan_id}/pause", Scope.DECIDE),
     Rule("POST", "/v1/plans/{plan_id}/cancel", Scope.DECIDE),
+    Rule("GET", "/v1/shadow-prices", Scope.READ),
     Rule("POST", "/v1/tags", Scope.INGEST),
     Rule("POST", "/v1/receipts/{channel}", None, ANY),
     Rule("GET", "/v1/receipts/{channel}", None),

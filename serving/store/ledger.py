@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -76,6 +76,7 @@ class Ledger:
         orders: FeatureOrders | None = None,
     ) -> None:
         self._conn = conn
+        self._today = now.astimezone(UTC).date()
         self._orders = orders
         self._used: dict[Resource, float] = {}
         self._sure: set[Resource] = set()
@@ -126,8 +127,8 @@ class Ledger:
         Args:
             campaign: Whose budget.
             channels: Channels of the campaign, by name.
-            days: Days that a message may go out on, the day of the decision first; a channel has left what its fullest day has left, so that no
-                slot of it can meet an exhausted day.
+            days: Days that a message may go out on; a channel has left what its fullest day has left, so
+                that no slot of it can meet an exhausted day.
         """
         capped = {
             name: most for name in campaign.channels if (most := channels[name].capacity_per_day) is not None
@@ -136,7 +137,7 @@ class Ledger:
         budget = Resource(campaign.campaign_id)
         if campaign.budget_minor is not None:
             resources.add(budget)
-        exploring, allowance = exploring_allowance(campaign, days[0]), campaign.exploration_budget_minor
+        exploring, allowance = exploring_allowance(campaign, self._today), campaign.exploration_budget_minor
         if allowance is not None:
             resources.add(exploring)
         if not resources:

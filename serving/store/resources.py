@@ -14,6 +14,15 @@ from models.domain.campaign import Campaign
 from models.domain.channel import Channel
 from serving.reading import Degraded
 
+N_MESSAGE_DAYS = 2
+"""A slot comes round within a day, so a message falls on the day of its decision or on the next."""
+
+
+def message_days(now: datetime) -> list[date]:
+    """The UTC days that a message can fall on which is decided now."""
+    today = now.astimezone(UTC).date()
+    return [today + timedelta(days=ahead) for ahead in range(N_MESSAGE_DAYS)]
+
 
 class Resource(NamedTuple):
     """Something that runs out.

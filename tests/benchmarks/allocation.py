@@ -39,7 +39,7 @@ from models.choice import FloatArray
 from tests.benchmarks.bars import exit_code
 
 # Mean value (minor units), cost (minor units), share of the customers to whom it is open, capacity a customer.
-_CHANNELS: Mapping[str, tuple[float, float, float, float | None]] = {
+CHANNELS: Mapping[str, tuple[float, float, float, float | None]] = {
     "email": (20.0, 0.1, 0.9, None),
     "sms": (60.0, 8.0, 0.6, 0.1),
     "line": (50.0, 5.0, 0.5, 0.15),
@@ -77,13 +77,13 @@ class Instance:
 def plain(n: int, seed: int) -> Instance:
     """Three capacities."""
     rng = np.random.default_rng(seed)
-    value = np.zeros((n, len(_CHANNELS) + 1))
+    value = np.zeros((n, len(CHANNELS) + 1))
     worth = rng.lognormal(-0.405, 0.9, n)  # 1 in the mean
-    for k, (mean, cost, share, _) in enumerate(_CHANNELS.values()):
+    for k, (mean, cost, share, _) in enumerate(CHANNELS.values()):
         value[:, k] = mean * worth * rng.lognormal(-0.18, 0.6, n) - cost
         value[rng.random(n) >= share, k] = -np.inf
-    scarce = {k: most for k, (*_, most) in enumerate(_CHANNELS.values()) if most is not None}
-    use = np.zeros((len(_CHANNELS) + 1, len(scarce)))
+    scarce = {k: most for k, (*_, most) in enumerate(CHANNELS.values()) if most is not None}
+    use = np.zeros((len(CHANNELS) + 1, len(scarce)))
     use[list(scarce), range(len(scarce))] = 1.0
     return Instance(value, use, np.round(n * np.array(list(scarce.values()))))
 
@@ -242,7 +242,7 @@ def highs_optimum(instance: Instance) -> float:
 
 
 def _with_budget(one: Instance) -> Instance:
-    cost = np.array([*(cost for _, cost, *_ in _CHANNELS.values()), 0.0])
+    cost = np.array([*(cost for _, cost, *_ in CHANNELS.values()), 0.0])
     spent = float(cost[one.solved().choice].sum())
     return Instance(
         one.value, np.column_stack([one.use, cost]), np.append(one.capacity, np.floor(_BUDGET_SHARE * spent))

@@ -101,6 +101,11 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "failed": Bar(most=0),
         "refused_while_counting": Bar(most=0),
     },
+    "pacing": {
+        "worst_over_first_come_points": Bar(least=-1.0),
+        "steady_share_of_best": Bar(least=0.97),
+        "violations": Bar(most=0),
+    },
     "plans": {"refused": Bar(most=0), "over_capacity": Bar(most=0), "most_rss_mb": Bar(most=700.0)},
     "replicas": {"rps_two_over_one": Bar(least=1.7)},
     "send": {"messages_per_s_over_raw": Bar(least=0.5)},

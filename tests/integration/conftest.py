@@ -31,6 +31,7 @@ from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.pacing.pacing import Pacing
 from serving.plans.runner import Plans
 from serving.refresh import FeatureRefresher
 from serving.security.key_ring import KeyRing
@@ -247,8 +248,17 @@ class Market:
         snapshots = Snapshots(self.engine, self.champion, lambda model: model)
         writer = DecisionWriter(self.engine)
         metrics = Metrics()
+        # Its turns are the tests' to take.
+        pacing = Pacing(self.engine, snapshots, lambda: self.now)
         decider = Decider(
-            self.engine, snapshots, self.features, writer, Currency(), deadline_seconds, metrics=metrics
+            self.engine,
+            snapshots,
+            self.features,
+            writer,
+            Currency(),
+            deadline_seconds,
+            metrics=metrics,
+            pacing=pacing,
         )
         made = Service(
             title="nextchannel",
@@ -266,6 +276,7 @@ class Market:
             eraser=Eraser(self.engine, None, lambda: self.now),
             counting=Counting(self.engine, lambda: self.now),
             plans=Plans(self.engine, snapshots, decider, lambda: None, lambda: self.now, utc_now),
+            pacing=pacing,
             key_ring=KeyRing(self.engine, lambda: self.now),
             protection=protection or Protection(),
             clock=lambda: self.now,
