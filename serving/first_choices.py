@@ -53,7 +53,7 @@ def by_first_choice(
     """One comparison a channel, in order of name, no contact last.
 
     Args:
-        sums: `features.history.report.first_choice_sums`.
+        sums: By channel, `CustomerSums.first_choices`.
         experiment: Gives the planned shares.
         planned_n: Customers of the whole experiment expected at the end. A channel's intervals are tuned to as many, which makes
             the always-valid one a little wider than it could be, and needs no guess at how many choose the channel.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, func, select
 from features.history.campaigns import load_campaign
 from features.history.engine import read_only
 from features.history.outcomes import PRE_PERIOD
-from features.history.report import ArmSums, FunnelRow, arm_sums, first_choice_sums, funnel
+from features.history.report import ArmSums, FunnelRow, customer_sums, funnel
 from features.history.rewards import settle_in_parts
 from features.history.tables import customers, decisions
 from features.history.unsettled import count_waiting
@@ -153,13 +153,11 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
         up_to_date = settle_in_parts(engine, now, campaign_id, seconds=_SETTLING_SECONDS)
         with read_only(engine).connect() as conn:
             rows = funnel(conn, campaign_id)
-            counted = {arm: ArmSums.none(arm) for arm in Arm} | {
-                sums.arm: sums for sums in arm_sums(conn, campaign_id)
-            }
-            chosen_first = first_choice_sums(conn, campaign_id)
+            whole = customer_sums(conn, campaign_id)
             n_waiting = count_waiting(conn, campaign_id)
             n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
             recent = _recent(conn, campaign_id)
+    counted = {arm: ArmSums.none(arm) for arm in Arm} | whole.arms
     worth = {arm: net_value(sums) for arm, sums in counted.items()}
     moments = {arm: sums.plain for arm, sums in worth.items()}
     n_customers = sum(sums.n_customers for sums in counted.values())
@@ -205,7 +203,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
             explained=adjusted.explained,
             narrower=1.0 - math.sqrt(1.0 - adjusted.explained),
         ),
-        first_choices=by_first_choice(chosen_first, campaign.experiment, planned_n),
+        first_choices=by_first_choice(whole.first_choices, campaign.experiment, planned_n),
         verdict=_overall(campaign.experiment, differences, moments, ratio),
         recent=recent,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Row,
     Select,
     Tuple,
     and_,
@@ -55,9 +56,22 @@ _OUTCOME = and_(
     outcomes.c.campaign_id == decisions.c.campaign_id, outcomes.c.customer_id == decisions.c.customer_id
 )
 # The customer of a decision stands in the queue already. Nobody is taken out of it while this module looks.
-_WAITING = exists().where(
+_NOTED = and_(
     unsettled.c.campaign_id == decisions.c.campaign_id, unsettled.c.customer_id == decisions.c.customer_id
 )
+_WAITING = exists().where(_NOTED)
+# Whose decisions are not settled and do not wait for it. Most are: for them nothing but these joins is looked at.
+_UNSEEN = (
+    select(decisions.c.campaign_id, decisions.c.customer_id)
+    .outerjoin(outcomes, _OUTCOME)
+    .outerjoin(rewards, rewards.c.decision_id == decisions.c.decision_id)
+    .outerjoin(unsettled, _NOTED)
+    .where(
+        or_(outcomes.c.customer_id.is_(None), and_(rewards.c.decision_id.is_(None), reached())),
+        unsettled.c.note_id.is_(None),
+    )
+)
+_DECIDED = tuple_(decisions.c.decided_at, decisions.c.decision_id)
 # What may change an outcome, beside what the campaigns count as conversions.
 _TOLD = NOT_REACHED | {Kind.SENT, Kind.DELIVERED, Kind.OPENED, Kind.CLICKED}
 
@@ -89,30 +103,36 @@ def newest_fact(conn: Connection) -> int:
 
 
 def _note_decided(transactions: Transactions, as_of: datetime) -> None:
-    """Decisions that have no reward yet, those of the last minute included, and customers who have no outcome."""
-    counted = exists().where(_OUTCOME)
-    rewarded = exists().where(rewards.c.decision_id == decisions.c.decision_id)
-    new = and_(or_(~counted, and_(~rewarded, reached())), ~_WAITING)
-    query = select(
-        decisions.c.decided_at,
-        decisions.c.decision_id,
-        decisions.c.campaign_id,
-        decisions.c.customer_id,
-        new.label("new"),
-    ).order_by(decisions.c.decided_at, decisions.c.decision_id)
+    """Decisions that have no reward yet, and customers who have no outcome.
+
+    Those of the last minute are not passed for good: they stay behind the mark, and are looked at again each time.
+    """
     with transactions.reading() as conn:
-        after = tuple(conn.execute(select(_MARKS.decided_at, _MARKS.decision_id)).one())
-    while True:
-        behind = tuple_(decisions.c.decided_at, decisions.c.decision_id) > _key(*after)
-        with transactions.reading() as conn:
-            rows = conn.execute(query.where(behind, decisions.c.decided_at <= as_of).limit(_AT_ONCE)).all()
-        if not rows:
-            return
-        after = rows[-1].decided_at, rows[-1].decision_id
-        with transactions.writing() as conn:
-            note_pairs(conn, {(row.campaign_id, row.customer_id) for row in rows if row.new})
-            if after[0] <= as_of - _DECISION_DELAY:
-                conn.execute(update(settlement_marks).values(decided_at=after[0], decision_id=after[1]))
+        after = conn.execute(select(_MARKS.decided_at, _MARKS.decision_id)).one()
+    for until, for_good in ((as_of - _DECISION_DELAY, True), (as_of, False)):
+        while True:
+            with transactions.reading() as conn:
+                upto = _end_of_part(conn, after, until)
+                if upto is None:
+                    break
+                part = and_(_key(*after) < _DECIDED, _key(*upto) >= _DECIDED)
+                pairs = {(row.campaign_id, row.customer_id) for row in conn.execute(_UNSEEN.where(part))}
+            if pairs or for_good:
+                with transactions.writing() as conn:
+                    note_pairs(conn, pairs)
+                    if for_good:
+                        conn.execute(update(settlement_marks).values(upto._asdict()))
+            after = upto
+
+
+def _end_of_part(conn: Connection, after: Row[datetime, str], until: datetime) -> Row[datetime, str] | None:
+    """The last of the next few thousand decisions; None where there is none."""
+    at, named = decisions.c.decided_at, decisions.c.decision_id
+    left = select(at, named).where(_key(*after) < _DECIDED, at <= until).limit(1)
+    return (
+        conn.execute(left.order_by(at, named).offset(_AT_ONCE - 1)).one_or_none()
+        or conn.execute(left.order_by(at.desc(), named.desc())).one_or_none()
+    )
 
 
 def _note_told(transactions: Transactions, as_of: datetime) -> None:

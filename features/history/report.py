@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from features.history.channels import load_channels
 from features.history.tables import channel_outcomes, outcomes
@@ -77,22 +78,48 @@ class ArmSums:
         """Of an arm that nobody is in."""
         return cls(arm=arm, **{field.name: 0 for field in fields(cls) if field.name != "arm"})
 
+    def __add__(self, other: ArmSums) -> ArmSums:
+        """Of both, who are different customers of the same arm."""
+        names = (field.name for field in fields(self) if field.name != "arm")
+        return ArmSums(arm=self.arm, **{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSums:
+    """Sums over the customers of a campaign.
+
+    Attributes:
+        arms: Those that anybody is in, in order of name.
+        first_choices: Treatment and holdout by the channel that the optimiser chose first, empty for no contact. Of those who came in since what it would have done for the holdout is known; empty before that. An arm that
+            nobody is in is left out.
+    """
+
+    arms: dict[Arm, ArmSums]
+    first_choices: dict[str, dict[Arm, ArmSums]]
+
 
 _KEPT = outcomes.c
 _WORTH = _KEPT.value_minor - _KEPT.cost_minor
-_CONVERTED = case((_KEPT.converted, 1), else_=0)
+# Most customers did nothing before: a condition costs SQLite less than adding a zero, and there are 100,000 of them.
+_DID_BEFORE = _KEPT.before_minor != 0.0
+
+
+def _sum_where(condition: ColumnElement[bool], figure: ColumnElement[float]) -> ColumnElement[float]:
+    return func.coalesce(func.sum(figure).filter(condition), 0.0)
+
+
 _SUMS = (
     func.count().label("n_customers"),
     func.sum(_KEPT.n_decisions).label("n_decisions"),
-    func.sum(case((_KEPT.contacted, 1), else_=0)).label("n_contacted"),
-    func.sum(_CONVERTED).label("n_converted"),
+    func.count().filter(_KEPT.contacted).label("n_contacted"),
+    func.count().filter(_KEPT.converted).label("n_converted"),
     func.sum(_KEPT.cost_minor).label("cost_minor"),
     func.sum(_WORTH).label("net_value_minor"),
     func.sum(_WORTH * _WORTH).label("net_value_squares"),
-    func.sum(_KEPT.before_minor).label("before_minor"),
-    func.sum(_KEPT.before_minor * _KEPT.before_minor).label("before_squares"),
-    func.sum(_KEPT.before_minor * _WORTH).label("before_by_value"),
-    func.sum(_KEPT.before_minor * _CONVERTED).label("before_by_converted"),
+    _sum_where(_DID_BEFORE, _KEPT.before_minor).label("before_minor"),
+    _sum_where(_DID_BEFORE, _KEPT.before_minor * _KEPT.before_minor).label("before_squares"),
+    _sum_where(_DID_BEFORE, _KEPT.before_minor * _WORTH).label("before_by_value"),
+    _sum_where(_KEPT.converted, _KEPT.before_minor).label("before_by_converted"),
 )
 _COUNTED = ("planned", "sent", "delivered", "opened", "clicked", "converted", "cost_minor", "value_minor")
 
@@ -130,45 +157,30 @@ def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
     ]
 
 
-def arm_sums(conn: Connection, campaign_id: str) -> list[ArmSums]:
-    """The arms that anybody is in, in order of name."""
-    rows = conn.execute(
-        select(_KEPT.arm, *_SUMS)
-        .where(_KEPT.campaign_id == campaign_id)
-        .group_by(_KEPT.arm)
-        .order_by(_KEPT.arm)
-    )
-    return [ArmSums(**(row._asdict() | {"arm": Arm(row.arm)})) for row in rows]
-
-
-def first_choice_sums(conn: Connection, campaign_id: str) -> dict[str, dict[Arm, ArmSums]]:
-    """Treatment and holdout by the channel that the optimiser chose first, empty for no contact, in order of name.
-
-    Of those who came in since what it would have done for the holdout is known; empty before that. A row that nobody is in
-    is left out.
-    """
+def customer_sums(conn: Connection, campaign_id: str) -> CustomerSums:
+    """What the customers came to, as far as they are settled: each is read once, also where first choices are compared."""
     since = conn.scalar(
         select(func.min(_KEPT.first_decided_at)).where(
             _KEPT.campaign_id == campaign_id, _KEPT.arm == Arm.HOLDOUT, _KEPT.first_choice.is_not(None)
         )
     )
-    if since is None:
-        return {}
-    rows = conn.execute(
-        select(_KEPT.first_choice, _KEPT.arm, *_SUMS)
-        .where(
-            _KEPT.campaign_id == campaign_id,
-            _KEPT.arm.in_([Arm.HOLDOUT, Arm.TREATMENT]),
-            _KEPT.first_choice.is_not(None),
-            _KEPT.first_decided_at >= since,
-        )
-        .group_by(_KEPT.first_choice, _KEPT.arm)
-        .order_by(_KEPT.first_choice, _KEPT.arm)
-    )
-    found: dict[str, dict[Arm, ArmSums]] = {}
-    for row in rows:
+    # By arm alone the rows lie in order; by choice as well SQLite has to sort them.
+    by = [_KEPT.arm] if since is None else [_KEPT.arm, _compared_choice(since)]
+    arms: dict[Arm, ArmSums] = {}
+    first_choices: dict[str, dict[Arm, ArmSums]] = {}
+    for row in conn.execute(
+        select(*by, *_SUMS).where(_KEPT.campaign_id == campaign_id).group_by(*by).order_by(*by)
+    ):
         values = row._asdict()
-        arms = found.setdefault(values.pop("first_choice"), {})
-        arm = Arm(values.pop("arm"))
-        arms[arm] = ArmSums(arm=arm, **values)
-    return found
+        arm, choice = Arm(values.pop("arm")), values.pop("compared_choice", None)
+        sums = ArmSums(arm=arm, **values)
+        arms[arm] = arms[arm] + sums if arm in arms else sums
+        if choice is not None:
+            first_choices.setdefault(choice, {})[arm] = sums
+    return CustomerSums(arms=arms, first_choices=first_choices)
+
+
+def _compared_choice(since: datetime) -> ColumnElement[str | None]:
+    """SQL expression on a row of `outcomes`: the first choice; null for those who are not compared by it."""
+    compared = and_(_KEPT.arm.in_([Arm.HOLDOUT, Arm.TREATMENT]), _KEPT.first_decided_at >= since)
+    return case((compared, _KEPT.first_choice)).label("compared_choice")

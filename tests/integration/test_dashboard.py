@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from features.history.append import append_interactions
-from features.history.report import arm_sums
+from features.history.report import customer_sums
 from features.history.sole import sole_holder
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
@@ -342,4 +342,4 @@ def test_what_is_not_counted_yet_is_said(pages, busy, market, monkeypatch):
 
 def _counted(engine: Engine) -> int:
     with engine.connect() as conn:
-        return sum(sums.n_decisions for sums in arm_sums(conn, "spring"))
+        return sum(sums.n_decisions for sums in customer_sums(conn, "spring").arms.values())

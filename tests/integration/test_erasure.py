@@ -27,7 +27,7 @@ from features.history.channels import load_channels, seed_channels
 from features.history.engine import connect
 from features.history.erase import ANSWERS, KEPT_NAMELESS, OF_NOBODY, REMOVED, SAID, load_unfinished, readmit
 from features.history.query import find_customer_id, load_customers
-from features.history.report import arm_sums, funnel
+from features.history.report import customer_sums, funnel
 from features.history.rewards import settle_in_parts
 from features.history.tables import (
     customers,
@@ -158,7 +158,7 @@ def totals(engine: Engine) -> tuple[object, ...]:
         # Sums of other orders differ in their last digits.
         by_arm = [
             tuple(round(figure, 6) if isinstance(figure, float) else figure for figure in astuple(sums))
-            for sums in arm_sums(conn, "spring")
+            for sums in customer_sums(conn, "spring").arms.values()
         ]
         people = conn.scalar(select(func.count(func.distinct(decisions.c.customer_id))))
         used = conn.execute(select(resource_usage).order_by(resource_usage.c.resource)).all()

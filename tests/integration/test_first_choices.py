@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from features.history.append import append_decisions, append_interactions
-from features.history.report import arm_sums, first_choice_sums
+from features.history.report import customer_sums
 from features.history.rewards import settle_rewards
 from features.history.tables import outbox, outcomes, reservations
 from models.domain.action import Action
@@ -45,7 +45,7 @@ def chosen_first(market, campaign_id="spring") -> dict[str, dict[str, int]]:
     """Customers by first choice and arm."""
     with market.engine.begin() as conn:
         settle_rewards(conn, market.now + timedelta(days=1))
-        found = first_choice_sums(conn, campaign_id)
+        found = customer_sums(conn, campaign_id).first_choices
     return {
         channel: {arm.value: sums.n_customers for arm, sums in arms.items()}
         for channel, arms in found.items()
@@ -131,7 +131,7 @@ def test_between_several_campaigns_nobody_is_compared(market):
     market.service().decider.decide_many(asked, market.now)
     assert chosen_first(market, "spring") == chosen_first(market, "summer") == {}
     with market.engine.connect() as conn:
-        assert {sums.arm for sums in arm_sums(conn, "spring")} == set(Arm)
+        assert set(customer_sums(conn, "spring").arms) == set(Arm)
         assert set(conn.scalars(select(outcomes.c.first_choice))) == {None}
 
 

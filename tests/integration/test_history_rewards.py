@@ -13,10 +13,10 @@ from features.history.append import CustomerRecord, append_customers, append_dec
 from features.history.campaigns import save_campaign
 from features.history.channels import seed_channels
 from features.history.export import MOMENT, frame
-from features.history.report import ArmSums, FunnelRow, arm_sums, funnel
+from features.history.report import ArmSums, FunnelRow, customer_sums, funnel
 from features.history.rewards import settle_in_parts, settle_rewards
 from features.history.sole import sole_holder
-from features.history.tables import customers, interactions, reservations, rewards
+from features.history.tables import customers, interactions, reservations, rewards, settlement_marks
 from features.history.unsettled import count_waiting, note
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
@@ -320,12 +320,12 @@ def test_arms_count_every_customer_whatever_reached_them(conn: Connection) -> No
             before_by_converted=before,
         )
 
-    assert arm_sums(conn, "spring") == [
+    assert list(customer_sums(conn, "spring").arms.values()) == [
         sums(Arm.CONTROL, 7.0, 0.0, contacted=0),
         sums(Arm.HOLDOUT, 1000.0, 0.0, contacted=0, before=1000.0),
         sums(Arm.TREATMENT, 910.0, 4.0, contacted=1, before=5.0, n=2),
     ]
-    assert arm_sums(conn, "other") == []
+    assert customer_sums(conn, "other").arms == {}
 
 
 def test_columns_keep_their_types_with_and_without_rows(conn: Connection) -> None:
@@ -394,6 +394,28 @@ def test_one_process_at_a_time_settles(engine: Engine) -> None:
     assert settle_in_parts(engine, START + DAY, seconds=10.0)
     with engine.begin() as conn:
         assert _settled(conn) == 1
+
+
+def test_the_last_minute_is_looked_at_again_and_nothing_is_written_where_nothing_is_new(
+    engine: Engine,
+) -> None:
+    second = timedelta(seconds=1)
+    with engine.begin() as conn:
+        seed_channels(conn, START)
+        save_campaign(conn, campaign(), START)
+        for number, seconds in enumerate((-90, -61, -60, -59, 0)):
+            decide(conn, f"d-{number}", f"c-{number}", at=START + seconds * second)
+    assert settle_in_parts(engine, START)
+    with engine.begin() as conn:
+        assert _settled(conn) == 5
+        assert conn.scalar(select(settlement_marks.c.decision_id)) == "d-2"
+        # This is SQLite's only writer: who wants to write now waits for ever.
+        assert settle_in_parts(engine, START)
+    with engine.begin() as conn:
+        decide(conn, "d-late", "c-late", at=START - 30 * second)
+    assert settle_in_parts(engine, START)
+    with engine.begin() as conn:
+        assert reward(conn, "d-late") is not None
 
 
 def _settled(conn: Connection) -> int:
