@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -27,7 +28,10 @@ def test_linear_algebra_has_one_thread_while_it_lasts_and_as_many_as_before_afte
 
 
 @pytest.mark.parametrize("begin", [train, learn_step])
-def test_a_training_and_a_step_of_the_learner_are_bounded(begin: Callable[..., object]) -> None:
+def test_a_training_and_a_step_of_the_learner_are_bounded(
+    begin: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a database of any name has a file beside it that says who counts
     seen: list[set[int]] = []
 
     def look(**_: object) -> None:
