@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from threading import Lock
 
 from sqlalchemy import Connection, Engine
 
@@ -52,6 +53,8 @@ class Pacing(Repeating):
         self._newest = 0
         self._watched: frozenset[str] = frozenset()
         self._pace: Pace | None = None
+        # A rehearsal takes turns of its own.
+        self._working = Lock()
         # Of the thread that decides.
         self._new: deque[Ask] = deque()
         self._hour = 0
@@ -93,6 +96,10 @@ class Pacing(Repeating):
         Raises:
             StoreUnavailableError: the database cannot be reached; the prices stay as they are.
         """
+        with self._working:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
         snapshot, now = self._snapshots.current, self._clock()
         campaigns = _open_ones(snapshot, now)
         watched = {name: one for name, one in campaigns.items() if _can_run_out(one, snapshot.channels)}

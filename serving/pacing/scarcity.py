@@ -119,7 +119,7 @@ class _Ahead:
     """Who is expected by the end of tomorrow.
 
     Attributes:
-        days: Today, tomorrow and the day after, UTC.
+        days: Today, tomorrow and what comes after, UTC.
         n_expected: How many.
         n_by_campaign: The same of each campaign.
         budget_part: By campaign which part of those who are expected until it closes.
@@ -179,7 +179,7 @@ def _look_ahead(memory: Memory, campaigns: Mapping[str, Campaign], now: datetime
     )
     at = sample.at[offered.row]
     offered = offered.some(at < closes_at[offered.place])
-    asked_on = (sample.at[offered.row] - midnight.timestamp()) // DAY_SECONDS
+    asked_on = ((sample.at[offered.row] - midnight.timestamp()) // DAY_SECONDS).astype(np.intp)
     return _Ahead(
         days=[today + timedelta(days=ahead) for ahead in range(N_MESSAGE_DAYS + 1)],
         n_expected=float(expected.n.sum()),
@@ -188,7 +188,7 @@ def _look_ahead(memory: Memory, campaigns: Mapping[str, Campaign], now: datetime
         n_sampled=len(sample.row),
         soon=sample.at <= now.timestamp() + NEAR_SECONDS,
         offered=offered,
-        day=asked_on.astype(np.intp) + offered.days_ahead,
+        day=np.minimum(asked_on + offered.days_ahead, N_MESSAGE_DAYS),
     )
 
 
