@@ -54,7 +54,7 @@ class Finding:
     words: str
 
     def __str__(self) -> str:
-        return f"{self.verdict:<4}  {self.name:<16} {self.words}"
+        return f"{self.verdict:<4}  {self.name:<26} {self.words}"
 
 
 def run_checks(window: Window) -> list[Finding]:

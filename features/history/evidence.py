@@ -169,6 +169,16 @@ def unpack(conn: Connection, packed: bytes, rest: Evidence) -> Evidence:
     )
 
 
+def features_of(conn: Connection, packed: bytes) -> tuple[tuple[str, ...], Floats]:
+    """The names of the features and their values, NaN where missing; only read from `conn`."""
+    form, n_features, n_drawn, n_candidates, digest = _HEAD.unpack_from(packed)
+    values, at = _numbers(packed, _HEAD.size, n_features, _NUMBER)
+    if form == _BY_DIGEST:
+        return _names_of(conn, digest.hex()), values
+    behind = at + (_INDEX.itemsize + _NUMBER.itemsize) * (n_drawn + n_candidates)
+    return tuple(orjson.loads(packed[behind:])), values
+
+
 def actions_of(packed: bytes) -> set[int]:
     """The indices of the actions that had a probability or a value."""
     _, n_features, n_drawn, n_candidates, _ = _HEAD.unpack_from(packed)

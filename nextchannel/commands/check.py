@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Engine
 
+    from features.checks.checks import Finding
     from features.checks.window import Window
 
 
@@ -25,9 +27,11 @@ def check(
     ] = None,
     log: Annotated[bool, typer.Option(help="Log the findings in MLflow.")] = True,
 ) -> None:
-    """Check the facts of the last day against the four weeks before; exit code 1 if a check fails."""
+    """Check the facts and features of the last day, and the predictions of the last weeks; exit code 1 if a check fails."""
     from datetime import UTC, datetime
 
+    from features.checks.inputs import check_inputs
+    from features.checks.predictions import check_predictions
     from features.checks.window import of_days
     from features.history.engine import read_only
     from nextchannel.commands.installation import open_history
@@ -37,7 +41,11 @@ def check(
     now = datetime.now(UTC) if as_of is None else read_moment("--as-of", as_of)
     with read_only(open_history(Settings())).connect() as conn:
         window = of_days(conn, now, days, reference_days, source)
-    report(window, log)
+        about_the_model: list[Finding] = []
+        if source is None:  # decisions are nobody's facts
+            about_the_model.append(check_inputs(conn, now, days, reference_days))
+            about_the_model += check_predictions(conn, now, days + reference_days)
+    report(window, log, about_the_model)
 
 
 def check_import(engine: Engine, received_at: datetime) -> None:
@@ -50,14 +58,14 @@ def check_import(engine: Engine, received_at: datetime) -> None:
     report(window, log=True)
 
 
-def report(window: Window, log: bool) -> None:
-    """Run the checks, print a line for each, log them; exit code 1 if one fails."""
+def report(window: Window, log: bool, others: Sequence[Finding] = ()) -> None:
+    """Run the checks, print a line for each and for what others found, log them; exit code 1 if one fails."""
     from datetime import UTC, datetime
 
     from features.checks.checks import Verdict, run_checks
     from nextchannel.settings import Settings
 
-    findings = run_checks(window)
+    findings = [*run_checks(window), *others]
     typer.echo(f"checked: {window.words}")
     for finding in findings:
         typer.echo(str(finding))

@@ -196,7 +196,7 @@ def test_the_command_prints_logs_and_says_by_its_exit_code(
     store(engine, made)
     broken = CliRunner().invoke(cli, asked)
     assert broken.exit_code == 1, broken.output
-    assert "FAIL  duplicates       10 of 2,510 (0.40%)" in broken.output
+    assert "FAIL  duplicates                 10 of 2,510 (0.40%)" in broken.output
     client = open_client(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlartifacts")
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
