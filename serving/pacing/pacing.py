@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from threading import Lock
 
 from sqlalchemy import Connection, Engine
@@ -165,13 +165,14 @@ def _can_run_out(campaign: Campaign, channels: Mapping[str, Channel]) -> bool:
 def _left(conn: Connection, campaigns: Iterable[Campaign], snapshot: Snapshot, now: datetime) -> list[Scarce]:
     """What is left of every budget and capacity of these campaigns."""
     ledger = Ledger(conn, (), now)
-    found: dict[tuple[str, object], Scarce] = {}
+    capacities: dict[tuple[str, date], Scarce] = {}
+    budgets: list[Scarce] = []
     for campaign in campaigns:
         for day in message_days(now):
             limits = ledger.limits(campaign, snapshot.priced(campaign), (day,))
             for name, messages in limits.capacity_left.items():
-                found[name, day] = Scarce(channel=name, day=day, left=max(0.0, messages))
-            if limits.budget_left_minor is not None:
-                left = max(0.0, limits.budget_left_minor)
-                found[campaign.campaign_id, None] = Scarce(campaign_id=campaign.campaign_id, left=left)
-    return list(found.values())
+                capacities[name, day] = Scarce(channel=name, day=day, left=max(0.0, messages))
+        if limits.budget_left_minor is not None:
+            left = max(0.0, limits.budget_left_minor)
+            budgets.append(Scarce(campaign_id=campaign.campaign_id, left=left))
+    return [capacities[key] for key in sorted(capacities)] + budgets
