@@ -63,6 +63,7 @@ class Catalogue:
         part: One feature's share, in percentage points.
         nobody: Instead of parts, where no feature moved anything.
         reasons: Words of every reason code.
+        scarce: That there was not enough of a channel, and what one message of it was worth.
         flips: Sentence of every kind of flip.
         without: What would have to be there instead of a reason, for those that can be undone.
         absences: Why a part of the explanation is missing.
@@ -107,6 +108,7 @@ class Catalogue:
     uplift: str
     part: str
     nobody: str
+    scarce: str
     reasons: Mapping[ReasonCode, str]
     flips: Mapping[FlipKind, str]
     without: Mapping[ReasonCode, str]

@@ -43,6 +43,7 @@ CHINESE = Catalogue(
     uplift="這次聯絡使成交機率變動 {total} 個百分點；一般顧客為 {base}。差異主要來自 {parts}。",
     part="{name}（{points} 個百分點）",
     nobody="沒有任何特徵",
+    scarce=("{channel}訊息名額有限：多一則對其他人值 {price}，因此除成本外另從價值中扣除此金額。"),
     reasons={
         ReasonCode.NO_IDENTITY: "顧客在此管道沒有帳號或聯絡方式",
         ReasonCode.NO_CONSENT: "顧客尚未同意以此管道接收這類訊息",

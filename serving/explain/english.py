@@ -54,6 +54,9 @@ ENGLISH = Catalogue(
     ),
     part="{name} ({points} points)",
     nobody="no feature",
+    scarce=(
+        "Messages by {channel} were scarce: room for one more was worth {price} to others, which is taken off here, beside the cost."
+    ),
     reasons=REASON_WORDS,
     flips={
         FlipKind.COST_BELOW: (

@@ -28,7 +28,15 @@ from models.explanation.replay import Replayed, replay
 from models.policy.registry import build_policies
 from serving.answer import HOLDOUT_POLICY
 from serving.explain.catalogue import Absence
-from serving.explain.explanation import Contributions, Explanation, KnownFlip, Missing, Part, Prediction
+from serving.explain.explanation import (
+    Contributions,
+    Explanation,
+    KnownFlip,
+    Missing,
+    Part,
+    Prediction,
+    ScarceChannel,
+)
 from serving.snapshot import Model, Snapshots
 from serving.store.availability import reaching_the_store
 
@@ -90,12 +98,13 @@ class Explainer:
                 best=decision.action,
                 contributions=None,
                 flips=None,
+                scarce=(),
                 missing=tuple(Missing(part=part, reason=case) for part in ("contributions", "flips")),
                 time_zone=zone,
                 slots=slots,
             )
         flips = [_named(case, flip) for flip in find_flips(case.ranking)]
-        contributions, openings = self._with_model(case)
+        contributions, openings, scarce = self._with_model(case)
         missing = tuple(
             Missing(part=part, reason=reason, version=decision.policy_version)
             for part, reason in (("contributions", contributions), ("openings", openings))
@@ -105,20 +114,24 @@ class Explainer:
             best=case.action(case.ranking.best),
             contributions=None if isinstance(contributions, Absence) else contributions,
             flips=flips if isinstance(openings, Absence) else [*flips, *openings],
+            scarce=scarce,
             missing=missing,
             time_zone=zone,
             slots=slots,
         )
 
-    def _with_model(self, case: _Case) -> tuple[Contributions | Absence, list[KnownFlip] | Absence]:
-        """What only the bundle that decided can tell: contributions, and values of what was excluded."""
+    def _with_model(
+        self, case: _Case
+    ) -> tuple[Contributions | Absence, list[KnownFlip] | Absence, tuple[ScarceChannel, ...]]:
+        """What only the bundle that decided can tell: contributions, values of what was excluded, and what was scarce."""
         model = self._snapshots.model_of(case.decision.policy_version)
         if model is None:
-            return Absence.MODEL_GONE, Absence.MODEL_GONE
+            return Absence.MODEL_GONE, Absence.MODEL_GONE, ()
         replayed = _replay(case, model)
         if replayed is None:
-            return Absence.NOT_REPRODUCED, Absence.NOT_REPRODUCED
-        return _contributions(case, model, replayed), _openings(case, replayed.ranking)
+            return Absence.NOT_REPRODUCED, Absence.NOT_REPRODUCED, ()
+        scarce = _scarce(case, replayed)
+        return _contributions(case, model, replayed), _openings(case, replayed.ranking), scarce
 
     def _campaign(self, decision: Decision) -> Campaign | None:
         """The campaign in the version that asked; None where the decision was imported without it."""
@@ -170,6 +183,11 @@ def _replay(case: _Case, model: Model) -> Replayed | None:
         return None
     again = replay(case.ranking, model.response, policy, case.channels, _features(case, model))
     return again if again.reproduced else None
+
+
+def _scarce(case: _Case, replayed: Replayed) -> tuple[ScarceChannel, ...]:
+    prices = zip(case.ranking.grid.channels, replayed.shadow_price_minor.tolist(), strict=True)
+    return tuple(ScarceChannel(channel=name, shadow_price_minor=price) for name, price in prices if price > 0)
 
 
 def _contributions(case: _Case, model: Model, replayed: Replayed) -> Contributions | Absence:

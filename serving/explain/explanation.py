@@ -83,6 +83,19 @@ class KnownFlip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScarceChannel:
+    """A channel of which there was not enough for all.
+
+    Attributes:
+        channel: Its name.
+        shadow_price_minor: What one message took of its value, beside its cost, minor units, > 0.
+    """
+
+    channel: str
+    shadow_price_minor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """A part of the explanation that cannot be given.
 
@@ -105,6 +118,7 @@ class Explanation:
             decision's where that was drawn in order to learn.
         contributions: None where they are in `missing`.
         flips: None where they are in `missing`.
+        scarce: Channels that were scarce; empty also where the bundle that decided cannot tell.
         missing: Parts that cannot be given.
         time_zone: On whose clock sentences tell the time.
         slots: Local times of day of the campaign's slots; empty where they are not known.
@@ -113,6 +127,7 @@ class Explanation:
     best: Action | None
     contributions: Contributions | None
     flips: Sequence[KnownFlip] | None
+    scarce: tuple[ScarceChannel, ...]
     missing: tuple[Missing, ...]
     time_zone: str
     slots: tuple[time, ...]

@@ -52,6 +52,9 @@ JAPANESE = Catalogue(
     ),
     part="{name}（{points}ポイント）",
     nobody="該当する特徴量なし",
+    scarce=(
+        "{channel}の送信枠には限りがあります：もう1通分の枠は他の人にとって{price}の価値があり、コストのほかにその分を差し引いています。"
+    ),
     reasons={
         ReasonCode.NO_IDENTITY: "お客様のアカウントや連絡先がこのチャネルに登録されていません",
         ReasonCode.NO_CONSENT: "お客様はこの目的での配信にこのチャネルでは同意していません",

@@ -9,7 +9,14 @@ from datetime import time
 from models.domain.action import Exclusion
 from models.domain.decision import Decision
 from serving.explain.catalogue import Catalogue, Language
-from serving.explain.explanation import Contributions, Explanation, KnownFlip, Missing, Prediction
+from serving.explain.explanation import (
+    Contributions,
+    Explanation,
+    KnownFlip,
+    Missing,
+    Prediction,
+    ScarceChannel,
+)
 from serving.explain.feature_words import feature_words
 from serving.explain.phrases import local_time, name_of, percent, points, tidy
 from serving.explain.summary import Grounds, Ranked, explain
@@ -30,6 +37,7 @@ class Told:
         exclusions: Why the rest was no candidate, one for each of the decision's exclusions.
         contributions: What moved the predictions.
         flips: What would have turned the decision, one for each flip.
+        scarce: What was taken off because a channel was scarce, one for each of these.
         missing: What cannot be said, and why.
     """
 
@@ -39,6 +47,7 @@ class Told:
     exclusions: tuple[str, ...]
     contributions: tuple[str, ...]
     flips: tuple[str, ...]
+    scarce: tuple[str, ...]
     missing: tuple[str, ...]
 
 
@@ -65,6 +74,7 @@ class Teller:
             exclusions=tuple(self.exclusion(one, explanation.slots) for one in decision.exclusions),
             contributions=() if parts is None else self._contributions(parts),
             flips=tuple(self.flip(one, zone) for one in explanation.flips or ()),
+            scarce=tuple(self.scarce(one) for one in explanation.scarce),
             missing=tuple(self.missing(one) for one in explanation.missing),
         )
 
@@ -101,6 +111,12 @@ class Teller:
                 gain="" if one.gain_minor is None else money(one.gain_minor),
             )
         )
+
+    def scarce(self, one: ScarceChannel) -> str:
+        """What room for one more message was worth to others."""
+        words = self._words
+        price = self._currency.words(one.shadow_price_minor)
+        return tidy(words.scarce.format(channel=words.channel(one.channel), price=price))
 
     def missing(self, one: Missing) -> str:
         """Why a part is not there."""

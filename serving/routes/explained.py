@@ -71,6 +71,15 @@ class FlipOut(BaseModel):
     gain_minor: float | None = Field(description="How much more an opened channel would be worth.")
 
 
+class ScarceChannelOut(BaseModel):
+    """A channel of which there was not enough for all."""
+
+    model_config = _OF_DOMAIN
+
+    channel: str
+    shadow_price_minor: float = Field(description="What one message took of its value, beside its cost.")
+
+
 class MissingOut(BaseModel):
     """A part of the explanation that cannot be given; `openings` are the flips that would open a channel."""
 
@@ -92,6 +101,7 @@ class ToldOut(BaseModel):
     exclusions: list[str] = Field(description="One for each of `exclusions`, in their order.")
     contributions: list[str]
     flips: list[str] = Field(description="One for each of `flips`, in their order.")
+    scarce: list[str] = Field(description="One for each of `scarce`, in their order.")
     missing: list[str]
 
 
@@ -114,6 +124,9 @@ class RecordedDecisionOut(DecisionOut):
     )
     contributions: ContributionsOut | None
     flips: list[FlipOut] | None
+    scarce: list[ScarceChannelOut] = Field(
+        description="Channels that were scarce; empty also where the bundle that decided cannot tell."
+    )
     missing: list[MissingOut]
     told: ToldOut
     replay: ReplayOut | None = Field(description="Null where the decision was imported without evidence.")
@@ -137,6 +150,7 @@ class RecordedDecisionOut(DecisionOut):
                 if explanation.flips is None
                 else [FlipOut.model_validate(one) for one in explanation.flips]
             ),
+            scarce=[ScarceChannelOut.model_validate(one) for one in explanation.scarce],
             missing=[MissingOut.model_validate(one) for one in explanation.missing],
             told=ToldOut.model_validate(told),
             replay=None if replayed is None else ReplayOut.model_validate(replayed),

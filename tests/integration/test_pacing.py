@@ -162,6 +162,19 @@ def test_a_decision_says_the_price_that_it_was_taken_at_and_is_replayed_with_it(
     uplift = kept.expected.uplift
     assert uplift is not None
     assert kept.expected.net_value_minor == pytest.approx(3_000.0 * uplift - kept.expected.cost_minor - price)
+    # Somebody who is worth less by SMS than it is worth to others is told so.
+    other = days.service.decider.decide(replace(request, customer_id="c050"), days.market.now)
+    assert other.action is not None
+    assert other.action.channel == "email"
+    api = TestClient(create_app(days.service))
+    told = api.get(f"/v1/decisions/{other.decision_id}").json()
+    assert told["scarce"] == [{"channel": "sms", "shadow_price_minor": pytest.approx(price)}]
+    (sentence,) = told["told"]["scarce"]
+    assert sentence == (
+        f"Messages by SMS were scarce: room for one more was worth {Currency().words(price)} to others, which is taken off "
+        "here, beside the cost."
+    )
+    assert sentence in api.get(f"/decisions/{other.decision_id}").text
     # What might have been is asked at the prices of the moment.
     compared = simulate(
         days.service.decider,
