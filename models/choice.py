@@ -81,7 +81,8 @@ class ChoiceProblem:
         mask: Candidates, shape (n, A); the last column (no contact) is True throughout.
         send_at: Send time of each slot, seconds since 1970, shape (n, S).
         cost_minor: Cost of a message, minor units, shape (C,).
-        shadow_price_minor: What a unit of the channel's capacity is worth now, minor units, shape (C,) or ().
+        shadow_price_minor: What a unit of the channel's capacity is worth now, minor units, shape (C,) or (); (n, C) where
+            each was decided at prices of its own, which `take` leaves as they are.
         features: Shape (n, F); NaN where missing.
         predictions: None where there is no response model.
         net_value_minor: Expected net value, shape (n, A); no contact is 0; None without predictions.

@@ -66,12 +66,16 @@ class Case:
     wanted: Shadow | None = None
 
 
+_NO_PRICES: Mapping[str, Mapping[str, float]] = {}
+
+
 class Chosen(NamedTuple):
-    """The decision that is answered, those of the other campaigns that were asked, and what they explore."""
+    """The decision that is answered, those of the other campaigns that were asked, what they explore, and at what shadow prices."""
 
     decision: Decision
     beside: tuple[Decision, ...] = ()
     exploring: tuple[Claim, ...] = ()
+    shadow_prices: Mapping[str, Mapping[str, float]] = _NO_PRICES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class _Turn:
     setting: Setting
     choices: Choices
     shadows: Mapping[int, Shadow]
+    shadow_prices: Mapping[str, float]
     shadow_price_minor: FloatArray | float
 
 
@@ -101,26 +106,24 @@ class Chooser:
     ) -> dict[Case, Chosen]:
         """A decision for every case; a case whose campaigns have closed gets its error."""
         alike: dict[tuple[object, ...], list[Case]] = {}
-        by_day: dict[Sequence[str], list[Campaign]] = {}
         for case in cases:
             reading, row = case.reading, case.row
             known = bool(reading.missing[row]), bool(reading.stale[row])
             request = case.request
-            if request.campaign_ids not in by_day:
-                by_day[request.campaign_ids] = _with_capacities(request.campaign_ids, snapshot)
-            days = [
-                _message_days(
-                    campaign, snapshot.priced(campaign), ledger.person(case.customer_id), now, request.step
-                )
-                for campaign in by_day[request.campaign_ids]
-            ]
+            person = ledger.person(case.customer_id)
+            days = tuple(
+                [
+                    _capacity_days(campaign, snapshot.priced(campaign), person, now, request.step)
+                    for campaign in map(snapshot.campaign, request.campaign_ids)
+                ]
+            )
             key = (
                 request.campaign_ids,
                 id(reading),
                 known,
                 _scope(request.step),
                 request.shadow_prices,
-                tuple(days),
+                days,
             )
             alike.setdefault(key, []).append(case)
         decided: dict[Case, Chosen] = {}
@@ -198,12 +201,16 @@ class Chooser:
             shadow = case.wanted or turn.shadows.get(row)
             return decision if shadow is None else replace(decision, shadow=shadow)
 
+        prices = {
+            turn.setting.campaign.campaign_id: turn.shadow_prices for turn in turns if turn.shadow_prices
+        }
         if len(campaigns) == 1:
             (turn,) = turns
             return [
                 Chosen(
                     decision_of_row(turn, turn.choices, row, case.decision_id),
                     exploring=_explored([turn], row),
+                    shadow_prices=prices,
                 )
                 for row, case in enumerate(cases)
             ]
@@ -221,7 +228,7 @@ class Chooser:
                     turns, contest.choices, ids_of(contest, row, case.decision_id), strict=True
                 )
             ]
-            chosen.append(Chosen(*combine(contest, row, decisions, left_out), _explored(turns, row)))
+            chosen.append(Chosen(*combine(contest, row, decisions, left_out), _explored(turns, row), prices))
         return chosen
 
     def _choose_for(
@@ -242,9 +249,10 @@ class Chooser:
         decision_ids = [case.decision_id for case in cases]
         channels = snapshot.priced(campaign)
         step = cases[0].request.step
-        days = _message_days(campaign, channels, people[0], now, step)
+        days = _capacity_days(campaign, channels, people[0], now, step)
         limits = narrowed(ledger.limits(campaign, channels, days), step)
-        prices = _laid_out(self._prices(campaign, cases[0].request), campaign.grid.channels)
+        shadow_prices = self._prices(campaign, cases[0].request)
+        prices = _laid_out(shadow_prices, campaign.grid.channels)
         choices = choose(
             campaign, channels, people, features, response, policies, decision_ids, now, limits, prices
         )
@@ -272,6 +280,7 @@ class Chooser:
                 limits,
                 prices,
             ),
+            shadow_prices=shadow_prices,
             shadow_price_minor=prices,
         )
 
@@ -311,24 +320,18 @@ def _explored(turns: Sequence[_Turn], row: int) -> tuple[Claim, ...]:
     return tuple([claim for claim in claimed if claim is not None]) if claimed else ()
 
 
-def _with_capacities(campaign_ids: Sequence[str], snapshot: Snapshot) -> list[Campaign]:
-    """Those of the campaigns that use a channel with a capacity."""
-    return [
-        campaign
-        for campaign in map(snapshot.campaign, campaign_ids)
-        if any(snapshot.channels[name].capacity_per_day is not None for name in campaign.channels)
-    ]
-
-
-def _message_days(
+def _capacity_days(
     campaign: Campaign,
     channels: Mapping[str, Channel],
     person: Customer,
     now: datetime,
     step: FollowUpStep | None,
 ) -> tuple[date, ...]:
-    """The UTC days that a message of the campaign to that person can fall on: whether others are full says nothing."""
-    outline = outline_of(campaign, [channels[name] for name in campaign.channels])
+    """The UTC days that a message to that person can fall on, where a channel has a capacity: whether others are full says nothing."""
+    named = [channels[name] for name in campaign.channels]
+    if all(one.capacity_per_day is None for one in named):
+        return ()
+    outline = outline_of(campaign, named)
     slots = outline.slots_in(person.time_zone, now, narrowed(NO_LIMITS, step))
     days = {
         moment.astimezone(UTC).date()

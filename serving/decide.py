@@ -363,6 +363,7 @@ def _take(decided: Sequence[tuple[Case, Chosen]], ledger: Ledger, snapshot: Snap
             beside=chosen.beside,
             step=case.request.step,
             exploring=chosen.exploring,
+            shadow_prices=chosen.shadow_prices,
         )
         for case, chosen in real
     ]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Select, case, select
@@ -46,12 +47,14 @@ class LoggedDecisions:
         mask: Which actions were candidates and are still on offer in the present campaign, shape (n, A).
         customer_ids: One a row.
         time_zones: Of the customers, one a row.
+        shadow_price_minor: What a message took of what was scarce when it was decided, minor units, shape (n, C).
     """
 
     rows: LoggedRows
     mask: BoolArray
     customer_ids: tuple[str, ...]
     time_zones: tuple[str, ...]
+    shadow_price_minor: FloatArray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,6 +66,7 @@ class LoggedDecisions:
             mask=self.mask[chosen],
             customer_ids=tuple(self.customer_ids[i] for i in chosen),
             time_zones=tuple(self.time_zones[i] for i in chosen),
+            shadow_price_minor=self.shadow_price_minor[chosen],
         )
 
     def send_at(self) -> FloatArray:
@@ -139,6 +143,7 @@ def logged_decisions(
         mask=mask,
         customer_ids=tuple(log["customer_id"].to_list()),
         time_zones=tuple(log["time_zone"].to_list()),
+        shadow_price_minor=_shadow_prices(log["shadow_prices"], grid.channels),
     )
 
 
@@ -157,6 +162,7 @@ def _query(campaign_id: str, as_of: datetime, since: datetime | None, *, only_fi
             decisions.c.send_at,
             decisions.c.propensity,
             decisions.c.evidence,
+            decisions.c.shadow_prices,
             # Where it was written before evidence had a column of its own.
             case((decisions.c.evidence.is_(None), decisions.c.document["evidence"])).label("older_evidence"),
             contested().label("contested"),
@@ -282,6 +288,16 @@ def _common_grid(campaigns: Sequence[Campaign]) -> ActionGrid:
         channels=tuple(dict.fromkeys(channel for grid in grids for channel in grid.channels)),
         slots=tuple(sorted({slot for grid in grids for slot in grid.slots})),
     )
+
+
+def _shadow_prices(written: pl.Series, channels: Sequence[str]) -> FloatArray:
+    """What a message took of what was scarce, minor units, shape (n, C); 0 where there was enough."""
+    prices = np.zeros((len(written), len(channels)))
+    position = {name: index for index, name in enumerate(channels)}
+    for row, text in enumerate(written):
+        for name, price in (orjson.loads(text) if text else {}).items():
+            prices[row, position[name]] = price
+    return prices
 
 
 def _positions(names: pl.Series, known: Sequence[str]) -> IntArray:

@@ -181,7 +181,10 @@ def evaluate(
         ),
         best_constant=best,
         calibration=calibration_of(rows, predictions, channels),
-        expected_net_value_minor=_mean_under(chosen.probabilities, ranked),
+        # A shadow price is what others would bring, and no cost.
+        expected_net_value_minor=_mean_under(
+            chosen.probabilities, ranked + _on_contacts(held_out.shadow_price_minor, len(rows), grid)
+        ),
         expected_leaving=_mean_under(chosen.probabilities, leaves),
         control_leaving=_mean_under(control, leaves),
         contact_share=float(1.0 - chosen.probabilities[:, grid.no_contact].mean()),
@@ -199,9 +202,10 @@ def problem_of(
         mask=logged.mask,
         send_at=logged.send_at(),
         cost_minor=cost,
+        shadow_price_minor=logged.shadow_price_minor,
         features=logged.rows.features,
         predictions=predictions,
-        net_value_minor=net_value(predictions, _margins(campaign, grid), cost),
+        net_value_minor=net_value(predictions, _margins(campaign, grid), cost, logged.shadow_price_minor),
     )
 
 
@@ -359,9 +363,9 @@ def _mean_under(probabilities: FloatArray, values: FloatArray) -> float:
 
 
 def _on_contacts(by_channel: FloatArray, n: int, grid: ActionGrid) -> FloatArray:
-    """The same for every contact on a channel, 0 for no contact, shape (n, A)."""
-    contacts = np.broadcast_to(by_channel[None, :, None], grid.shape).ravel()
-    return np.broadcast_to(np.append(contacts, 0.0), (n, grid.n_actions))
+    """What stands for a channel, shape (C,) or (n, C), for every contact on it; 0 for no contact, shape (n, A)."""
+    contacts = np.broadcast_to(np.reshape(by_channel, (-1, 1, len(grid.channels), 1)), (n, *grid.shape))
+    return np.concatenate([contacts.reshape(n, -1), np.zeros((n, 1))], axis=1)
 
 
 def _margins(campaign: Campaign, grid: ActionGrid) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import orjson
@@ -20,12 +21,15 @@ from models.domain.experiment import Arm
 DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
 
 
-def decision_row(decision: Decision, orders: FeatureOrders | None = None) -> dict[str, object]:
+def decision_row(
+    decision: Decision, orders: FeatureOrders | None = None, shadow_prices: Mapping[str, float] | None = None
+) -> dict[str, object]:
     """The values of the columns of `decisions`.
 
     Args:
         decision: Not a dry run.
         orders: The lists of feature names that the database holds.
+        shadow_prices: What a message took of what was scarce, minor units, by channel; nothing where that is none.
 
     Raises:
         InvalidInputError: the decision is a dry run, which is never stored.
@@ -59,6 +63,7 @@ def decision_row(decision: Decision, orders: FeatureOrders | None = None) -> dic
         "document": orjson.Fragment(to_json(decision)),
         "parent_id": decision.parent_id,
         "evidence": pack(decision.evidence, orders),
+        "shadow_prices": orjson.dumps(dict(shadow_prices)).decode() if shadow_prices else None,
     }
 
 

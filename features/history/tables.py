@@ -280,6 +280,11 @@ decisions = Table(
         LargeBinary,
         comment="numbers of the decision's evidence: features.history.evidence; older ones are in the document",
     ),
+    Column(
+        "shadow_prices",
+        Text,
+        comment="JSON: what a message of each channel took of what was scarce, minor units; null for nothing",
+    ),
     Index(None, "customer_id", "decided_at"),
     Index(None, "campaign_id", "decided_at"),
     Index(None, "decided_at", "decision_id"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, update
@@ -67,6 +67,7 @@ class RecordDecision:
         beside: Decisions of other campaigns that were asked at the same time, and which make no contact.
         step: The follow-up that it takes; `serving.followups.conversation.permitted` was asked.
         exploring: What it takes of the campaigns' allowances for exploring.
+        shadow_prices: That it was decided at, minor units, by campaign and channel.
     """
 
     decision: Decision
@@ -78,6 +79,7 @@ class RecordDecision:
     beside: tuple[Decision, ...] = ()
     step: FollowUpStep | None = None
     exploring: tuple[Claim, ...] = ()
+    shadow_prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,9 @@ def lay_out(command: RecordDecision, orders: FeatureOrders | None) -> LaidOut:
         orders: The lists of feature names that the database holds.
     """
     made = (command.decision, *command.beside)
-    return LaidOut(command, [decision_row(decision, orders) for decision in made], _outbox_row(command))
+    prices = command.shadow_prices
+    rows = [decision_row(decision, orders, prices.get(decision.campaign_id)) for decision in made]
+    return LaidOut(command, rows, _outbox_row(command))
 
 
 def write(conn: Connection, accepted: Sequence[LaidOut], reserved: Sequence[tuple[Decision, Claim]]) -> None:

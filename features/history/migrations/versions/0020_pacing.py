@@ -1,4 +1,4 @@
-"""Requests that were looked at, from which it is known who is still expected to ask."""
+"""Requests that were looked at, from which it is known who is still expected to ask; the shadow prices of a decision."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,17 @@ def upgrade() -> None:
         sa.Column("options", Document, nullable=False, comment="serving.pacing.ask.Option"),
     )
     op.create_index("ix_asks_asked_at", "asks", ["asked_at"])
+    op.add_column(
+        "decisions",
+        sa.Column(
+            "shadow_prices",
+            sa.Text(),
+            nullable=True,
+            comment="JSON: what a message of each channel took of what was scarce, minor units; null for nothing",
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_column("decisions", "shadow_prices")
     op.drop_table("asks")
