@@ -165,7 +165,7 @@ def _join_served_files(workspace: FeatureWorkspace, now: datetime) -> Iterable[s
     files = _files(workspace, "served")
     if len(files) <= _MOST_SERVED_FILES:
         return ()
-    joined = pl.concat(pl.read_parquet(path) for path in files)
+    joined = pl.concat(pl.read_parquet(path).select(workspace.columns_of_rows) for path in files)
     workspace.write_rows(joined.drop("created_timestamp"), "served", now)
     for path in files:
         path.unlink()

@@ -207,6 +207,11 @@ class FeatureWorkspace:
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield
 
+    @property
+    def columns_of_rows(self) -> list[str]:
+        """Of a file of rows, in order; files of former releases may have them in another."""
+        return [*POINTS.names(), "created_timestamp", *self.features.names]
+
     def write_rows(self, rows: pl.DataFrame, kind: str, now: datetime) -> Path:
         """Add a file of rows for training.
 
@@ -215,9 +220,8 @@ class FeatureWorkspace:
             kind: `served` for rows that decisions may have used, `built` for rows made afterwards.
             now: When they were computed.
         """
-        return self._write_file(
-            rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us")), kind
-        )
+        stamped = rows.with_columns(created_timestamp=pl.lit(now).dt.cast_time_unit("us"))
+        return self._write_file(stamped.select(self.columns_of_rows), kind)
 
     def _write_file(self, rows: pl.DataFrame, kind: str) -> Path:
         path = self.rows_dir / f"{kind}-{uuid4().hex}.parquet"
@@ -249,7 +253,7 @@ class FeatureWorkspace:
             if waits is None or (only_if_due and waits < _SERVED_SECONDS):
                 return False
             # The list may have changed since some of them were computed: such rows are of no use.
-            columns = [*POINTS.names(), "created_timestamp", *self.features.names]
+            columns = self.columns_of_rows
             useful = [rows.select(columns) for rows in self._served if set(columns) <= set(rows.columns)]
             self._served, self._served_at = [], None
         if not useful:

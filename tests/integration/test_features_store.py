@@ -383,6 +383,27 @@ def test_the_join_gives_what_feasts_own_store_gives(workspace: FeatureWorkspace)
     assert ours.select(workspace.features.names).equals(feasts.select(workspace.features.names))
 
 
+def test_many_files_of_served_rows_become_one_whatever_the_order_of_their_columns(
+    workspace: FeatureWorkspace,
+) -> None:
+    asked = points(*((name, START + 60 * DAY) for name in CUSTOMERS[:3]))
+    expected = workspace.compute(asked).sort("customer_id").select(workspace.features.names).cast(pl.Float64)
+    for number in range(1, 40):
+        rows = workspace.compute(points((CUSTOMERS[number % 5], START + number * DAY)))
+        if number % 2:
+            workspace.keep_served(rows, START + number * DAY)
+            workspace.flush_served()
+        else:
+            path = workspace.write_rows(rows, "served", START + number * DAY)
+            # As former releases wrote them.
+            written = pl.read_parquet(path)
+            written.select([*written.columns[3:], *written.columns[:3]]).write_parquet(path)
+    build_snapshots(workspace, asked, START + 61 * DAY)
+    assert len(list(workspace.rows_dir.glob("served-*.parquet"))) == 1
+    found = training_frame(workspace, asked).sort("customer_id").select(workspace.features.names)
+    assert found.cast(pl.Float64).equals(expected)
+
+
 def test_a_process_that_decides_loads_nothing_that_training_takes(
     workspace: FeatureWorkspace, tmp_path: Path
 ) -> None:
