@@ -22,6 +22,7 @@ REFUSALS = {
     "GET /v1/customers/{customer_id}/history": _CURSOR,
     "GET /v1/decisions": f"{_CURSOR}; `since` must be before `until`",
     "GET /v1/models": _CURSOR,
+    "GET /v1/plans": _CURSOR,
     "PATCH /v1/channels/{name}": _COST,
     "POST /v1/campaigns": _CAMPAIGN,
     "POST /v1/customers": "its channels must be stored; which time zones and phone numbers there are, tables tell",
