@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from threading import Lock
+from time import monotonic
 
 from sqlalchemy import Connection, Engine
 
@@ -24,6 +25,8 @@ from serving.store.ledger import Ledger
 from serving.store.resources import message_days
 
 _EVERY_SECONDS = 5.0
+# Prices that could not be worked out anew for so long count no more: who is still to come is not known any better.
+_HOLDS_SECONDS = 120.0
 # A day more than is looked back upon, since a stream's days are counted from its first request.
 _REMEMBERED = timedelta(days=MOST_DAYS + 1)
 # Of an hour's first requests so many are looked at, each; of n later ones every (n / so many)-th.
@@ -53,6 +56,7 @@ class Pacing(Repeating):
         self._newest = 0
         self._watched: frozenset[str] = frozenset()
         self._pace: Pace | None = None
+        self._worked_out_at = 0.0
         # A rehearsal takes turns of its own.
         self._working = Lock()
         # Of the thread that decides.
@@ -68,7 +72,9 @@ class Pacing(Repeating):
 
     def prices_of(self, campaign_id: str) -> Mapping[str, float]:
         """What one message of the campaign takes of what is scarce, minor units, by channel; absent where that is nothing."""
-        return _NO_PRICES if self._pace is None else self._pace.prices.get(campaign_id, _NO_PRICES)
+        if self._pace is None or monotonic() - self._worked_out_at > _HOLDS_SECONDS:
+            return _NO_PRICES
+        return self._pace.prices.get(campaign_id, _NO_PRICES)
 
     def asked(
         self,
@@ -94,19 +100,19 @@ class Pacing(Repeating):
         """Write down what was looked at, read what others have, and make prices of it.
 
         Raises:
-            StoreUnavailableError: the database cannot be reached; the prices stay as they are.
+            StoreUnavailableError: the database cannot be reached; the prices stay as they are, for two minutes.
         """
         with self._working:
-            self._take_turn()
+            self._pace = self._take_turn()
+            self._worked_out_at = monotonic()
 
-    def _take_turn(self) -> None:
+    def _take_turn(self) -> Pace:
         snapshot, now = self._snapshots.current, self._clock()
         campaigns = _open_ones(snapshot, now)
         watched = {name: one for name, one in campaigns.items() if _can_run_out(one, snapshot.channels)}
         self._watched = frozenset(watched)
         if not watched:
-            self._pace = Pace(as_of=now)
-            return
+            return Pace(as_of=now)
         with reaching_the_store():
             self._remember(now)
             with read_only(self._engine).connect() as conn:
@@ -116,7 +122,7 @@ class Pacing(Repeating):
             for place in self._memory.places
             if place.campaign_id in campaigns and place.channel in snapshot.channels
         }
-        self._pace = pace(self._memory, campaigns, cost, left, now)
+        return pace(self._memory, campaigns, cost, left, now)
 
     def _looked_at(self, hour: int, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Rows to look at, and how many requests each stands for."""

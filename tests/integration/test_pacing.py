@@ -19,10 +19,12 @@ from models.choice import FloatArray, Predictions
 from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign, PolicyName, QuietHours, SendWindow
 from models.domain.decision import Decision
+from models.domain.errors import StoreUnavailableError
 from models.domain.experiment import Experiment
 from serving.app import create_app
 from serving.bootstrap import build
 from serving.money import Currency
+from serving.pacing import pacing
 from serving.pacing.pacing import Pacing
 from serving.plans.plan import Plan, PlanStatus
 from serving.plans.store import add_plan
@@ -263,6 +265,25 @@ def test_several_processes_and_one_that_was_started_again_have_the_same_prices(d
     assert mine is not None
     assert mine.prices["spring"]["sms"] > 0
     assert mine.n_expected["spring"] == pytest.approx(240, rel=0.1)
+
+
+def test_prices_that_cannot_be_worked_out_anew_hold_for_a_while(days, monkeypatch):
+    days.play(shuffled(1))
+    days.play(shuffled(2))
+    assert days.pacing.prices_of("spring")["sms"] > 0
+
+    def unreachable(*_: object) -> None:
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(pacing, "_left", unreachable)
+    with pytest.raises(StoreUnavailableError):
+        days.pacing.work()
+    assert days.pacing.prices_of("spring")["sms"] > 0
+    monkeypatch.setattr(pacing, "_HOLDS_SECONDS", 0.0)
+    assert days.pacing.prices_of("spring") == {}
+    monkeypatch.undo()
+    days.pacing.work()
+    assert days.pacing.prices_of("spring")["sms"] > 0
 
 
 def test_what_nobody_looks_back_upon_is_deleted(days):
