@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from features.history.append import CustomerRecord, append_consents, append_customers, append_identities
 from features.history.campaigns import save_campaign
-from features.history.channels import save_channel, seed_channels
+from features.history.channels import load_channels, save_channel, seed_channels
 from features.registry import ModelVersion
 from models.choice import FloatArray, Predictions
 from models.domain.action import ActionGrid
@@ -108,6 +108,25 @@ class RuleModel:
             p_convert_no_contact=np.full(n, 0.02),
             attention_minor=np.zeros((n, n_channels)),
         )
+
+
+class Unlike(FeatureTable):
+    """Everybody is as old as their number says."""
+
+    def read(self, customer_ids: Sequence[str], now: datetime) -> Rows:
+        rows = super().read(customer_ids, now)
+        return replace(rows, values=np.array([[float(one[1:] or 0), np.nan] for one in customer_ids]))
+
+
+class WorthByAge(RuleModel):
+    """SMS brings the old most, e-mail everybody a little, push nothing."""
+
+    def predict(self, features: FloatArray, grid: ActionGrid, channels: Mapping[str, Channel]) -> Predictions:
+        plain = super().predict(features, grid, channels)
+        lift = np.zeros(plain.p_convert.shape)
+        lift[:, :, grid.channels.index("email")] = 0.001
+        lift[:, :, grid.channels.index("sms")] = 0.002 + 0.0001 * features[:, 0, None, None]
+        return replace(plain, p_convert=0.02 + lift)
 
 
 @dataclass
@@ -290,6 +309,13 @@ class Market:
         """Stop what was opened."""
         for service in self.opened:
             service.stop()
+
+
+def limit_sms(market: Market, capacity: int | None) -> None:
+    """Most SMS a day; None for no limit."""
+    with market.engine.connect() as conn:
+        sms = load_channels(conn)["sms"]
+    market.channel(replace(sms, capacity_per_day=capacity))
 
 
 @pytest.fixture

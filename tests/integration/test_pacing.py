@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
-from features.history.channels import load_channels
-from features.history.tables import asks, resource_usage
-from models.choice import FloatArray, Predictions
+from features.history.tables import asks, decisions, resource_usage
 from models.domain.action import ReasonCode
 from models.domain.campaign import Campaign, PolicyName, QuietHours, SendWindow
 from models.domain.decision import Decision
@@ -31,30 +30,11 @@ from serving.plans.store import add_plan
 from serving.request import DecisionRequest
 from serving.service import Service
 from serving.simulate import Overrides, simulate
-from tests.integration.conftest import FeatureTable, Market, Rows, RuleModel
+from tests.integration.conftest import Market, Unlike, WorthByAge, limit_sms
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/share-what-is-scarce.md"
 PEOPLE = [f"c{number:03}" for number in range(120)]
 N_SMS = 12
-
-
-class Unlike(FeatureTable):
-    """Everybody is as old as their number says."""
-
-    def read(self, customer_ids: Sequence[str], now: datetime) -> Rows:
-        rows = super().read(customer_ids, now)
-        return replace(rows, values=np.array([[float(one[1:] or 0), np.nan] for one in customer_ids]))
-
-
-class WorthByAge(RuleModel):
-    """SMS brings the old most, e-mail everybody a little, push nothing."""
-
-    def predict(self, features: FloatArray, grid: Any, channels: Any) -> Predictions:
-        plain = super().predict(features, grid, channels)
-        lift = np.zeros(plain.p_convert.shape)
-        lift[:, :, grid.channels.index("email")] = 0.001
-        lift[:, :, grid.channels.index("sms")] = 0.002 + 0.0001 * features[:, 0, None, None]
-        return replace(plain, p_convert=0.02 + lift)
 
 
 @dataclass
@@ -125,12 +105,6 @@ def campaign(market: Market, campaign_id: str = "spring", **changes: Any) -> Cam
     return market.campaign(campaign_id, **(plain | changes))
 
 
-def limit_sms(market: Market, capacity: int | None) -> None:
-    with market.engine.connect() as conn:
-        sms = load_channels(conn)["sms"]
-    market.channel(replace(sms, capacity_per_day=capacity))
-
-
 def n_asks(market: Market) -> int:
     with market.engine.connect() as conn:
         return int(conn.execute(select(func.coalesce(func.sum(asks.c.n), 0))).scalar_one())
@@ -177,6 +151,10 @@ def test_a_decision_says_the_price_that_it_was_taken_at_and_is_replayed_with_it(
         "here, beside the cost."
     )
     assert sentence in api.get(f"/decisions/{other.decision_id}").text
+    with days.market.engine.connect() as conn:
+        written = dict(conn.execute(select(decisions.c.decision_id, decisions.c.shadow_prices)).all())
+    assert orjson.loads(written[decided.decision_id]) == {"sms": pytest.approx(price)}
+    assert any(prices is None for prices in written.values())  # of the first day
     # What might have been is asked at the prices of the moment.
     compared = simulate(
         days.service.decider,

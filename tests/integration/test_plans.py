@@ -6,13 +6,11 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
@@ -20,7 +18,6 @@ from sqlalchemy import func, select
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
 from features.history.tables import decisions, outbox, plans
-from models.choice import FloatArray, Predictions
 from models.domain.campaign import PolicyName, SendWindow
 from models.domain.errors import ConflictError, StoreUnavailableError
 from models.domain.experiment import Experiment
@@ -31,29 +28,10 @@ from serving.plans.plan import Plan, PlanStatus
 from serving.plans.runner import Plans, decision_id_of
 from serving.plans.store import HELD_FOR, add_plan, hold_one, load_plan, move_plan
 from serving.request import DecisionRequest
-from tests.integration.conftest import CHANNELS, FeatureTable, Market, Rows, RuleModel
+from tests.integration.conftest import CHANNELS, Market, Unlike, WorthByAge, limit_sms
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/plan-an-audience.md"
 PEOPLE = [f"c{number:03}" for number in range(150)]  # more than one transaction holds
-
-
-class Unlike(FeatureTable):
-    """Everybody is as old as their number says."""
-
-    def read(self, customer_ids: Sequence[str], now: datetime) -> Rows:
-        rows = super().read(customer_ids, now)
-        return replace(rows, values=np.array([[float(one[1:] or 0), np.nan] for one in customer_ids]))
-
-
-class WorthByAge(RuleModel):
-    """SMS brings the old most, e-mail everybody a little, push nothing."""
-
-    def predict(self, features: FloatArray, grid: Any, channels: Any) -> Predictions:
-        plain = super().predict(features, grid, channels)
-        lift = np.zeros(plain.p_convert.shape)
-        lift[:, :, grid.channels.index("email")] = 0.001
-        lift[:, :, grid.channels.index("sms")] = 0.002 + 0.0001 * features[:, 0, None, None]
-        return replace(plain, p_convert=0.02 + lift)
 
 
 @pytest.fixture
@@ -134,12 +112,6 @@ def contacts(market: Market) -> dict[str, str]:
 def n_rows(market: Market, table: Any) -> int:
     with market.engine.connect() as conn:
         return int(conn.execute(select(func.count()).select_from(table)).scalar_one())
-
-
-def limit_sms(market: Market, capacity: int | None) -> None:
-    with market.engine.connect() as conn:
-        sms = load_channels(conn)["sms"]
-    market.channel(replace(sms, capacity_per_day=capacity))
 
 
 def test_everybody_is_decided_for_as_they_would_be_alone_where_nothing_is_scarce(unlike):

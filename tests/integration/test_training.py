@@ -12,8 +12,9 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import orjson
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from features.history.append import (
     append_consents,
@@ -23,17 +24,19 @@ from features.history.append import (
     append_interactions,
 )
 from features.history.campaigns import load_campaign, save_campaign
-from features.history.channels import save_channel
+from features.history.channels import load_channels, save_channel
 from features.history.engine import connect, migrate
 from features.history.tables import customers, decisions, outbox
 from features.registry import ModelRegistry
 from features.workspace import FeatureWorkspace
 from models.bundle import CHALLENGER, CHAMPION, Bundle
+from models.choice import Predictions
 from models.domain.campaign import PolicyName
 from models.domain.errors import BundleError, ConflictError, InvalidInputError, NotFoundError
 from models.domain.experiment import Experiment
 from training.choices import Chooser, ComputedFeatures, write_choices
 from training.datasets import LoggedDecisions, logged_decisions
+from training.evaluation import problem_of
 from training.opened import open_bundle
 from training.publish import Published, train_and_publish
 from training.simulator.market import Market
@@ -128,6 +131,42 @@ def test_nothing_that_is_published_names_a_customer(home: Home) -> None:
     for path in published:
         content = path.read_bytes()
         assert not [person for person in people if person.encode() in content], path.name
+
+
+def test_a_policy_is_judged_at_the_shadow_prices_of_the_log(home: Home, logged: LoggedDecisions) -> None:
+    """Whoever was decided for while a channel was scarce would have been decided for at that price by anybody."""
+    assert logged.shadow_price_minor.shape == (len(logged), len(logged.rows.channels))
+    assert not logged.shadow_price_minor.any()
+    with home.engine.begin() as conn:
+        some = select(decisions.c.decision_id).where(decisions.c.campaign_id == CAMPAIGN).limit(40)
+        ids = list(conn.scalars(some))
+        conn.execute(
+            update(decisions)
+            .where(decisions.c.decision_id.in_(ids))
+            .values(shadow_prices=orjson.dumps({"line": 7.5}).decode())
+        )
+    again = logged_decisions(home.engine, home.workspace, CAMPAIGN, AS_OF)
+    with home.engine.begin() as conn:
+        conn.execute(update(decisions).values(shadow_prices=None))
+        campaign, channels = load_campaign(conn, CAMPAIGN), load_channels(conn)
+    line = again.rows.channels.index("line")
+    scarce = again.shadow_price_minor[:, line] == 7.5
+    assert 30 <= scarce.sum() <= 40
+    assert again.shadow_price_minor.sum() == pytest.approx(7.5 * scarce.sum())
+    n, grid = len(again), again.rows.grid
+    nothing = Predictions(
+        p_open=np.full((n, len(grid.channels), len(grid.slots)), 0.1),
+        p_convert=np.full((n, *grid.shape), 0.1),
+        p_convert_no_contact=np.full(n, 0.1),
+        attention_minor=np.zeros((n, len(grid.channels))),
+    )
+    problem = problem_of(again, campaign, channels, nothing)
+    values = problem.net_value_minor
+    assert values is not None
+    by_line = values[:, grid.index(0, line, 0)]
+    assert np.ptp(by_line[scarce]) == np.ptp(by_line[~scarce]) == 0.0
+    assert by_line[~scarce][0] - by_line[scarce][0] == pytest.approx(7.5)
+    assert (values[:, grid.no_contact] == 0.0).all()
 
 
 def test_an_outcome_that_a_channel_cannot_report_is_unknown(logged: LoggedDecisions) -> None:
