@@ -19,6 +19,8 @@ from models.domain.experiment import Arm
 
 # Those that `decision_row` gives.
 DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
+# Of these what a decision is read from: its shadow prices are for trainings.
+_SAID = tuple(column for column in decisions.columns if column is not decisions.c.shadow_prices)
 
 
 def decision_row(
@@ -85,7 +87,7 @@ def load_decision(conn: Connection, decision_id: str) -> Decision:
     Raises:
         NotFoundError: there is none.
     """
-    row = conn.execute(select(decisions).where(decisions.c.decision_id == decision_id)).one_or_none()
+    row = conn.execute(select(*_SAID).where(decisions.c.decision_id == decision_id)).one_or_none()
     if row is None:
         raise NotFoundError("decision_id", decision_id)
     if row.document is None:

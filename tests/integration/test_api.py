@@ -83,6 +83,7 @@ def test_a_decision_can_be_looked_up_with_its_evidence(api):
         "best",
         "contributions",
         "flips",
+        "scarce",
         "missing",
         "told",
         "replay",
