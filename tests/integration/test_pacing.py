@@ -32,6 +32,8 @@ from serving.service import Service
 from serving.simulate import Overrides, simulate
 from tests.integration.conftest import Market, Unlike, WorthByAge, limit_sms
 
+# Days of requests take a while, and what they are about is the same on both databases.
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 PAGE = Path(__file__).parents[2] / "docs/how-to/share-what-is-scarce.md"
 PEOPLE = [f"c{number:03}" for number in range(120)]
 N_SMS = 12
@@ -125,6 +127,7 @@ def test_what_is_scarce_is_kept_for_those_who_are_still_to_come(days):
     assert n_asks(days.market) == 360
 
 
+@on_sqlite
 def test_a_decision_says_the_price_that_it_was_taken_at_and_is_replayed_with_it(days):
     days.play(shuffled(1))
     days.play(shuffled(2))
@@ -168,6 +171,7 @@ def test_a_decision_says_the_price_that_it_was_taken_at_and_is_replayed_with_it(
     assert compared.base.evidence.price_minor == kept.evidence.price_minor
 
 
+@on_sqlite
 def test_a_budget_lasts_until_the_campaign_closes(days):
     limit_sms(days.market, None)
     now, cost = days.market.now, 1.45
@@ -190,6 +194,7 @@ def test_a_budget_lasts_until_the_campaign_closes(days):
         assert conn.execute(select(resource_usage.c.used)).scalar_one() <= spent + budget + 1e-6
 
 
+@on_sqlite
 def test_who_brings_prices_or_only_looks_is_not_expected_again(days):
     days.pacing.work()
     days.play(PEOPLE[:20], dry_run=True)
@@ -211,6 +216,7 @@ def test_who_brings_prices_or_only_looks_is_not_expected_again(days):
     assert n_asks(days.market) == 20
 
 
+@on_sqlite
 def test_prices_do_not_change_what_a_plan_decides_at(days):
     days.play(shuffled(1))
     days.play(shuffled(2))
@@ -245,6 +251,7 @@ def test_several_processes_and_one_that_was_started_again_have_the_same_prices(d
     assert mine.n_expected["spring"] == pytest.approx(240, rel=0.1)
 
 
+@on_sqlite
 def test_prices_that_cannot_be_worked_out_anew_hold_for_a_while(days, monkeypatch):
     days.play(shuffled(1))
     days.play(shuffled(2))
@@ -264,6 +271,7 @@ def test_prices_that_cannot_be_worked_out_anew_hold_for_a_while(days, monkeypatc
     assert days.pacing.prices_of("spring")["sms"] > 0
 
 
+@on_sqlite
 def test_what_nobody_looks_back_upon_is_deleted(days):
     days.play(PEOPLE[:30])
     days.market.now += timedelta(days=9)
@@ -290,6 +298,7 @@ def test_of_many_requests_some_are_looked_at_and_stand_for_all(days):
     assert max(rows) == pytest.approx(1_000 / 64, abs=2)
 
 
+@on_sqlite
 def test_the_holdout_is_counted_and_given_nothing_and_a_rule_takes_what_it_takes(days):
     half = Experiment(experiment_id="e", holdout_share=0.3, control_share=0.3)
     campaign(days.market, experiment=half, control_policy=PolicyName.CHEAPEST_FIRST)
@@ -306,6 +315,7 @@ def test_the_holdout_is_counted_and_given_nothing_and_a_rule_takes_what_it_takes
     assert all(sum(option[4] for option in options) == pytest.approx(1.0) for options in ruled)
 
 
+@on_sqlite
 def test_campaigns_that_are_asked_together_count_once(days):
     campaign(days.market, "autumn")
     days.service.snapshots.reload()
@@ -342,6 +352,7 @@ def test_a_channel_whose_day_is_full_is_open_to_messages_of_another_day(days):
     assert not by_sms([asked("c117", late)])
 
 
+@on_sqlite
 def test_the_interface_and_the_page_say_what_is_scarce(days):
     api = TestClient(create_app(days.service))
     nothing = api.get("/v1/shadow-prices").json()
