@@ -25,7 +25,7 @@ from serving.answer import Setting, to_decision
 from serving.arbitrate import combine, hold_contest, ids_of
 from serving.followups.conversation import FollowUpStep
 from serving.money import Currency
-from serving.pacing.ask import Option, joined, options_of
+from serving.pacing.ask import Option, options_of
 from serving.pacing.pacing import Pacing
 from serving.reading import NO_FEATURES, Degraded, Reading, in_order
 from serving.request import DecisionRequest
@@ -299,11 +299,12 @@ class Chooser:
 
         def options(row: int) -> tuple[Option, ...]:
             limits = narrowed(NO_LIMITS, cases[row].request.step)
-            return joined(
-                [
-                    options_of(turn.choices, row, turn.setting, people[row], limits, turn.shadow_price_minor)
-                    for turn in turns
-                ]
+            return tuple(
+                option
+                for turn in turns
+                for option in options_of(
+                    turn.choices, row, turn.setting, people[row], limits, turn.shadow_price_minor
+                )
             )
 
         rows = [row for row, case in enumerate(cases) if not case.request.dry_run and not case.chosen_again]

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Select, case, select
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, Select, case, select
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
 from features.history.contested import contested
+from features.history.decisions import shadow_prices_of
 from features.history.engine import read_only
 from features.history.export import frame
 from features.history.tables import customers, decisions, interactions, rewards
@@ -295,7 +295,7 @@ def _shadow_prices(written: pl.Series, channels: Sequence[str]) -> FloatArray:
     prices = np.zeros((len(written), len(channels)))
     position = {name: index for index, name in enumerate(channels)}
     for row, text in enumerate(written):
-        for name, price in (orjson.loads(text) if text else {}).items():
+        for name, price in shadow_prices_of(text).items():
             prices[row, position[name]] = price
     return prices
 

@@ -19,7 +19,7 @@ from models.domain.experiment import Arm
 
 # Those that `decision_row` gives.
 DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
-# Of these what a decision is read from: its shadow prices are for trainings.
+# Of these what a decision is read from: its shadow prices are asked for by themselves.
 _SAID = tuple(column for column in decisions.columns if column is not decisions.c.shadow_prices)
 
 
@@ -97,6 +97,18 @@ def load_decision(conn: Connection, decision_id: str) -> Decision:
     if row.evidence is None:
         return decision
     return replace(decision, evidence=unpack(conn, row.evidence, decision.evidence))
+
+
+def load_shadow_prices(conn: Connection, decision_id: str) -> dict[str, float]:
+    """What a message took of what was scarce when that was decided, minor units, by channel; empty for nothing."""
+    written = conn.scalar(select(decisions.c.shadow_prices).where(decisions.c.decision_id == decision_id))
+    return shadow_prices_of(written)
+
+
+def shadow_prices_of(written: str | None) -> dict[str, float]:
+    """The same from its column."""
+    prices: dict[str, float] = orjson.loads(written) if written else {}
+    return prices
 
 
 def _from_columns(row: Row[tuple[object, ...]]) -> Decision:

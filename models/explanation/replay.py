@@ -23,13 +23,11 @@ class Replayed:
     Attributes:
         ranking: With net values for every action; only the candidates are marked.
         p_open: Open probabilities that the policy ranked by, shape (C, S).
-        shadow_price_minor: What a message of each channel took of what was scarce, minor units, shape (C,).
         reproduced: Whether the candidates have the values that were recorded.
     """
 
     ranking: Ranking
     p_open: FloatArray
-    shadow_price_minor: FloatArray
     reproduced: bool
 
 
@@ -53,14 +51,13 @@ def replay(
     # Prices as they were: attention comes with the predictions, so the rest is what is left of the price.
     rest = recorded.price_minor - predictions.attention_minor[0]
     values = net_value(predictions, recorded.margin_minor, rest)
-    shadow = rest - recorded.cost_minor
     answer = policy.distribution(
         ChoiceProblem(
             grid=recorded.grid,
             mask=recorded.mask[None],
             send_at=recorded.send_at[None],
             cost_minor=recorded.cost_minor,
-            shadow_price_minor=shadow,
+            shadow_price_minor=rest - recorded.cost_minor,
             features=features[None],
             predictions=predictions,
             net_value_minor=values,
@@ -72,8 +69,5 @@ def replay(
         again[recorded.mask], recorded.net_value_minor[recorded.mask], rtol=_RELATIVE, atol=_ABSOLUTE_MINOR
     )
     return Replayed(
-        ranking=replace(recorded, net_value_minor=again),
-        p_open=p_open,
-        shadow_price_minor=np.where(np.abs(shadow) > _ABSOLUTE_MINOR, shadow, 0.0),
-        reproduced=bool(same.all()),
+        ranking=replace(recorded, net_value_minor=again), p_open=p_open, reproduced=bool(same.all())
     )

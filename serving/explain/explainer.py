@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from features.history.campaigns import load_campaign
 from features.history.channels import load_channels
+from features.history.decisions import load_shadow_prices
 from features.history.query import load_customers
 from models.choice import FloatArray
 from models.domain.action import Action
@@ -104,7 +105,7 @@ class Explainer:
                 slots=slots,
             )
         flips = [_named(case, flip) for flip in find_flips(case.ranking)]
-        contributions, openings, scarce = self._with_model(case)
+        contributions, openings = self._with_model(case)
         missing = tuple(
             Missing(part=part, reason=reason, version=decision.policy_version)
             for part, reason in (("contributions", contributions), ("openings", openings))
@@ -114,24 +115,26 @@ class Explainer:
             best=case.action(case.ranking.best),
             contributions=None if isinstance(contributions, Absence) else contributions,
             flips=flips if isinstance(openings, Absence) else [*flips, *openings],
-            scarce=scarce,
+            scarce=self._scarce(decision),
             missing=missing,
             time_zone=zone,
             slots=slots,
         )
 
-    def _with_model(
-        self, case: _Case
-    ) -> tuple[Contributions | Absence, list[KnownFlip] | Absence, tuple[ScarceChannel, ...]]:
-        """What only the bundle that decided can tell: contributions, values of what was excluded, and what was scarce."""
+    def _with_model(self, case: _Case) -> tuple[Contributions | Absence, list[KnownFlip] | Absence]:
+        """What only the bundle that decided can tell: contributions, and values of what was excluded."""
         model = self._snapshots.model_of(case.decision.policy_version)
         if model is None:
-            return Absence.MODEL_GONE, Absence.MODEL_GONE, ()
+            return Absence.MODEL_GONE, Absence.MODEL_GONE
         replayed = _replay(case, model)
         if replayed is None:
-            return Absence.NOT_REPRODUCED, Absence.NOT_REPRODUCED, ()
-        scarce = _scarce(case, replayed)
-        return _contributions(case, model, replayed), _openings(case, replayed.ranking), scarce
+            return Absence.NOT_REPRODUCED, Absence.NOT_REPRODUCED
+        return _contributions(case, model, replayed), _openings(case, replayed.ranking)
+
+    def _scarce(self, decision: Decision) -> tuple[ScarceChannel, ...]:
+        with reaching_the_store(), self._engine.connect() as conn:
+            prices = load_shadow_prices(conn, decision.decision_id)
+        return tuple(ScarceChannel(channel=name, shadow_price_minor=price) for name, price in prices.items())
 
     def _campaign(self, decision: Decision) -> Campaign | None:
         """The campaign in the version that asked; None where the decision was imported without it."""
@@ -183,11 +186,6 @@ def _replay(case: _Case, model: Model) -> Replayed | None:
         return None
     again = replay(case.ranking, model.response, policy, case.channels, _features(case, model))
     return again if again.reproduced else None
-
-
-def _scarce(case: _Case, replayed: Replayed) -> tuple[ScarceChannel, ...]:
-    prices = zip(case.ranking.grid.channels, replayed.shadow_price_minor.tolist(), strict=True)
-    return tuple(ScarceChannel(channel=name, shadow_price_minor=price) for name, price in prices if price > 0)
 
 
 def _contributions(case: _Case, model: Model, replayed: Replayed) -> Contributions | Absence:

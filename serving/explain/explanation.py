@@ -118,7 +118,7 @@ class Explanation:
             decision's where that was drawn in order to learn.
         contributions: None where they are in `missing`.
         flips: None where they are in `missing`.
-        scarce: Channels that were scarce; empty also where the bundle that decided cannot tell.
+        scarce: Channels that were scarce; empty also where a rule decided.
         missing: Parts that cannot be given.
         time_zone: On whose clock sentences tell the time.
         slots: Local times of day of the campaign's slots; empty where they are not known.

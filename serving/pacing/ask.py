@@ -5,7 +5,6 @@ It says nothing of who asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -99,8 +98,3 @@ def options_of(
         for day in sorted(set(ahead))
         if (expected := float(messages[at, [one == day for one in ahead]].sum())) > 0
     ]
-
-
-def joined(options: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
-    """What several campaigns could give the same customer."""
-    return tuple(option for several in options for option in several)

@@ -125,7 +125,7 @@ class RecordedDecisionOut(DecisionOut):
     contributions: ContributionsOut | None
     flips: list[FlipOut] | None
     scarce: list[ScarceChannelOut] = Field(
-        description="Channels that were scarce; empty also where the bundle that decided cannot tell."
+        description="Channels that were scarce; empty also where a rule decided."
     )
     missing: list[MissingOut]
     told: ToldOut
