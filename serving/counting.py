@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from time import monotonic, sleep
 
 from sqlalchemy import Engine
 
@@ -13,7 +12,6 @@ from serving.background import Repeating, told
 
 _IDLE_SECONDS = 60.0
 _TURN_SECONDS = 0.5
-# Decisions share the interpreter with it: so many times as long as a turn took nothing is counted.
 _REST = 3.0
 
 
@@ -28,7 +26,7 @@ class Counting(Repeating):
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
-        super().__init__("counting", self._count_some, _IDLE_SECONDS)
+        super().__init__("counting", self._count_some, _IDLE_SECONDS, rest=_REST)
         self._engine = engine
         self._clock = clock
         self._wanted: set[str] = set()
@@ -40,13 +38,10 @@ class Counting(Repeating):
 
     def _count_some(self) -> bool:
         """A turn; whether there is more to count."""
-        began = monotonic()
         for campaign_id in tuple(self._wanted):
             # One that cannot be counted is not tried again until somebody looks again.
             with told(f"counting {campaign_id}"):
                 if not settle_in_parts(self._engine, self._clock(), campaign_id, seconds=_TURN_SECONDS):
                     continue
             self._wanted.discard(campaign_id)
-        if self._wanted:
-            sleep(_REST * (monotonic() - began))
         return bool(self._wanted)

@@ -11,11 +11,13 @@ import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 
 from features.history.prepared import begin
+from features.history.turns import QueuedConnection, Turns
 from features.identity.vault import KEY_FILE, ContactVault, vault_option
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_301_956_102  # any number, the same in every process
 _BUSY_TIMEOUT_SECONDS = 30
+_READERS_TIMEOUT_MS = 50
 _CHECKPOINT_PAUSE_SECONDS = 0.1
 CHECKPOINT_SECONDS = 0.2
 """How often `Checkpoints.work` is to be called."""
@@ -37,7 +39,8 @@ def connect(database_url: str, vault: ContactVault | None = None, *, serves: boo
     (https://www.sqlite.org/pragma.html#pragma_synchronous). PostgreSQL keeps its own, stricter default.
 
     Every transaction takes SQLite's write lock when it begins, so that one which reads first and writes later
-    waits instead of failing. `read_only(engine)` gives transactions that take no lock.
+    waits instead of failing; those of one engine take it in the order in which they began (`turns.Turns`).
+    `read_only(engine)` gives transactions that take no lock.
 
     The parameters of statements, contact points among them, are kept out of errors.
 
@@ -68,9 +71,15 @@ def connect(database_url: str, vault: ContactVault | None = None, *, serves: boo
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         hide_parameters=True,
-        connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
+        connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "factory": QueuedConnection},
         execution_options={} if vault is None else vault_option(vault),
     )
+    turns = Turns()
+
+    def stand_in_the_queue(dbapi_connection: QueuedConnection, _record: object) -> None:
+        dbapi_connection.turns, dbapi_connection.patience_seconds = turns, _BUSY_TIMEOUT_SECONDS
+
+    event.listen(engine, "connect", stand_in_the_queue)
     event.listen(engine, "connect", _prepare_sqlite)
     if serves:
         event.listen(engine, "connect", _prepare_to_serve)
@@ -161,11 +170,14 @@ def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:
     if engine.dialect.name != "sqlite":
         return True
     raw = engine.raw_connection()
+    conn: Any = raw.driver_connection
     try:
-        conn = raw.driver_connection
-        assert conn is not None
+        conn.take_turn()
         conn.execute("VACUUM").close()
+        conn.end_turn()
         until = monotonic() + patience_seconds
+        # While the log waits for readers nobody can write: not for long at a time.
+        conn.execute(f"PRAGMA busy_timeout={_READERS_TIMEOUT_MS}").close()
         while True:
             ((busy, *_),) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             if not busy or monotonic() > until:
@@ -176,6 +188,8 @@ def compact(engine: Engine, patience_seconds: float = 20.0) -> bool:
             raise
         return False
     finally:
+        conn.end_turn()
+        conn.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_SECONDS * 1_000}").close()
         raw.close()
 
 
@@ -216,8 +230,16 @@ def _prepare_to_serve(dbapi_connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    only_reads = connection.get_execution_options().get("only_reads", False)
-    begin(connection, "BEGIN" if only_reads else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("only_reads", False):
+        begin(connection, "BEGIN")
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.take_turn()
+    try:
+        begin(connection, "BEGIN IMMEDIATE")
+    except BaseException:
+        driver.end_turn()
+        raise
 
 
 def _to_json(document: object) -> str:

@@ -5,7 +5,7 @@ Up to the marks every decision and every fact was noted in `unsettled`, or settl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,8 +76,10 @@ _DECIDED = tuple_(decisions.c.decided_at, decisions.c.decision_id)
 _TOLD = NOT_REACHED | {Kind.SENT, Kind.DELIVERED, Kind.OPENED, Kind.CLICKED}
 
 
-def note_changes(transactions: Transactions, as_of: datetime) -> None:
-    """Note whoever has a new decision, fact, or closed window since the last time, in all campaigns.
+def note_changes(transactions: Transactions, as_of: datetime) -> Iterator[None]:
+    """Note whoever has a new decision, fact, or closed window since the last time, in all campaigns, part by part.
+
+    Whoever ends it between two parts finds the rest the next time.
 
     Args:
         transactions: Each writes 5,000 notes at most.
@@ -92,9 +94,9 @@ def note_changes(transactions: Transactions, as_of: datetime) -> None:
                 settlement_marks,
                 [{"mark": 0, "decided_at": _BEGINNING, "decision_id": "", "interaction_id": 0}],
             )
-    _note_decided(transactions, as_of)
-    _note_told(transactions, as_of)
-    _note_closed(transactions, as_of)
+    yield from _note_decided(transactions, as_of)
+    yield from _note_told(transactions, as_of)
+    yield from _note_closed(transactions, as_of)
 
 
 def newest_fact(conn: Connection) -> int:
@@ -102,7 +104,7 @@ def newest_fact(conn: Connection) -> int:
     return conn.scalar(select(func.max(interactions.c.interaction_id))) or 0
 
 
-def _note_decided(transactions: Transactions, as_of: datetime) -> None:
+def _note_decided(transactions: Transactions, as_of: datetime) -> Iterator[None]:
     """Decisions that have no reward yet, and customers who have no outcome.
 
     Those of the last minute are not passed for good: they stay behind the mark, and are looked at again each time.
@@ -122,6 +124,7 @@ def _note_decided(transactions: Transactions, as_of: datetime) -> None:
                     note_pairs(conn, pairs)
                     if for_good:
                         conn.execute(update(settlement_marks).values(upto._asdict()))
+                yield
             after = upto
 
 
@@ -135,7 +138,7 @@ def _end_of_part(conn: Connection, after: Row[datetime, str], until: datetime) -
     )
 
 
-def _note_told(transactions: Transactions, as_of: datetime) -> None:
+def _note_told(transactions: Transactions, as_of: datetime) -> Iterator[None]:
     """Facts that may change a reward or an outcome.
 
     Those that were received a while ago are noted once and passed for good. Newer ones may still be overtaken by others with
@@ -170,9 +173,13 @@ def _note_told(transactions: Transactions, as_of: datetime) -> None:
             note_pairs(conn, pairs)
             conn.execute(update(settlement_marks).values(interaction_id=upto))
         mark = upto
+        yield
     with transactions.reading() as conn:
         pairs = _whose(conn, told.where(number > sure), unseen=True)
-    _add_in_parts(transactions, pairs)
+    for start in range(0, len(pairs), _AT_ONCE):
+        with transactions.writing() as conn:
+            note_pairs(conn, pairs[start : start + _AT_ONCE])
+        yield
 
 
 def _whose(conn: Connection, facts: Select[Any], *, unseen: bool = False) -> list[tuple[str, str]]:
@@ -195,7 +202,7 @@ def _whose(conn: Connection, facts: Select[Any], *, unseen: bool = False) -> lis
     return [(row.campaign_id, row.customer_id) for row in conn.execute(union(*by))]
 
 
-def _note_closed(transactions: Transactions, as_of: datetime) -> None:
+def _note_closed(transactions: Transactions, as_of: datetime) -> Iterator[None]:
     """Rewards whose window has closed."""
     query = (
         select(rewards.c.closes_at, rewards.c.decision_id, decisions.c.campaign_id, decisions.c.customer_id)
@@ -219,13 +226,8 @@ def _note_closed(transactions: Transactions, as_of: datetime) -> None:
         after = rows[-1].closes_at, rows[-1].decision_id
         with transactions.writing() as conn:
             note_pairs(conn, {(row.campaign_id, row.customer_id) for row in rows})
+        yield
 
 
 def _key(moment: datetime, decision_id: str) -> Tuple:
     return tuple_(literal(moment, UtcMoment()), literal(decision_id))
-
-
-def _add_in_parts(transactions: Transactions, pairs: Sequence[tuple[str, str]]) -> None:
-    for start in range(0, len(pairs), _AT_ONCE):
-        with transactions.writing() as conn:
-            note_pairs(conn, pairs[start : start + _AT_ONCE])

@@ -71,7 +71,10 @@ def settle_rewards(conn: Connection, as_of: datetime, campaign_id: str | None = 
     Raises:
         NotFoundError: a decision names a campaign version, channel or offer that is not stored.
     """
-    return sum(_settle_all(Transactions.within(conn), as_of, campaign_id))
+    within = Transactions.within(conn)
+    for _ in note_changes(within, as_of):
+        pass
+    return sum(_settle_noted(within, as_of, campaign_id))
 
 
 def settle_in_parts(
@@ -90,7 +93,8 @@ def settle_in_parts(
         engine: Of the history.
         as_of: Aware; later facts are ignored.
         campaign_id: Only this campaign; None for all.
-        seconds: How long to wait and to go on: after that no further part is begun.
+        seconds: How long to wait and to go on: after that no further part is begun. One is settled, however much there is to
+            note before.
 
     Returns:
         Whether nobody is left.
@@ -104,10 +108,15 @@ def settle_in_parts(
             if monotonic() >= until:
                 return False
             sleep(_TURN_SECONDS)
-        for _ in _settle_all(Transactions.of(engine), as_of, campaign_id):
+        transactions, all_noted = Transactions.of(engine), True
+        for _ in note_changes(transactions, as_of):
+            if monotonic() >= until:
+                all_noted = False
+                break
+        for _ in _settle_noted(transactions, as_of, campaign_id):
             if monotonic() >= until:
                 return False
-    return True
+    return all_noted
 
 
 def _has_turn(held: ExitStack, engine: Engine) -> bool:
@@ -118,9 +127,8 @@ def _has_turn(held: ExitStack, engine: Engine) -> bool:
     return True
 
 
-def _settle_all(transactions: Transactions, as_of: datetime, campaign_id: str | None) -> Iterator[int]:
-    """Settle whoever is not settled, part by part; how many rewards each part changed."""
-    note_changes(transactions, as_of)
+def _settle_noted(transactions: Transactions, as_of: datetime, campaign_id: str | None) -> Iterator[int]:
+    """Settle whoever is noted, part by part; how many rewards each part changed."""
     with transactions.reading() as conn:
         channels = load_channels(conn)
     campaigns: dict[str, _CampaignVersions] = {}
