@@ -90,6 +90,7 @@ BARS: Mapping[str, Mapping[str, Bar]] = {
         "slot_gap_recovered": Bar(least=0.4),
         "ineligible_choices": Bar(most=0),
     },
+    "mixed": {"refused": Bar(most=0), "fact_p99_ms": Bar(most=300.0)},
     "online": {"warm_read_over_bare": Bar(most=0.1), "us_per_customer_in_1000": Bar(most=20.0)},
     "ope": {
         "dr_bias": Bar(most=0.1),
