@@ -33,7 +33,7 @@ from serving.store.availability import reaching_the_store
 
 MOST_RECENT = 20
 # Who looks at a report waits this long for what is not settled yet.
-_SETTLING_SECONDS = 2.0
+SETTLING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +140,10 @@ class Report:
     recent: tuple[RecentDecision, ...]
 
 
-def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str) -> Report:
-    """Settle the campaign's rewards, for two seconds at most, then report. Decisions are recorded meanwhile.
+def build_report(
+    engine: Engine, campaign_id: str, now: datetime, currency: str, seconds: float = SETTLING_SECONDS
+) -> Report:
+    """Settle the campaign's rewards, for so many seconds at most, then report. Decisions are recorded meanwhile.
 
     Raises:
         NotFoundError: there is no such campaign.
@@ -150,7 +152,7 @@ def build_report(engine: Engine, campaign_id: str, now: datetime, currency: str)
     with reaching_the_store():
         with read_only(engine).connect() as conn:
             campaign = load_campaign(conn, campaign_id)
-        up_to_date = settle_in_parts(engine, now, campaign_id, seconds=_SETTLING_SECONDS)
+        up_to_date = seconds > 0 and settle_in_parts(engine, now, campaign_id, seconds=seconds)
         with read_only(engine).connect() as conn:
             rows = funnel(conn, campaign_id)
             whole = customer_sums(conn, campaign_id)

@@ -44,7 +44,7 @@ def report_routes(service: Service) -> APIRouter:
         )
         if not named:
             raise NotFoundError("experiment_id", experiment_id)
-        reports = await service.in_thread(lambda: [service.report(one, now) for one in named])
+        reports = await service.in_thread(lambda: service.reports(named, now))
         return ExperimentReportOut(experiment_id=experiment_id, reports=reports)
 
     return router

@@ -327,7 +327,7 @@ def test_what_is_not_counted_yet_is_said(pages, busy, market, monkeypatch):
         sole_holder(market.engine, "settlement"),
         monkeypatch.context() as impatient,
     ):  # somebody else is at it
-        impatient.setattr("serving.report._SETTLING_SECONDS", 0.05)
+        impatient.setattr("serving.service.SETTLING_SECONDS", 0.05)
         report = pages.get("/v1/report?campaign_id=spring").json()
         assert (report["up_to_date"], report["n_decisions"]) == (False, len(PEOPLE))
         assert "Still counting" in pages.get("/?campaign=spring").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -123,3 +124,26 @@ def test_the_report_of_an_experiment_has_every_campaign_that_it_splits(market):
         missing = api.get("/v1/experiments/winter/report")
         assert missing.status_code == 404
         assert missing.json()["errors"][0]["field"] == "experiment_id"
+
+
+@ONE_DATABASE
+def test_several_reports_wait_no_longer_together_than_one(market, monkeypatch):
+    names = [f"spring-{number}" for number in range(4)]
+    for name in names:
+        market.campaign(name, experiment=Experiment(experiment_id="season"))
+    service = market.service(start=False)
+    waited = []
+
+    def settled_never(engine, as_of, campaign_id, *, seconds):
+        waited.append(seconds)
+        time.sleep(seconds)
+        return False
+
+    monkeypatch.setattr("serving.report.settle_in_parts", settled_never)
+    monkeypatch.setattr("serving.service.SETTLING_SECONDS", 0.1)
+    with TestClient(create_app(service)) as api:
+        market.opened.remove(service)
+        told = api.get("/v1/experiments/season/report").json()
+    assert [one["campaign_id"] for one in told["reports"]] == names
+    assert not any(one["up_to_date"] for one in told["reports"])
+    assert 0 < sum(waited) <= 0.1
