@@ -55,10 +55,18 @@ class FeatureReader:
     Args:
         workspace: With a defined list, by the time of the first read.
         feature_names: Columns to give, in this order; None for the whole list.
+        keeps: Whether the cache keeps what is read. Who reads many that nobody is about to decide for displaces others.
     """
 
-    def __init__(self, workspace: FeatureWorkspace, feature_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        workspace: FeatureWorkspace,
+        feature_names: Sequence[str] | None = None,
+        *,
+        keeps: bool = True,
+    ) -> None:
         self._workspace = workspace
+        self._keeps = keeps
         self._feature_names = None if feature_names is None else tuple(feature_names)
         self._layout: _Layout | None = None
 
@@ -92,7 +100,8 @@ class FeatureReader:
             if absent:
                 read_at = monotonic()
                 read = self._workspace.read_online(absent)
-                cache.put(read, read_at)
+                if self._keeps:
+                    cache.put(read, read_at)
                 rows |= read
         return self._vectors(features, rows, customer_ids, now)
 

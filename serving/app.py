@@ -14,6 +14,7 @@ from serving import problems
 from serving.dashboard.calls import call_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.dashboard.plans import plan_pages
+from serving.dashboard.segments import segment_pages
 from serving.dashboard.sign_in import sign_in_routes
 from serving.idempotency import IdempotencyMiddleware
 from serving.observability.requests import ObservedRequests
@@ -111,6 +112,7 @@ def create_app(service: Service) -> FastAPI:
         receipt_routes(service),
         call_pages(service),
         plan_pages(service),
+        segment_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

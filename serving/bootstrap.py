@@ -219,6 +219,7 @@ def build(config: ServiceConfig) -> Service:
             *(() if pacing is None else (pacing,)),
         ),
         feature_list=feature_list,
+        many_features=FeatureReader(workspace, keeps=False),
         sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
         if config.run_dispatcher
         else None,

@@ -24,10 +24,14 @@ from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
+from serving.explain.catalogue import Language
+from serving.explain.languages import CATALOGUES
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.pacing.pacing import Pacing
 from serving.plans.runner import Plans
+from serving.profile.segment import Profiler, SegmentProfile
+from serving.reading import FeatureSource
 from serving.refresh import FeatureRefresher
 from serving.rehearsal import Rehearsal
 from serving.report import SETTLING_SECONDS, Report, build_report
@@ -110,6 +114,7 @@ class Service:
         batches: Of batches.
         answer_within_seconds: How long a caller waits for a decision before it is told to come again.
         feature_list: The list of features that was defined last; None before the first.
+        many_features: The online store for who reads many customers that nobody is about to decide for; None where there is none.
     """
 
     title: str
@@ -186,6 +191,7 @@ class Service:
             return await self.in_thread(decide)
 
     feature_list: Callable[[], FeatureList | None] = field(default=lambda: None)
+    many_features: FeatureSource | None = None
 
     def report(self, campaign_id: str, now: datetime) -> Report:
         """A campaign's report; what it could not wait for is counted in the background.
@@ -207,6 +213,27 @@ class Service:
                 self.counting.go_on(campaign_id)
             found.append(made)
         return found
+
+    def segment_profile(
+        self, name: str, campaign_id: str | None, language: Language, now: datetime
+    ) -> SegmentProfile:
+        """A segment in figures and words; what of the campaign it could not wait for is counted in the background.
+
+        Raises:
+            NotFoundError: there is no such segment or campaign.
+            InvalidInputError: the segment compares a feature that is not there.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        profiler = Profiler(
+            engine=self.engine,
+            source=self.many_features,
+            currency=self.currency,
+            settling_seconds=SETTLING_SECONDS,
+        )
+        made = profiler.profile(name, now, CATALOGUES[language], self.feature_list(), campaign_id)
+        if made.campaign is not None and not made.campaign.up_to_date:
+            self.counting.go_on(made.campaign.campaign_id)
+        return made
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work without holding up the event loop; its log lines name the request."""

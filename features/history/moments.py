@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, DateTime, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, DateTime, Integer, extract, func, type_coerce
+
+LocalPart = Literal["hour", "isodow"]
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def earlier(conn: Connection, moment: ColumnElement[datetime], by: timedelta) -> ColumnElement[Any]:
@@ -13,3 +17,29 @@ def earlier(conn: Connection, moment: ColumnElement[datetime], by: timedelta) ->
     if conn.dialect.name == "postgresql":
         return type_coerce(moment, DateTime(timezone=True)) - by
     return type_coerce(moment, BigInteger) - by // timedelta(microseconds=1)
+
+
+def local_part(
+    conn: Connection, part: LocalPart, moment: ColumnElement[Any], time_zone: ColumnElement[str]
+) -> ColumnElement[int]:
+    """Hour of the day (0 to 23) or day of the week (Monday is 1) of a moment of the database's, by a clock of that zone.
+
+    The connection must have been taught by `teach_local_time`.
+    """
+    if conn.dialect.name == "postgresql":
+        return extract(part, func.timezone(time_zone, moment))
+    return func.local_part(part, moment, time_zone, type_=Integer)
+
+
+def teach_local_time(conn: Connection) -> None:
+    """SQLite knows no time zones."""
+    if conn.dialect.name != "sqlite":
+        return
+    driver = conn.connection.driver_connection
+    assert driver is not None
+    driver.create_function("local_part", 3, _local_part, deterministic=True)
+
+
+def _local_part(part: str, microseconds: int, time_zone: str) -> int:
+    local = (_EPOCH + timedelta(microseconds=microseconds)).astimezone(ZoneInfo(time_zone))
+    return local.hour if part == "hour" else local.isoweekday()

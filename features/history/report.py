@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
+from features.history.among import among
 from features.history.channels import load_channels
 from features.history.tables import channel_outcomes, outcomes
 from models.domain.experiment import Arm
@@ -124,8 +126,16 @@ _SUMS = (
 _COUNTED = ("planned", "sent", "delivered", "opened", "clicked", "converted", "cost_minor", "value_minor")
 
 
-def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
-    """One row a channel that any decision chose, in order of name, as far as customers are settled."""
+def funnel(
+    conn: Connection, campaign_id: str | None = None, customer_ids: Collection[str] | None = None
+) -> list[FunnelRow]:
+    """One row a channel that any decision chose, in order of name, as far as customers are settled.
+
+    Args:
+        conn: Only read.
+        campaign_id: Only this campaign; None for all.
+        customer_ids: Only these customers, however many; None for all.
+    """
     query = (
         select(
             channel_outcomes.c.channel, *(func.sum(channel_outcomes.c[name]).label(name) for name in _COUNTED)
@@ -135,6 +145,8 @@ def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
     )
     if campaign_id is not None:
         query = query.where(channel_outcomes.c.campaign_id == campaign_id)
+    if customer_ids is not None:
+        query = query.where(among(conn, channel_outcomes.c.customer_id, customer_ids))
     channels = load_channels(conn)
 
     def known(count: int, channel: str, kind: Kind) -> int | None:
@@ -157,8 +169,19 @@ def funnel(conn: Connection, campaign_id: str | None = None) -> list[FunnelRow]:
     ]
 
 
-def customer_sums(conn: Connection, campaign_id: str) -> CustomerSums:
-    """What the customers came to, as far as they are settled: each is read once, also where first choices are compared."""
+def customer_sums(
+    conn: Connection, campaign_id: str, customer_ids: Collection[str] | None = None
+) -> CustomerSums:
+    """What the customers came to, as far as they are settled: each is read once, also where first choices are compared.
+
+    Args:
+        conn: Only read.
+        campaign_id: Of which campaign.
+        customer_ids: Only these customers, however many; None for all.
+    """
+    counted = _KEPT.campaign_id == campaign_id
+    if customer_ids is not None:
+        counted &= among(conn, _KEPT.customer_id, customer_ids)
     since = conn.scalar(
         select(func.min(_KEPT.first_decided_at)).where(
             _KEPT.campaign_id == campaign_id, _KEPT.arm == Arm.HOLDOUT, _KEPT.first_choice.is_not(None)
@@ -168,9 +191,7 @@ def customer_sums(conn: Connection, campaign_id: str) -> CustomerSums:
     by = [_KEPT.arm] if since is None else [_KEPT.arm, _compared_choice(since)]
     arms: dict[Arm, ArmSums] = {}
     first_choices: dict[str, dict[Arm, ArmSums]] = {}
-    for row in conn.execute(
-        select(*by, *_SUMS).where(_KEPT.campaign_id == campaign_id).group_by(*by).order_by(*by)
-    ):
+    for row in conn.execute(select(*by, *_SUMS).where(counted).group_by(*by).order_by(*by)):
         values = row._asdict()
         arm, choice = Arm(values.pop("arm")), values.pop("compared_choice", None)
         sums = ArmSums(arm=arm, **values)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import orjson
 import polars as pl
-from sqlalchemy import ColumnElement, Connection, Integer, Select, extract, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from features.compute import POINTS, compute, load_known
 from features.feature_list import FeatureList
 from features.history.export import frame
+from features.history.moments import LocalPart, local_part, teach_local_time
 from features.history.tables import consents, customers, identities, interactions, tags
 from features.segments.language import (
     All,
@@ -37,7 +37,6 @@ from models.domain.eligibility import REFUSALS
 from models.domain.errors import InvalidInputError
 
 _CUSTOMERS_A_COMPUTATION = 50_000
-_EPOCH = datetime.fromtimestamp(0, ZoneInfo("UTC"))
 
 
 def members(
@@ -56,12 +55,20 @@ def members(
     Raises:
         InvalidInputError: the segment compares a feature that the list does not have, or there is no list.
     """
+    return split(conn, segment, now, features)[0]
+
+
+def split(
+    conn: Connection, segment: Segment, now: datetime, features: FeatureList | None = None
+) -> tuple[list[str], list[str]]:
+    """Its members as `members` gives them, and everybody else, both in order."""
     check_features(segment, features)
     people = frame(conn, select(customers.c.customer_id).order_by(customers.c.customer_id))
     people = people.sort("customer_id")  # databases order texts by their own collation
     everybody = _Everybody(conn, people, now, features, feature_names(segment.condition))
-    found: list[str] = people.filter(pl.Series(everybody.who(segment.condition)))["customer_id"].to_list()
-    return found
+    belongs = pl.Series(everybody.who(segment.condition))
+    inside, outside = (people.filter(which)["customer_id"].to_list() for which in (belongs, ~belongs))
+    return inside, outside
 
 
 def check_features(segment: Segment, features: FeatureList | None) -> None:
@@ -94,8 +101,7 @@ class _Everybody:
         self._people = people
         self._now = now
         self._values = _feature_values(conn, people, now, features, compared)
-        if conn.dialect.name == "sqlite":
-            _teach_local_time(conn)
+        teach_local_time(conn)
 
     def who(self, condition: Condition) -> BoolArray:
         match condition:
@@ -166,16 +172,11 @@ class _Everybody:
         if facts.local_hours is not None or facts.weekdays is not None:
             query = query.join(customers, customers.c.customer_id == happened.customer_id)
         if facts.local_hours is not None:
-            hour = self._local("hour")
+            hour = _local(self._conn, "hour")
             conditions += [hour >= facts.local_hours.from_hour, hour < facts.local_hours.until_hour]
         if facts.weekdays is not None:
-            conditions.append(self._local("isodow").in_(facts.weekdays))
+            conditions.append(_local(self._conn, "isodow").in_(facts.weekdays))
         return query.where(*conditions).group_by(happened.customer_id)
-
-    def _local(self, part: str) -> ColumnElement[int]:
-        if self._conn.dialect.name == "postgresql":
-            return extract(part, func.timezone(customers.c.time_zone, interactions.c.occurred_at))
-        return func.local_part(part, interactions.c.occurred_at, customers.c.time_zone, type_=Integer)
 
     def _tagged(self, tag: str) -> Select[tuple[str]]:
         latest = func.row_number().over(
@@ -267,13 +268,5 @@ def _json_of(document: str, name: str) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
-def _teach_local_time(conn: Connection) -> None:
-    """SQLite knows no time zones."""
-    driver = conn.connection.driver_connection
-    assert driver is not None
-    driver.create_function("local_part", 3, _local_part, deterministic=True)
-
-
-def _local_part(part: str, microseconds: int, time_zone: str) -> int:
-    local = (_EPOCH + timedelta(microseconds=microseconds)).astimezone(ZoneInfo(time_zone))
-    return local.hour if part == "hour" else local.isoweekday()
+def _local(conn: Connection, part: LocalPart) -> ColumnElement[int]:
+    return local_part(conn, part, interactions.c.occurred_at, customers.c.time_zone)

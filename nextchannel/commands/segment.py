@@ -68,6 +68,44 @@ def size(name: _Name) -> None:
 
 
 @app.command()
+def describe(
+    name: _Name,
+    campaign: Annotated[
+        str | None, typer.Option(help="Say also what this campaign did with the members.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the sentences: en, zh-Hant or ja.")] = "en",
+) -> None:
+    """What sets the members apart, where they can be reached, and what a campaign did with them."""
+    from features.online import FeatureReader
+    from models.domain.errors import InvalidInputError
+    from nextchannel.commands.described import lines
+    from nextchannel.commands.installation import open_features, open_history
+    from nextchannel.settings import Settings
+    from serving.explain.catalogue import Language
+    from serving.explain.languages import CATALOGUES
+    from serving.money import Currency
+    from serving.profile.segment import Profiler
+    from serving.report import SETTLING_SECONDS
+
+    if language not in set(Language):
+        raise InvalidInputError("--language", language, f"must be one of {', '.join(Language)}")
+    settings = Settings()
+    engine = open_history(settings)
+    workspace = open_features(settings, engine)
+    currency = Currency(settings.currency, settings.currency_digits)
+    profiler = Profiler(
+        engine=engine,
+        source=FeatureReader(workspace, keeps=False),
+        currency=currency,
+        settling_seconds=SETTLING_SECONDS,
+    )
+    features = workspace.features if workspace.defined else None
+    words = CATALOGUES[Language(language)]
+    for line in lines(profiler.profile(name, _now(), words, features, campaign), currency):
+        typer.echo(line)
+
+
+@app.command()
 def export(
     name: _Name,
     out: Annotated[Path, typer.Option(help="The CSV file to write: a column customer_id.")],

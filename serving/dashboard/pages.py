@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.domain.errors import NextchannelError
 from models.evaluation.experiment import Difference
+from serving.compared import DifferenceReport
 from serving.dashboard.charts import Forest, Interval, forest
 from serving.dashboard.decision import DecisionPage
 from serving.dashboard.scarce import ScarcePanel
@@ -154,11 +156,15 @@ def _arms_plot(report: Report) -> Forest | None:
 
 def _differences_plot(report: Report) -> Forest | None:
     """Differences between arms, with both intervals."""
-    intervals = [
-        _interval(f"{one.arm.value} \N{MINUS SIGN} {one.other.value}", one.difference)
-        for one in report.differences
-    ]
+    intervals = differences_of(report.differences)
     return forest(intervals, include_zero=True) if intervals else None
+
+
+def differences_of(differences: Iterable[DifferenceReport]) -> list[Interval]:
+    """Each difference between two arms as a line of a forest plot."""
+    return [
+        _interval(f"{one.arm.value} \N{MINUS SIGN} {one.other.value}", one.difference) for one in differences
+    ]
 
 
 def _first_choices_plot(report: Report) -> Forest | None:

@@ -63,6 +63,11 @@ class Catalogue:
         part: One feature's share, in percentage points.
         nobody: Instead of parts, where no feature moved anything.
         reasons: Words of every reason code.
+        trait: What a feature is among the members of a segment and among everybody else, in means, and how far apart.
+        trait_share: The same in shares.
+        trait_apart: The same where nobody differs within either group.
+        trait_defining: What is added where the segment's condition asks for it.
+        no_traits: That nothing sets the members apart.
         scarce: That there was not enough of a channel, and what one message of it was worth.
         flips: Sentence of every kind of flip.
         without: What would have to be there instead of a reason, for those that can be undone.
@@ -108,6 +113,11 @@ class Catalogue:
     uplift: str
     part: str
     nobody: str
+    trait: str
+    trait_share: str
+    trait_apart: str
+    trait_defining: str
+    no_traits: str
     scarce: str
     reasons: Mapping[ReasonCode, str]
     flips: Mapping[FlipKind, str]

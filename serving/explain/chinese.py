@@ -43,6 +43,11 @@ CHINESE = Catalogue(
     uplift="這次聯絡使成交機率變動 {total} 個百分點；一般顧客為 {base}。差異主要來自 {parts}。",
     part="{name}（{points} 個百分點）",
     nobody="沒有任何特徵",
+    trait="{name}：成員平均為 {inside}，其他顧客平均為 {outside}（相差 {d} 個標準差）。",
+    trait_share="{name}：成員中占 {inside}，其他顧客中占 {outside}（相差 {d} 個標準差）。",
+    trait_apart="{name}：所有成員皆為 {inside}，其他顧客皆為 {outside}。",
+    trait_defining="這是分群條件本身的要求。",
+    no_traits="就目前已知的資料，沒有任何特徵能確定地區分成員與其他顧客。",
     scarce=("{channel}訊息名額有限：多一則對其他人值 {price}，因此除成本外另從價值中扣除此金額。"),
     reasons={
         ReasonCode.NO_IDENTITY: "顧客在此管道沒有帳號或聯絡方式",

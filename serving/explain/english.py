@@ -54,6 +54,11 @@ ENGLISH = Catalogue(
     ),
     part="{name} ({points} points)",
     nobody="no feature",
+    trait="{name}: {inside} on average, against {outside} for everybody else ({d} standard deviations).",
+    trait_share="{name}: {inside} of the members, against {outside} of everybody else ({d} standard deviations).",
+    trait_apart="{name}: {inside} for every member, {outside} for everybody else.",
+    trait_defining=" The segment asks for this.",
+    no_traits="Nothing that is known of the members sets them apart from everybody else with certainty.",
     scarce=(
         "Messages by {channel} were scarce: room for one more was worth {price} to others, which is taken off here, beside the cost."
     ),

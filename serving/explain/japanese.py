@@ -52,6 +52,11 @@ JAPANESE = Catalogue(
     ),
     part="{name}（{points}ポイント）",
     nobody="該当する特徴量なし",
+    trait="{name}：メンバーの平均は{inside}、ほかのお客様の平均は{outside}です（差は標準偏差の{d}倍）。",
+    trait_share="{name}：メンバーの{inside}、ほかのお客様の{outside}が該当します（差は標準偏差の{d}倍）。",
+    trait_apart="{name}：メンバーは全員{inside}、ほかのお客様は全員{outside}です。",
+    trait_defining="これはセグメントの条件そのものです。",
+    no_traits="現在わかっている範囲では、メンバーをほかのお客様と確実に区別する特徴はありません。",
     scarce=(
         "{channel}の送信枠には限りがあります：もう1通分の枠は他の人にとって{price}の価値があり、コストのほかにその分を差し引いています。"
     ),

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import blake2b
 from uuid import UUID, uuid4, uuid5
 
 import numpy as np
@@ -21,6 +20,7 @@ from sqlalchemy import Engine, select
 from features.feature_list import FeatureList
 from features.history.engine import read_only
 from features.history.tables import customers
+from features.segments.drawn import mark, marks
 from features.segments.everybody import members
 from features.segments.store import load_segment
 from models.domain.decision import Decision
@@ -44,7 +44,6 @@ MOST_MEMBERS = 1_000_000
 _EVERY_SECONDS = 2.0
 # Prices are worked out anew after so many members: what is left is known better by then.
 _REPRICED_AFTER = 16 * LARGEST_GROUP
-_MARK_BYTES = 16
 # Namespace of the decision ids.
 _MEMBERS = UUID("3d0f6c3b-7c5e-5f0e-9a7e-0d8f6b1c2e55")
 
@@ -221,7 +220,7 @@ class Plans(Repeating):
         asked = [self._request(work.plan, customer_id) for customer_id in part]
         answers = self._decider.decide_many(asked, now)
         work.at += len(part)
-        self._keep(replace(_counted(work.plan, answers), reached=_mark(plan.plan_id, part[-1]).hex()))
+        self._keep(replace(_counted(work.plan, answers), reached=mark(plan.plan_id, part[-1]).hex()))
 
     def _prices(self, work: _Work, snapshot: Snapshot, now: datetime) -> dict[str, float]:
         """For those who are left."""
@@ -268,11 +267,9 @@ class Plans(Repeating):
             else:
                 found = members(conn, load_segment(conn, plan.segment), now, self._feature_list())
         require(len(found) <= MOST_MEMBERS, "segment", f"{len(found)} members", f"must be <= {MOST_MEMBERS}")
-        # Of a million members 34 MB beside their ids; sorted as texts they would take five times that.
-        each = (_mark(plan.plan_id, customer_id) for customer_id in found)
-        marks = np.fromiter(each, dtype=f"S{_MARK_BYTES}", count=len(found))
-        order = np.argsort(marks, kind="stable")
-        behind = np.searchsorted(marks, bytes.fromhex(plan.reached), side="right", sorter=order)
+        places = marks(plan.plan_id, found)
+        order = np.argsort(places, kind="stable")
+        behind = np.searchsorted(places, bytes.fromhex(plan.reached), side="right", sorter=order)
         return [found[at] for at in order[behind if plan.reached else 0 :].tolist()]
 
     def _request(self, plan: Plan, customer_id: str) -> DecisionRequest:
@@ -306,11 +303,6 @@ class Plans(Repeating):
 def decision_id_of(plan_id: str, customer_id: str) -> str:
     """The id of the decision that a plan takes for a customer."""
     return str(uuid5(_MEMBERS, f"{plan_id}/{customer_id}"))
-
-
-def _mark(plan_id: str, customer_id: str) -> bytes:
-    """Where a customer stands in the plan's order."""
-    return blake2b(f"{plan_id}/{customer_id}".encode(), digest_size=_MARK_BYTES).digest()
 
 
 def _counted(plan: Plan, answers: Sequence[Answer]) -> Plan:

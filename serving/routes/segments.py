@@ -22,6 +22,8 @@ from features.segments.language import (
 )
 from features.segments.one import is_member
 from features.segments.store import TagStatement, append_tags, list_segments, load_segment, save_segment
+from serving.explain.catalogue import Language
+from serving.profile.segment import SegmentProfile
 from serving.routes.examples import PROBLEMS, SEGMENTS
 from serving.routes.fields import Moment, Name, ShortName
 from serving.routes.interactions import AppendedOut
@@ -157,6 +159,18 @@ def segment_routes(service: Service) -> APIRouter:
         """How many belong to it now."""
         now = service.clock()
         return SizeOut(n_members=len(await service.in_thread(lambda: found(name, now))), as_of=now)
+
+    @router.get("/segments/{name}/profile")
+    async def profile(
+        name: _Named,
+        campaign_id: Annotated[
+            Name | None, Query(description="What it did with the members is worked out too.")
+        ] = None,
+        language: Annotated[Language, Query(description="Of the sentences.")] = Language.ENGLISH,
+    ) -> SegmentProfile:
+        """What sets its members apart, on which channels they can be reached, and what a campaign did with them."""
+        now = service.clock()
+        return await service.in_thread(lambda: service.segment_profile(name, campaign_id, language, now))
 
     @router.get("/segments/{name}/members")
     async def page(

@@ -363,6 +363,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/experiments/{experiment_id}/report", "/v1/models", "/v1/models/{version}", "/v1/models/{version}/promote",
         "/v1/models:rollback",
         "/v1/segments", "/v1/segments/{name}", "/v1/segments/{name}/size", "/v1/segments/{name}/members",
+        "/v1/segments/{name}/profile",
         "/v1/identities:link", "/v1/identities/conflicts",
         "/v1/clock", "/v1/customers",
         "/v1/customers/{customer_id}", "/v1/customers/{customer_id}/history", "/v1/customers/{customer_id}/consents",

@@ -104,6 +104,18 @@ def test_a_setting_bounds_the_rows_that_a_process_keeps(sqlite_engine: Engine, t
         Settings(cached_rows=-1)
 
 
+def test_who_reads_many_need_not_displace_what_others_use(sqlite_engine: Engine, tmp_path: Path) -> None:
+    fill(sqlite_engine)
+    workspace = FeatureWorkspace(tmp_path, sqlite_engine)
+    workspace.define(CHANNELS)
+    FeatureWriter(workspace).refresh(CUSTOMERS[:5], START)
+    workspace.cache.clear()
+    passing = FeatureReader(workspace, keeps=False).read(CUSTOMERS[:5], START)
+    assert len(workspace.cache) == 0
+    np.testing.assert_array_equal(passing.values, FeatureReader(workspace).read(CUSTOMERS[:5], START).values)
+    assert len(workspace.cache) == 5
+
+
 def test_features_online_equal_the_offline_frame_exactly(engine: Engine, tmp_path: Path) -> None:
     fill(engine)
     serving, training = (FeatureWorkspace(tmp_path / name, engine) for name in ("serving", "training"))

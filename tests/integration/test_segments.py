@@ -17,7 +17,7 @@ from features.history.append import CustomerRecord, append_customers
 from features.history.engine import connect, migrate
 from features.segments.language import DEEPEST, MOST_CONDITIONS, parse_segment
 from features.segments.store import list_segments, load_segment
-from models.domain.errors import InvalidInputError
+from models.domain.errors import InvalidInputError, NotFoundError
 from nextchannel.main import app, cli
 from serving.app import create_app
 
@@ -224,3 +224,19 @@ def test_a_segment_that_compares_a_feature_needs_the_list_of_features(home: Path
     FeatureList(channels=(), attributes=()).save(home / "features" / "feature_list.json")
     assert run("segment", "put", "r.json") == "segment r: version 1\n"
     assert run("segment", "size", "r") == "r: 0 customers\n"
+
+
+def test_a_segment_is_described_on_the_terminal(home: Path) -> None:
+    city = {"name": "taipei", "condition": {"attribute": "city", "op": "==", "value": "Taipei"}}
+    (home / "taipei.json").write_text(json.dumps(city))
+    run("segment", "put", "taipei.json")
+    said = run("segment", "describe", "taipei")
+    assert said.startswith("taipei (version 1): 2 of 3 customers\n")
+    assert "There are no features yet" in said
+    assert "email             0% of 2 members,      0% of all customers (3 looked at)" in said
+    run("materialize")
+    assert "確定地區分" in run("segment", "describe", "taipei", "--language", "zh-Hant")
+    refused = CliRunner().invoke(cli, ["segment", "describe", "taipei", "--language", "xx"])
+    assert isinstance(refused.exception, InvalidInputError)
+    missing = CliRunner().invoke(cli, ["segment", "describe", "taipei", "--campaign", "none"])
+    assert isinstance(missing.exception, NotFoundError)
