@@ -32,8 +32,10 @@ from models.domain.interaction import NOT_REACHED, Interaction, InteractionKind
 from models.domain.reward import Reward
 
 _OF_REWARD = tuple(field.name for field in fields(Reward))
-# What is written for so many customers holds up decisions for some ten milliseconds.
+# What is written for so many customers holds up decisions for some ten milliseconds, and what they are worked out from takes
+# some megabytes.
 _AT_ONCE = 300
+_MOST_DECISIONS = 5_000
 _TURN_SECONDS = 0.02
 
 
@@ -134,7 +136,7 @@ def _settle_noted(transactions: Transactions, as_of: datetime, campaign_id: str 
     campaigns: dict[str, _CampaignVersions] = {}
     while True:
         with transactions.reading() as conn:
-            part = next_part(conn, campaign_id, _AT_ONCE)
+            part = next_part(conn, campaign_id, _AT_ONCE, _MOST_DECISIONS)
             if part is None:
                 return
             versions = campaigns.setdefault(part.campaign_id, _CampaignVersions(part.campaign_id))

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import accumulate, chain, islice
 from typing import Any
 
 from sqlalchemy import CompoundSelect, Connection, Select, delete, func, insert, select, union
 
 from features.history.among import among
+from features.history.outcomes import of_customers
 from features.history.tables import channel_outcomes, decisions, outcomes, unsettled
 
 
@@ -74,8 +76,15 @@ def note_pairs(conn: Connection, pairs: Iterable[tuple[str, str]]) -> None:
         conn.execute(insert(unsettled), notes)
 
 
-def next_part(conn: Connection, campaign_id: str | None, size: int) -> Part | None:
-    """The next customers to settle, in order of their ids; None where nobody is left."""
+def next_part(conn: Connection, campaign_id: str | None, size: int, most_decisions: int) -> Part | None:
+    """The next customers to settle, in order of their ids; None where nobody is left.
+
+    Args:
+        conn: Only read.
+        campaign_id: Of this campaign; None for whichever comes first.
+        size: Notes at most.
+        most_decisions: Of all of them together in the campaign; one customer may have more.
+    """
     first = select(unsettled.c.campaign_id).order_by(unsettled.c.campaign_id).limit(1)
     campaign_id = campaign_id or conn.scalar(first)
     rows = conn.execute(
@@ -86,11 +95,16 @@ def next_part(conn: Connection, campaign_id: str | None, size: int) -> Part | No
     ).all()
     if campaign_id is None or not rows:
         return None
-    return Part(
-        campaign_id,
-        tuple(dict.fromkeys(row.customer_id for row in rows)),
-        tuple(row.note_id for row in rows),
-    )
+    noted: dict[str, list[int]] = {}
+    for row in rows:
+        noted.setdefault(row.customer_id, []).append(row.note_id)
+    decided = select(decisions.c.customer_id, func.count()).group_by(decisions.c.customer_id)
+    counted = conn.execute(decided.where(of_customers(conn, campaign_id, list(noted))))
+    n_decisions = dict(counted.tuples().all())
+    upto = accumulate(n_decisions.get(customer_id, 0) for customer_id in noted)
+    n_chosen = max(1, sum(so_far <= most_decisions for so_far in upto))
+    chosen = dict(islice(noted.items(), n_chosen))
+    return Part(campaign_id, tuple(chosen), tuple(chain.from_iterable(chosen.values())))
 
 
 def strike_out(conn: Connection, part: Part) -> None:

@@ -24,7 +24,7 @@ from features.history.tables import (
     settlement_marks,
     unsettled,
 )
-from features.history.unsettled import count_waiting, note
+from features.history.unsettled import count_waiting, next_part, note, strike_out
 from models.domain.action import Action
 from models.domain.campaign import Campaign, Content, Mode, Offer, SendWindow
 from models.domain.channel import ContentKind
@@ -408,6 +408,20 @@ def test_however_much_is_new_a_look_ends_in_time_and_something_is_settled(
     # A turn notes two of them, though more are new.
     assert settled_by_turn == [(False, 2), (False, 4), (False, 6)]
     assert settle_in_parts(engine, START + DAY)
+
+
+def test_a_part_has_no_more_decisions_than_it_may_but_for_a_single_customer(engine: Engine) -> None:
+    with engine.begin() as conn:
+        seed_channels(conn, START)
+        save_campaign(conn, campaign(), START)
+        for name, n_decisions in (("c-1", 2), ("c-2", 1), ("c-3", 2), ("c-4", 4), ("c-5", 1)):
+            for number in range(n_decisions):
+                decide(conn, f"d-{name}-{number}", name)
+        parts = []
+        while (part := next_part(conn, "spring", 300, 3)) is not None:
+            parts.append(part.customer_ids)
+            strike_out(conn, part)
+    assert parts == [("c-1", "c-2"), ("c-3",), ("c-4",), ("c-5",)]
 
 
 def test_one_process_at_a_time_settles(engine: Engine) -> None:
