@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -18,47 +16,15 @@ from features.history.rewards import settle_in_parts
 from features.history.tables import customers, decisions
 from features.history.unsettled import count_waiting
 from models.domain.experiment import Arm, Experiment
-from models.evaluation.experiment import (
-    Difference,
-    Moments,
-    SampleRatio,
-    compare_arms,
-    cost_per_incremental_conversion,
-    sample_ratio,
-)
-from models.evaluation.pre_period import without_before
-from serving.arms import CONFIDENCE, ArmReport, arm_report, conversions, net_value, verdict
+from models.evaluation.experiment import SampleRatio, sample_ratio
+from serving.arms import CONFIDENCE, ArmReport, arm_report
+from serving.compared import DifferenceReport, compared
 from serving.first_choices import FirstChoiceReport, by_first_choice
 from serving.store.availability import reaching_the_store
 
 MOST_RECENT = 20
 # Who looks at a report waits this long for what is not settled yet.
 SETTLING_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferenceReport:
-    """Net value a customer of one arm minus that of another, minor units.
-
-    Attributes:
-        difference: Without what customers did in the pre-period: this is what the verdict is about.
-        unadjusted: The same as it is.
-        conversions: Difference in the share of customers who converted, without the pre-period too.
-        cost_per_conversion_minor: Extra cost for each conversion that would not have happened otherwise, below 0 where the
-            arm cost less; None where it converted no more than the other.
-        cost_per_conversion_low_minor: With the upper end of the extra conversions.
-        cost_per_conversion_high_minor: With their lower end; None where there may be none.
-    """
-
-    arm: Arm
-    other: Arm
-    difference: Difference
-    unadjusted: Difference
-    conversions: Difference
-    cost_per_conversion_minor: float | None
-    cost_per_conversion_low_minor: float | None
-    cost_per_conversion_high_minor: float | None
-    verdict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,26 +123,20 @@ def build_report(
             rows = funnel(conn, campaign_id)
             whole = customer_sums(conn, campaign_id)
             n_waiting = count_waiting(conn, campaign_id)
-            n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
+            n_known = count_known(conn)
             recent = _recent(conn, campaign_id)
     counted = {arm: ArmSums.none(arm) for arm in Arm} | whole.arms
-    worth = {arm: net_value(sums) for arm, sums in counted.items()}
-    moments = {arm: sums.plain for arm, sums in worth.items()}
     n_customers = sum(sums.n_customers for sums in counted.values())
-    # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
+    # Everybody who is known may come into the campaign.
     planned_n = max(2, n_known, n_customers)
-    compare = partial(compare_arms, planned_n=planned_n, confidence=CONFIDENCE)
-    adjusted = without_before(worth)
-    differences, unadjusted = compare(adjusted.arms), compare(moments)
-    converted = compare(without_before({arm: conversions(sums) for arm, sums in counted.items()}).arms)
-    arms = tuple(
-        arm_report(sums)
-        for arm, sums in counted.items()
-        if sums.n_customers or campaign.experiment.share(arm) > 0
+    found = compared(counted, planned_n)
+    ratio = (
+        sample_ratio({arm: sums.n_customers for arm, sums in counted.items()}, campaign.experiment)
+        if n_customers
+        else None
     )
-    ratio = sample_ratio({arm: moments[arm].n for arm in Arm}, campaign.experiment) if n_customers else None
-    against_holdout = differences.get((Arm.TREATMENT, Arm.HOLDOUT))
-    n_treated = moments[Arm.TREATMENT].n
+    against_holdout = None if found.against_holdout is None else found.against_holdout.difference
+    n_treated = counted[Arm.TREATMENT].n_customers
     return Report(
         campaign_id=campaign_id,
         campaign_version=campaign.version,
@@ -195,20 +155,27 @@ def build_report(
         incremental_low_minor=None if against_holdout is None else against_holdout.low * n_treated,
         incremental_high_minor=None if against_holdout is None else against_holdout.high * n_treated,
         funnel=tuple(rows),
-        arms=arms,
-        differences=tuple(
-            _compared(pair, differences, unadjusted, converted, arms, moments) for pair in differences
+        arms=tuple(
+            arm_report(sums)
+            for arm, sums in counted.items()
+            if sums.n_customers or campaign.experiment.share(arm) > 0
         ),
+        differences=found.differences,
         sample_ratio=ratio,
         pre_period=PrePeriodReport(
             days=PRE_PERIOD.days,
-            explained=adjusted.explained,
-            narrower=1.0 - math.sqrt(1.0 - adjusted.explained),
+            explained=found.explained,
+            narrower=1.0 - math.sqrt(1.0 - found.explained),
         ),
         first_choices=by_first_choice(whole.first_choices, campaign.experiment, planned_n),
-        verdict=_overall(campaign.experiment, differences, moments, ratio),
+        verdict=_overall(campaign.experiment, found.against_holdout, ratio),
         recent=recent,
     )
+
+
+def count_known(conn: Connection) -> int:
+    """Customers who are known."""
+    return conn.execute(select(func.count()).select_from(customers)).scalar_one()
 
 
 def latest_campaign(engine: Engine) -> str | None:
@@ -222,38 +189,8 @@ def latest_campaign(engine: Engine) -> str | None:
         )
 
 
-def _compared(
-    pair: tuple[Arm, Arm],
-    differences: Mapping[tuple[Arm, Arm], Difference],
-    unadjusted: Mapping[tuple[Arm, Arm], Difference],
-    converted: Mapping[tuple[Arm, Arm], Difference],
-    arms: Iterable[ArmReport],
-    moments: Mapping[Arm, Moments],
-) -> DifferenceReport:
-    cost = {arm.arm: arm.cost_minor / arm.n_customers for arm in arms if arm.n_customers}
-    each = cost_per_incremental_conversion(cost[pair[0]], cost[pair[1]], converted[pair])
-    return DifferenceReport(
-        arm=pair[0],
-        other=pair[1],
-        difference=differences[pair],
-        unadjusted=unadjusted[pair],
-        conversions=converted[pair],
-        cost_per_conversion_minor=None if each is None else each.value,
-        cost_per_conversion_low_minor=None if each is None else _finite(each.low),
-        cost_per_conversion_high_minor=None if each is None else _finite(each.high),
-        verdict=verdict(*pair, differences[pair], moments),
-    )
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
-
-
 def _overall(
-    experiment: Experiment,
-    differences: Mapping[tuple[Arm, Arm], Difference],
-    moments: Mapping[Arm, Moments],
-    ratio: SampleRatio | None,
+    experiment: Experiment, against_holdout: DifferenceReport | None, ratio: SampleRatio | None
 ) -> str:
     """One sentence for a person in a hurry."""
     if ratio is None:
@@ -263,12 +200,11 @@ def _overall(
             "Do not read the results: the arms do not have the sizes that were planned, so something other than "
             "chance decides who is in them."
         )
-    pair = (Arm.TREATMENT, Arm.HOLDOUT)
-    if pair not in differences:
+    if against_holdout is None:
         if experiment.holdout_share <= 0:
             return "Without a holdout nobody can say what contact adds."
         return "Cannot tell yet: an arm has fewer than two customers."
-    return verdict(*pair, differences[pair], moments)
+    return against_holdout.verdict
 
 
 def _recent(conn: Connection, campaign_id: str) -> tuple[RecentDecision, ...]:

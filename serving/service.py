@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from sqlalchemy import Engine
 
 from features.feature_list import FeatureList
+from features.history.lifecycle import Lifecycle
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
@@ -24,6 +25,7 @@ from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
 from serving.erasure import Eraser
+from serving.lifecycle import LifecycleChannelsReport, build_lifecycle_channels
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.pacing.pacing import Pacing
@@ -207,6 +209,20 @@ class Service:
                 self.counting.go_on(campaign_id)
             found.append(made)
         return found
+
+    def lifecycle_channels(
+        self, campaign_id: str, lifecycle: Lifecycle, now: datetime
+    ) -> LifecycleChannelsReport:
+        """A campaign by the stage that customers were in; what it could not wait for is counted in the background.
+
+        Raises:
+            NotFoundError: there is no such campaign.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        made = build_lifecycle_channels(self.engine, lifecycle, campaign_id, now, self.currency.code)
+        if not made.up_to_date:
+            self.counting.go_on(campaign_id)
+        return made
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work without holding up the event loop; its log lines name the request."""
