@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from sqlalchemy import Engine
@@ -154,6 +154,7 @@ class LifecycleChannelsReport:
     """A campaign by stage.
 
     Attributes:
+        within_days: Decisions of so many days before `as_of` are told, and customers whose first decision was in them.
         up_to_date: Whether all that is known is counted.
         n_waiting: Customers about whom something new is not counted yet, as far as that is known.
         channels: In order of stage and channel; what no message was planned for is left out.
@@ -163,6 +164,7 @@ class LifecycleChannelsReport:
     campaign_id: str
     as_of: datetime
     lifecycle: Lifecycle
+    within_days: int
     currency: str
     confidence: float
     up_to_date: bool
@@ -198,7 +200,7 @@ def build_lifecycle(
 
 
 def build_lifecycle_channels(
-    engine: Engine, lifecycle: Lifecycle, campaign_id: str, now: datetime, currency: str
+    engine: Engine, lifecycle: Lifecycle, campaign_id: str, now: datetime, within_days: int, currency: str
 ) -> LifecycleChannelsReport:
     """Settle the campaign's rewards for a while, as the report does, then tell what came of it by stage.
 
@@ -206,13 +208,14 @@ def build_lifecycle_channels(
         NotFoundError: there is no such campaign.
         StoreUnavailableError: the database cannot be reached.
     """
+    since = now - timedelta(days=within_days)
     with reaching_the_store():
         with read_only(engine).connect() as conn:
             campaign = load_campaign(conn, campaign_id)
         up_to_date = settle_in_parts(engine, now, campaign_id, seconds=SETTLING_SECONDS)
         with read_only(engine).connect() as conn:
-            rows = stage_funnel(conn, lifecycle, campaign_id)
-            sums = stage_arms(conn, lifecycle, campaign_id)
+            rows = stage_funnel(conn, lifecycle, campaign_id, since)
+            sums = stage_arms(conn, lifecycle, campaign_id, since)
             n_waiting = count_waiting(conn, campaign_id)
             n_known = count_known(conn)
     n_customers = sum(one.n_customers for arms in sums.values() for one in arms.values())
@@ -221,6 +224,7 @@ def build_lifecycle_channels(
         campaign_id=campaign_id,
         as_of=now,
         lifecycle=lifecycle,
+        within_days=within_days,
         currency=currency,
         confidence=CONFIDENCE,
         up_to_date=up_to_date,

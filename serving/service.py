@@ -211,7 +211,7 @@ class Service:
         return found
 
     def lifecycle_channels(
-        self, campaign_id: str, lifecycle: Lifecycle, now: datetime
+        self, campaign_id: str, lifecycle: Lifecycle, now: datetime, within_days: int
     ) -> LifecycleChannelsReport:
         """A campaign by the stage that customers were in; what it could not wait for is counted in the background.
 
@@ -219,7 +219,9 @@ class Service:
             NotFoundError: there is no such campaign.
             StoreUnavailableError: the database cannot be reached.
         """
-        made = build_lifecycle_channels(self.engine, lifecycle, campaign_id, now, self.currency.code)
+        made = build_lifecycle_channels(
+            self.engine, lifecycle, campaign_id, now, within_days, self.currency.code
+        )
         if not made.up_to_date:
             self.counting.go_on(campaign_id)
         return made

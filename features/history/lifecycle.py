@@ -191,16 +191,16 @@ def standing(conn: Connection, lifecycle: Lifecycle, as_of: datetime, within_day
     return Standing(stages=stages, steps={step: tuple(moved) for step, moved in entered.items()})
 
 
-def stage_funnel(conn: Connection, lifecycle: Lifecycle, campaign_id: str) -> list[StageFunnelRow]:
-    """The funnel of a campaign by the stage that customers were in at each decision, and by channel, in this order.
+def stage_funnel(
+    conn: Connection, lifecycle: Lifecycle, campaign_id: str, since: datetime
+) -> list[StageFunnelRow]:
+    """The funnel of a campaign since a moment by the stage that customers were in at each decision, and by channel, in this order.
 
     As of `features.history.report.funnel`, which adds up the same figures whatever the stage: as far as customers are settled.
     """
-    made = contacts(decisions.c.campaign_id == campaign_id).add_columns(
-        decisions.c.decided_at.label("moment")
-    )
-    staged = _staged(conn, lifecycle, made.cte("made"))
-    rows = conn.execute(channel_sums(staged, staged.c.stage, staged.c.channel)).all()
+    of_those = and_(decisions.c.campaign_id == campaign_id, decisions.c.decided_at >= since)
+    staged = _staged(conn, lifecycle, contacts(of_those))
+    rows = conn.execute(channel_sums(staged, "stage", "channel")).all()
     channels = load_channels(conn)
     found = [
         StageFunnelRow(stage=LifecycleStage(row.stage), funnel=funnel_row(row, channels)) for row in rows
@@ -210,15 +210,15 @@ def stage_funnel(conn: Connection, lifecycle: Lifecycle, campaign_id: str) -> li
 
 
 def stage_arms(
-    conn: Connection, lifecycle: Lifecycle, campaign_id: str
+    conn: Connection, lifecycle: Lifecycle, campaign_id: str, since: datetime
 ) -> dict[LifecycleStage, dict[Arm, ArmSums]]:
     """Sums over the customers of each arm, by the stage that they were in before their first decision in the campaign.
 
-    As of `features.history.report.customer_sums`, but for customers of whom it is not kept when that decision was (they were
-    settled by an older version): they are left out. A stage or arm that nobody is in is left out.
+    As of `features.history.report.customer_sums`, for those who came in since a moment. Of whom it is not kept when that was (they
+    were settled by an older version) is left out. A stage or arm that nobody is in is left out.
     """
     kept = outcomes.c
-    of_those = and_(kept.campaign_id == campaign_id, kept.first_decided_at.is_not(None))
+    of_those = and_(kept.campaign_id == campaign_id, kept.first_decided_at >= since)
     entered = select(kept.arm, kept.customer_id, kept.first_decided_at.label("moment")).where(of_those)
     staged = _staged(conn, lifecycle, entered.cte("entered"))
     same = and_(kept.arm == staged.c.arm, kept.customer_id == staged.c.customer_id)

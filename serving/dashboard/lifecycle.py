@@ -57,7 +57,9 @@ def lifecycle_pages(service: Service) -> APIRouter:
 
         def make() -> Response:
             whole = build_lifecycle(service.engine, asked, now, within_days)
-            by_channel = None if campaign is None else service.lifecycle_channels(campaign, asked, now)
+            by_channel = (
+                None if campaign is None else service.lifecycle_channels(campaign, asked, now, within_days)
+            )
             return answers.page(
                 "lifecycle.html",
                 whole=whole,

@@ -21,7 +21,10 @@ USUAL_DAYS = 365
 
 Days = Annotated[int, Query(ge=1, le=MOST_DAYS)]
 WithinDays = Annotated[
-    Days, Query(description="Steps that were entered within so many days before are followed.")
+    Days,
+    Query(
+        description="Steps that were entered, and decisions that were taken, within so many days before count."
+    ),
 ]
 
 
@@ -56,13 +59,15 @@ def lifecycle_routes(service: Service) -> APIRouter:
 
     @router.get("/channels")
     async def channels(
-        campaign_id: Annotated[Name, Query()], asked: AskedLifecycle
+        campaign_id: Annotated[Name, Query()], asked: AskedLifecycle, within_days: WithinDays = USUAL_DAYS
     ) -> LifecycleChannelsReport:
         """A campaign by the stage that customers were in: the funnel of every channel, and the arms with intervals.
 
         The rates by channel compare customers for whom that channel was chosen; what contact caused is the difference of the arms alone.
         """
         now = service.clock()
-        return await service.in_thread(lambda: service.lifecycle_channels(campaign_id, asked, now))
+        return await service.in_thread(
+            lambda: service.lifecycle_channels(campaign_id, asked, now, within_days)
+        )
 
     return router

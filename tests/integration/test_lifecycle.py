@@ -24,6 +24,7 @@ from models.domain.campaign import PolicyName
 from models.domain.experiment import Experiment
 from models.domain.interaction import Interaction, InteractionKind
 from serving.request import DecisionRequest
+from tests.integration.conftest import NOW
 from tests.integration.test_dashboard import Pages
 
 USUAL = Lifecycle()
@@ -177,7 +178,7 @@ def stage_before(i: int, *, later: bool) -> LifecycleStage:
 
 def test_messages_are_told_apart_by_the_stage_before_each_decision(town, spring):
     with town.engine.connect() as conn:
-        found = stage_funnel(conn, USUAL, "spring")
+        found = stage_funnel(conn, USUAL, "spring", NOW)
         whole = {row.channel: row for row in funnel(conn, "spring")}
     planned: dict[tuple[str, str], int] = {}
     for made, later in zip(spring, (False, True), strict=True):
@@ -198,7 +199,7 @@ def test_messages_are_told_apart_by_the_stage_before_each_decision(town, spring)
 def test_arms_are_told_apart_by_the_stage_before_the_first_decision(town, spring):
     first, second = spring
     with town.engine.connect() as conn:
-        found = stage_arms(conn, USUAL, "spring")
+        found = stage_arms(conn, USUAL, "spring", NOW)
         whole = customer_sums(conn, "spring").arms
     for arm, sums in whole.items():
         parts = [arms[arm] for arms in found.values() if arm in arms]
@@ -212,6 +213,14 @@ def test_arms_are_told_apart_by_the_stage_before_the_first_decision(town, spring
             assert sums.n_customers == len(mine)
             assert sums.n_decisions == len(mine) + sum(i < len(second) for i in mine)
             assert sums.n_converted == sum(i % 5 == 0 for i in mine)
+
+
+def test_decisions_before_the_days_that_are_asked_for_are_left_out(pages, town, spring):
+    """The first 200 decisions are three days old, the next 50 two days."""
+    answer = pages.get("/v1/lifecycle/channels", params={"campaign_id": "spring", "within_days": 2}).json()
+    contacts = sum(decision.action is not None for decision in spring[1])
+    assert sum(row["figures"]["planned"] for row in answer["channels"]) == contacts
+    assert answer["arms"] == []
 
 
 def test_the_api_gives_shares_medians_rates_and_differences(pages, town, spring):
