@@ -52,6 +52,7 @@ def wilson(value: float, n: float, confidence: float = 0.95) -> Share:
     reach = math.sqrt(square * (value * (1 - value) / n + square / (4 * n**2)))
     return Share(
         value=value,
-        low=max(0.0, (centre - reach) / (1 + square / n)),
-        high=min(1.0, (centre + reach) / (1 + square / n)),
+        # Exactly, where rounding leaves a little.
+        low=0.0 if value == 0 else (centre - reach) / (1 + square / n),
+        high=1.0 if value == 1 else (centre + reach) / (1 + square / n),
     )

@@ -100,6 +100,12 @@ def test_the_share_never_falls_and_stays_in_its_interval(rows):
     assert all(a.value <= b.value + 1e-12 for a, b in pairwise(found))
 
 
+@pytest.mark.parametrize("n", [1, 10, 38, 43, 1_001])
+def test_none_and_all_end_at_zero_and_one_exactly(n):
+    assert wilson(0.0, n).low == 0.0
+    assert wilson(1.0, n).high == 1.0
+
+
 def test_nobody_has_no_figures():
     empty = moved_on(np.array([], dtype=np.int64), np.array([], dtype=bool), np.array([], dtype=np.int64))
     assert (empty.n, empty.by(30), empty.median()) == (0, None, None)
