@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import problems
 from serving.dashboard.calls import call_pages
+from serving.dashboard.lifecycle import lifecycle_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.dashboard.plans import plan_pages
 from serving.dashboard.segments import segment_pages
@@ -31,6 +32,7 @@ from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
 from serving.routes.identities import identity_routes
 from serving.routes.interactions import interaction_routes
+from serving.routes.lifecycle import lifecycle_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.models import model_routes
@@ -103,6 +105,7 @@ def create_app(service: Service) -> FastAPI:
         plan_routes(service),
         pacing_routes(service),
         report_routes(service),
+        lifecycle_routes(service),
         model_routes(service),
         health_routes(service),
         clock_routes(service),
@@ -113,6 +116,7 @@ def create_app(service: Service) -> FastAPI:
         call_pages(service),
         plan_pages(service),
         segment_pages(service),
+        lifecycle_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

@@ -106,7 +106,7 @@ def build_report(
             rows = funnel(conn, campaign_id)
             whole = customer_sums(conn, campaign_id)
             n_waiting = count_waiting(conn, campaign_id)
-            n_known = conn.execute(select(func.count()).select_from(customers)).scalar_one()
+            n_known = count_known(conn)
             recent = _recent(conn, campaign_id)
     # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
     compared = compare(whole.arms, campaign.experiment, n_known)
@@ -138,6 +138,11 @@ def build_report(
         verdict=compared.verdict,
         recent=recent,
     )
+
+
+def count_known(conn: Connection) -> int:
+    """Customers who are known."""
+    return conn.execute(select(func.count()).select_from(customers)).scalar_one()
 
 
 def latest_campaign(engine: Engine) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from sqlalchemy import Engine
 
 from features.feature_list import FeatureList
+from features.history.lifecycle import Lifecycle
 from models.domain.decision import Decision
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from serving.admission import Admission
@@ -26,6 +27,7 @@ from serving.decide import Decider
 from serving.erasure import Eraser
 from serving.explain.catalogue import Language
 from serving.explain.languages import CATALOGUES
+from serving.lifecycle import LifecycleChannelsReport, build_lifecycle_channels
 from serving.money import Currency
 from serving.observability.metrics import Metrics
 from serving.pacing.pacing import Pacing
@@ -233,6 +235,22 @@ class Service:
         made = profiler.profile(name, now, CATALOGUES[language], self.feature_list(), campaign_id)
         if made.campaign is not None and not made.campaign.up_to_date:
             self.counting.go_on(made.campaign.campaign_id)
+        return made
+
+    def lifecycle_channels(
+        self, campaign_id: str, lifecycle: Lifecycle, now: datetime, within_days: int
+    ) -> LifecycleChannelsReport:
+        """A campaign by the stage that customers were in; what it could not wait for is counted in the background.
+
+        Raises:
+            NotFoundError: there is no such campaign.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        made = build_lifecycle_channels(
+            self.engine, lifecycle, campaign_id, now, within_days, self.currency.code
+        )
+        if not made.up_to_date:
+            self.counting.go_on(campaign_id)
         return made
 
     async def in_thread(self, work: Callable[[], T]) -> T:

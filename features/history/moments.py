@@ -6,7 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, DateTime, Integer, extract, func, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Integer,
+    cast,
+    extract,
+    func,
+    type_coerce,
+)
 
 LocalPart = Literal["hour", "isodow"]
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -43,3 +53,13 @@ def teach_local_time(conn: Connection) -> None:
 def _local_part(part: str, microseconds: int, time_zone: str) -> int:
     local = (_EPOCH + timedelta(microseconds=microseconds)).astimezone(ZoneInfo(time_zone))
     return local.hour if part == "hour" else local.isoweekday()
+
+
+def whole_days(
+    conn: Connection, start: ColumnElement[datetime], end: ColumnElement[datetime]
+) -> ColumnElement[int]:
+    """How many times 24 hours lie between two moments of the database's, the first not after the second."""
+    if conn.dialect.name == "postgresql":
+        return cast(func.floor(extract("epoch", end - start) / 86_400), Integer)
+    day = timedelta(days=1) // timedelta(microseconds=1)
+    return (type_coerce(end, BigInteger) - type_coerce(start, BigInteger)) // day

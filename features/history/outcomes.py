@@ -185,44 +185,60 @@ def first_choice() -> ColumnElement[str | None]:
 
 
 def _channel_outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str]) -> Select[Any]:
-    contacts = (
-        select(
-            decisions.c.decision_id,
-            decisions.c.customer_id,
-            decisions.c.channel,
-            case((reached(), decisions.c.cost_minor), else_=0.0).label("cost_minor"),
-        )
-        .where(of_customers(conn, campaign.campaign_id, customer_ids), decisions.c.channel.is_not(None))
-        .cte("contacts")
-    )
+    made = contacts(of_customers(conn, campaign.campaign_id, customer_ids))
+    sums = channel_sums(made, "customer_id", "channel")
+    return sums.add_columns(literal(campaign.campaign_id).label("campaign_id"))
+
+
+def contacts(of_those: ColumnElement[bool]) -> CTE:
+    """Decisions to contact, when they were taken (`moment`), and what they cost: nothing where they were cancelled or refused.
+
+    Args:
+        of_those: SQL condition on a row of `decisions`.
+    """
+    made = select(
+        decisions.c.decision_id,
+        decisions.c.customer_id,
+        decisions.c.channel,
+        decisions.c.decided_at.label("moment"),
+        case((reached(), decisions.c.cost_minor), else_=0.0).label("cost_minor"),
+    ).where(of_those, decisions.c.channel.is_not(None))
+    # What was refused is looked up once a decision, not once a fact.
+    return made.cte("made").prefix_with("MATERIALIZED")
+
+
+def channel_sums(made: CTE, *by: str) -> Select[Any]:
+    """What became of contacts, as far as their rewards are settled: the figures of a row of `channel_outcomes`.
+
+    Args:
+        made: Rows of `contacts`.
+        by: Names of their columns; one row of sums for each of their values.
+    """
+    told = and_(interactions.c.decision_id == made.c.decision_id, ~interactions.c.machine_made)
     seen = (
         select(
-            contacts.c.decision_id,
+            *made.c,
             *(
                 func.max(case((interactions.c.kind.in_(sorted(kinds)), 1), else_=0)).label(name)
                 for name, kinds in _STEPS.items()
             ),
         )
-        .join(interactions, interactions.c.decision_id == contacts.c.decision_id)
-        .where(~interactions.c.machine_made)
-        .group_by(contacts.c.decision_id)
+        .select_from(made.outerjoin(interactions, told))
+        .group_by(*made.c)
         .subquery("seen")
     )
+    columns = [seen.c[name] for name in by]
     return (
         select(
-            literal(campaign.campaign_id).label("campaign_id"),
-            contacts.c.customer_id,
-            contacts.c.channel,
+            *columns,
             func.count().label("planned"),
-            *(func.coalesce(func.sum(seen.c[name]), 0).label(name) for name in _STEPS),
+            *(func.sum(seen.c[name]).label(name) for name in _STEPS),
             func.coalesce(func.sum(case((rewards.c.converted, 1), else_=0)), 0).label("converted"),
-            func.sum(contacts.c.cost_minor).label("cost_minor"),
+            func.sum(seen.c.cost_minor).label("cost_minor"),
             func.coalesce(func.sum(rewards.c.value_minor), 0.0).label("value_minor"),
         )
-        .select_from(contacts)
-        .outerjoin(seen, seen.c.decision_id == contacts.c.decision_id)
-        .outerjoin(rewards, rewards.c.decision_id == contacts.c.decision_id)
-        .group_by(contacts.c.customer_id, contacts.c.channel)
+        .select_from(seen.outerjoin(rewards, rewards.c.decision_id == seen.c.decision_id))
+        .group_by(*columns)
     )
 
 

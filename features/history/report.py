@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
 
 from features.history.among import among
 from features.history.channels import load_channels
 from features.history.tables import channel_outcomes, outcomes
+from models.domain.channel import Channel
 from models.domain.experiment import Arm
 from models.domain.interaction import InteractionKind as Kind
 
@@ -110,7 +112,7 @@ def _sum_where(condition: ColumnElement[bool], figure: ColumnElement[float]) -> 
     return func.coalesce(func.sum(figure).filter(condition), 0.0)
 
 
-_SUMS = (
+ARM_SUMS = (
     func.count().label("n_customers"),
     func.sum(_KEPT.n_decisions).label("n_decisions"),
     func.count().filter(_KEPT.contacted).label("n_contacted"),
@@ -123,6 +125,7 @@ _SUMS = (
     _sum_where(_DID_BEFORE, _KEPT.before_minor * _WORTH).label("before_by_value"),
     _sum_where(_KEPT.converted, _KEPT.before_minor).label("before_by_converted"),
 )
+"""The sums of `ArmSums` over rows of `outcomes`."""
 _COUNTED = ("planned", "sent", "delivered", "opened", "clicked", "converted", "cost_minor", "value_minor")
 
 
@@ -148,25 +151,27 @@ def funnel(
     if customer_ids is not None:
         query = query.where(among(conn, channel_outcomes.c.customer_id, customer_ids))
     channels = load_channels(conn)
+    return [funnel_row(row, channels) for row in conn.execute(query)]
 
-    def known(count: int, channel: str, kind: Kind) -> int | None:
+
+def funnel_row(row: Row[Any], channels: Mapping[str, Channel]) -> FunnelRow:
+    """The sums of one channel (`features.history.outcomes.channel_sums`), None where the channel cannot report the step."""
+
+    def known(count: int, kind: Kind) -> int | None:
         # A click implies that the message arrived, but those who did not click are unknown, not zero.
-        return count if channel in channels and channels[channel].reports(kind) else None
+        return count if row.channel in channels and channels[row.channel].reports(kind) else None
 
-    return [
-        FunnelRow(
-            channel=row.channel,
-            planned=row.planned,
-            sent=row.sent,
-            delivered=known(row.delivered, row.channel, Kind.DELIVERED),
-            opened=known(row.opened, row.channel, Kind.OPENED),
-            clicked=known(row.clicked, row.channel, Kind.CLICKED),
-            converted=row.converted,
-            cost_minor=row.cost_minor,
-            net_value_minor=row.value_minor - row.cost_minor,
-        )
-        for row in conn.execute(query)
-    ]
+    return FunnelRow(
+        channel=row.channel,
+        planned=row.planned,
+        sent=row.sent,
+        delivered=known(row.delivered, Kind.DELIVERED),
+        opened=known(row.opened, Kind.OPENED),
+        clicked=known(row.clicked, Kind.CLICKED),
+        converted=row.converted,
+        cost_minor=row.cost_minor,
+        net_value_minor=row.value_minor - row.cost_minor,
+    )
 
 
 def customer_sums(
@@ -191,7 +196,7 @@ def customer_sums(
     by = [_KEPT.arm] if since is None else [_KEPT.arm, _compared_choice(since)]
     arms: dict[Arm, ArmSums] = {}
     first_choices: dict[str, dict[Arm, ArmSums]] = {}
-    for row in conn.execute(select(*by, *_SUMS).where(counted).group_by(*by).order_by(*by)):
+    for row in conn.execute(select(*by, *ARM_SUMS).where(counted).group_by(*by).order_by(*by)):
         values = row._asdict()
         arm, choice = Arm(values.pop("arm")), values.pop("compared_choice", None)
         sums = ArmSums(arm=arm, **values)

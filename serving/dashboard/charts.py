@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PLOT_WIDTH = 520.0
+STEPS_HEIGHT = 220.0
 _ROOM = 0.06  # empty share on both sides of the widest interval
 _TICKS = 5
 
@@ -94,6 +95,63 @@ def forest(intervals: Sequence[Interval], include_zero: bool) -> Forest:
         ),
         ticks=tuple(Tick(at=at(value), value=value) for value in round_values(low, high)),
         zero=at(0.0) if low <= 0 <= high else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A share by the end of a day, with its interval, all in [0, 1]."""
+
+    day: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """A share that grows day by day, with a band for its interval: corners as SVG has them, y downwards."""
+
+    width: float
+    height: float
+    line: str
+    band: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def steps(points: Sequence[Point], last_day: int, top: float) -> Steps:
+    """Lay out a curve.
+
+    Args:
+        points: At least one, in order of days.
+        last_day: At the right end, whether or not the curve goes so far.
+        top: Share at the upper end, above 0.
+    """
+
+    def corners(name: str) -> list[str]:
+        """A level holds from its day up to the next."""
+        found, level = [], 0.0
+        for one in points:
+            for height in (level, getattr(one, name)):
+                x, y = one.day / last_day * PLOT_WIDTH, (1.0 - height / top) * STEPS_HEIGHT
+                found.append(f"{x:.1f},{y:.1f}")
+            level = getattr(one, name)
+        return found
+
+    origin = f"0.0,{STEPS_HEIGHT:.1f}"
+    return Steps(
+        width=PLOT_WIDTH,
+        height=STEPS_HEIGHT,
+        line=" ".join([origin, *corners("value")]),
+        band=" ".join([origin, *corners("high"), *reversed(corners("low"))]),
+        x_ticks=tuple(
+            Tick(at=round(day / last_day * PLOT_WIDTH, 1), value=day) for day in range(0, last_day + 1, 30)
+        ),
+        y_ticks=tuple(
+            Tick(at=round((1.0 - share / top) * STEPS_HEIGHT, 1), value=share)
+            for share in round_values(0.0, top)
+        ),
     )
 
 

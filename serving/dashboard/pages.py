@@ -163,21 +163,23 @@ def _differences_plot(report: Report) -> Forest | None:
 def differences_of(differences: Iterable[DifferenceReport]) -> list[Interval]:
     """Each difference between two arms as a line of a forest plot."""
     return [
-        _interval(f"{one.arm.value} \N{MINUS SIGN} {one.other.value}", one.difference) for one in differences
+        interval_of(f"{one.arm.value} \N{MINUS SIGN} {one.other.value}", one.difference)
+        for one in differences
     ]
 
 
 def _first_choices_plot(report: Report) -> Forest | None:
     """Differences by the channel that was chosen first, of those that anything can be said about."""
     intervals = [
-        _interval(one.channel or "no contact", one.difference)
+        interval_of(one.channel or "no contact", one.difference)
         for one in report.first_choices
         if one.difference is not None and one.readable
     ]
     return forest(intervals, include_zero=True) if intervals else None
 
 
-def _interval(label: str, difference: Difference) -> Interval:
+def interval_of(label: str, difference: Difference) -> Interval:
+    """A difference of arms as a line of a forest plot."""
     return Interval(
         label=label,
         value=difference.value,

@@ -20,7 +20,7 @@ from features.segments.language import Segment
 from features.segments.then import before_campaign, known_now_only
 from models.domain.campaign import Campaign
 from models.evaluation.experiment import SampleRatio
-from models.evaluation.share import Share, wilson
+from models.evaluation.share import CountedShare, counted_share
 from serving.arms import CONFIDENCE, ArmReport
 from serving.compared import DifferenceReport, compare
 
@@ -41,7 +41,7 @@ class HourReport:
     """
 
     hour: int
-    opened: Share
+    opened: CountedShare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def campaign_profile(
         n_waiting=count_waiting(conn, campaign_id),
         funnel=tuple(funnel(conn, campaign_id, found)),
         hours=tuple(
-            HourReport(hour=one.hour, opened=wilson(one.n_opened, one.n_messages, confidence=CONFIDENCE))
+            HourReport(hour=one.hour, opened=counted_share(one.n_opened, one.n_messages, CONFIDENCE))
             for one in opened_by_hour(conn, campaign_id, found, now)
         ),
         arms=None if withheld else compared.arms,

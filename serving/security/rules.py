@@ -100,6 +100,8 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/v1/identities/conflicts", Scope.READ),
     Rule("GET", "/v1/report", Scope.READ),
     Rule("GET", "/v1/experiments/{experiment_id}/report", Scope.READ),
+    Rule("GET", "/v1/lifecycle", Scope.READ),
+    Rule("GET", "/v1/lifecycle/channels", Scope.READ),
     Rule("GET", "/v1/models", Scope.READ),
     Rule("GET", "/v1/models/{version}", Scope.READ),
     Rule("POST", "/v1/models/{version}/promote", Scope.ADMIN),
@@ -108,6 +110,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/v1/clock", Scope.READ),
     Rule("PUT", "/v1/clock", Scope.ADMIN),
     Rule("GET", "/", Scope.READ, page=True),
+    Rule("GET", "/lifecycle", Scope.READ, page=True),
     Rule("GET", "/decisions/{decision_id}", Scope.READ, page=True),
     Rule("GET", "/customers/{customer_id}", Scope.READ, page=True),
     # Open: whoever asks has no key.

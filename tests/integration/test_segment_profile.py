@@ -28,7 +28,7 @@ from models.domain.customer import EVERY_CHANNEL, Consent, ConsentStatus, Identi
 from models.domain.eligibility import unreachable
 from models.domain.experiment import Experiment
 from models.domain.interaction import Interaction, InteractionKind
-from models.evaluation.share import wilson
+from models.evaluation.share import counted_share
 from nextchannel.commands.described import lines
 from serving.app import create_app
 from serving.explain.catalogue import Language
@@ -257,7 +257,7 @@ def test_hours_are_of_the_customers_own_day_and_of_channels_that_report_opens(vi
         hour: (len(opens), sum(opens)) for hour, opens in sent.items()
     }
     for row in found:
-        expected = wilson(row["opened"]["n_hits"], row["opened"]["n"])
+        expected = counted_share(row["opened"]["n_hits"], row["opened"]["n"])
         assert (row["opened"]["low"], row["opened"]["high"]) == (expected.low, expected.high)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.domain.errors import InvalidInputError
-from models.evaluation.share import wilson
+from models.evaluation.share import counted_share
 from models.evaluation.standardised import standardised_difference
 
 _VALUES = arrays(np.float64, st.integers(2, 30), elements=st.integers(-50, 50).map(float))
@@ -65,17 +65,17 @@ def test_one_value_is_not_enough() -> None:
 
 def test_wilsons_interval() -> None:
     # p = 0.3, n = 10, z = 1.96: (0.3 + 0.192073 +- 1.96 * sqrt(0.021 + 0.0096036)) / 1.384146.
-    found = wilson(3, 10)
+    found = counted_share(3, 10)
     assert (found.n, found.n_hits, found.value) == (10, 3, 0.3)
     assert found.low == pytest.approx(0.10779, abs=1e-5)
     assert found.high == pytest.approx(0.60322, abs=1e-5)
-    assert wilson(0, 5).low == 0.0
-    assert wilson(0, 5).high == pytest.approx(1.959964**2 / (5 + 1.959964**2), abs=1e-6)
-    assert wilson(5, 5).high == 1.0
+    assert counted_share(0, 5).low == 0.0
+    assert counted_share(0, 5).high == pytest.approx(1.959964**2 / (5 + 1.959964**2), abs=1e-6)
+    assert counted_share(5, 5).high == 1.0
 
 
 @pytest.mark.parametrize(("hits", "n", "field"), [(0, 0, "n"), (3, 2, "n_hits"), (-1, 2, "n_hits")])
 def test_a_share_of_what_cannot_be_is_refused(hits, n, field) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        wilson(hits, n)
+        counted_share(hits, n)
     assert refused.value.field == field
