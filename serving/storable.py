@@ -39,9 +39,9 @@ def check_storable(
     Raises:
         InvalidInputsError: names everything that is wrong.
     """
-    no_text = unstorable_in(campaign, prefix)
-    if no_text:  # nor can it be measured, or read as a template
-        raise InvalidInputsError([*broken, *no_text])
+    unstorable = unstorable_in(campaign, prefix)
+    if unstorable:  # nor can it be measured, or read as a template
+        raise InvalidInputsError([*broken, *unstorable])
     found = check_campaign(campaign, channels, now, minor_per_major=currency.minor_per_major)
     wrong = [
         *broken,

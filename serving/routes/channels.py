@@ -180,9 +180,9 @@ def _checked(
     prefix: str = "",
     present_minor: float | None = None,
 ) -> ChannelOut:
-    no_text = unstorable_in(channel, prefix)
-    if no_text:
-        raise InvalidInputsError(no_text)
+    unstorable = unstorable_in(channel, prefix)
+    if unstorable:
+        raise InvalidInputsError(unstorable)
     currency = service.currency
     findings = check_channel(
         channel,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -17,7 +20,6 @@ from pydantic import (
     StringConstraints,
 )
 
-from features.history.documents import to_document
 from models.domain.campaign import Campaign
 from models.domain.channel import Channel
 from models.domain.customer import ZONE_FORM
@@ -77,11 +79,12 @@ def text_of(words: type[StrEnum]) -> GetPydanticSchema:
 
 
 _NO_TEXT = "must not hold the character NUL, nor one half of a surrogate pair: no database stores them"
+_NO_NUMBER = "must be a finite number"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unstorable_in(noun: Campaign | Channel, prefix: str) -> list[InvalidInputError]:
-    """The texts of a campaign or channel that no database stores, with their places.
+    """The texts of a campaign or channel that no database stores, and the numbers that JSON cannot write, with their places.
 
     Args:
         noun: To be stored.
@@ -89,16 +92,25 @@ def unstorable_in(noun: Campaign | Channel, prefix: str) -> list[InvalidInputErr
     """
     found: list[InvalidInputError] = []
 
+    def refuse(path: str, value: object, bound: str) -> None:
+        found.append(InvalidInputError(path.removesuffix("."), value, bound))
+
     def look(part: object, path: str) -> None:
-        if isinstance(part, str) and _UNSTORABLE.search(part):
-            found.append(InvalidInputError(path.removesuffix("."), part[:40], _NO_TEXT))
-        elif isinstance(part, dict):
+        if isinstance(part, float) and not isfinite(part):
+            refuse(path, part, _NO_NUMBER)
+        elif isinstance(part, str) and _UNSTORABLE.search(part):
+            refuse(path, part[:40], _NO_TEXT)
+        elif is_dataclass(part):
+            for each in fields(part):
+                look(getattr(part, each.name), f"{path}{each.name}.")
+        elif isinstance(part, Mapping):
             for name, inner in part.items():
                 look(name, path)
                 look(inner, f"{path}{name}.")
-        elif isinstance(part, list):
-            for index, inner in enumerate(part):
+        elif isinstance(part, frozenset | tuple | list):
+            # A set's members have the places that they have in the document.
+            for index, inner in enumerate(sorted(part) if isinstance(part, frozenset) else part):
                 look(inner, f"{path}{index}.")
 
-    look(to_document(noun), prefix)
+    look(noun, prefix)
     return found

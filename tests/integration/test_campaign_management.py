@@ -170,14 +170,14 @@ def test_names_that_no_column_holds_are_refused(api):
     assert fields(api.get("/v1/campaigns/spring", params={"version": 2**31})) == {"version"}
 
 
-def places(document: object, path: tuple = ()) -> Iterator[tuple]:
-    """Where a document holds text."""
-    if isinstance(document, str):
+def places(document: object, kind: type | tuple[type, ...] = str, path: tuple = ()) -> Iterator[tuple]:
+    """Where a document holds text, or values of another kind."""
+    if isinstance(document, kind) and not isinstance(document, bool):
         yield path
     elif isinstance(document, dict | list):
         inner = document.items() if isinstance(document, dict) else enumerate(document)
         for name, part in inner:
-            yield from places(part, (*path, name))
+            yield from places(part, kind, (*path, name))
 
 
 @BEFORE_THE_DATABASE
@@ -202,6 +202,28 @@ def test_text_that_no_database_stores_is_refused_wherever_it_stands(api, text):
                 method, path, content=json.dumps(spoilt), headers={"content-type": "application/json"}
             )
             assert answer.status_code == 422, (path, *outer, last)
+
+
+@BEFORE_THE_DATABASE
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_json_cannot_write_is_refused_wherever_it_stands(api, number):
+    budgets = {"budget_minor": 1e6, "exploration_budget_minor": 1e3}
+    asked = {
+        "/v1/campaigns/spring": {"campaign": spring(api) | budgets},
+        "/v1/channels/email": api.get("/v1/channels/email").json() | {"confirm_cost": True},
+    }
+    asked["/v1/channels/email"].pop("warnings")
+    for path, body in asked.items():
+        numbers = list(places(body, (int, float)))
+        assert numbers
+        for *outer, last in numbers:
+            spoilt = copy.deepcopy(body)
+            reduce(lambda part, name: part[name], outer, spoilt)[last] = number
+            answer = api.put(path, content=json.dumps(spoilt), headers={"content-type": "application/json"})
+            assert answer.status_code == 422, (path, *outer, last)
+            assert ".".join(map(str, (*outer, last))) in fields(answer)
+    # Nothing of it was stored.
+    assert api.get("/v1/campaigns/spring").json()["campaign"]["budget_minor"] is None
 
 
 def test_wrong_types_and_broken_bounds_are_told_together(api):
