@@ -98,9 +98,12 @@ def next_part(conn: Connection, campaign_id: str | None, size: int, most_decisio
     noted: dict[str, list[int]] = {}
     for row in rows:
         noted.setdefault(row.customer_id, []).append(row.note_id)
-    decided = select(decisions.c.customer_id, func.count()).group_by(decisions.c.customer_id)
-    counted = conn.execute(decided.where(of_customers(conn, campaign_id, list(noted))))
-    n_decisions: dict[str, int] = dict(counted.tuples().all())
+    decided = (
+        select(decisions.c.customer_id, func.count().label("n"))
+        .where(of_customers(conn, campaign_id, list(noted)))
+        .group_by(decisions.c.customer_id)
+    )
+    n_decisions = {row.customer_id: row.n for row in conn.execute(decided)}
     upto = accumulate(n_decisions.get(customer_id, 0) for customer_id in noted)
     n_chosen = max(1, sum(so_far <= most_decisions for so_far in upto))
     chosen = dict(islice(noted.items(), n_chosen))
