@@ -79,6 +79,7 @@ def text_of(words: type[StrEnum]) -> GetPydanticSchema:
 
 
 _NO_TEXT = "must not hold the character NUL, nor one half of a surrogate pair: no database stores them"
+_LARGEST = 2**63 - 1
 _NO_NUMBER = "must be a finite number"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -98,6 +99,8 @@ def unstorable_in(noun: Campaign | Channel, prefix: str) -> list[InvalidInputErr
     def look(part: object, path: str) -> None:
         if isinstance(part, float) and not isfinite(part):
             refuse(path, part, _NO_NUMBER)
+        elif isinstance(part, int) and abs(part) > _LARGEST:
+            refuse(path, str(part)[:40], f"must be in [-{_LARGEST}, {_LARGEST}]")
         elif isinstance(part, str) and _UNSTORABLE.search(part):
             refuse(path, part[:40], _NO_TEXT)
         elif is_dataclass(part):

@@ -222,6 +222,12 @@ def test_a_number_that_json_cannot_write_is_refused_wherever_it_stands(api, numb
             answer = api.put(path, content=json.dumps(spoilt), headers={"content-type": "application/json"})
             assert answer.status_code == 422, (path, *outer, last)
             assert ".".join(map(str, (*outer, last))) in fields(answer)
+    # Nor a whole number that is longer than a database's.
+    for given in (1e308, 2**63, 10**400):
+        answer = api.patch("/v1/channels/email", json={"capacity_per_day": given})
+        assert (answer.status_code, fields(answer)) == (422, {"capacity_per_day"})
+        caps = asked["/v1/campaigns/spring"]["campaign"] | {"caps": {"contacts": int(given)}}
+        assert "campaign.caps.contacts" in fields(put(api, caps))
     # Nothing of it was stored.
     assert api.get("/v1/campaigns/spring").json()["campaign"]["budget_minor"] is None
 
