@@ -154,6 +154,7 @@ class LifecycleChannelsReport:
     """A campaign by stage.
 
     Attributes:
+        simulated: Customers and outcomes of the campaign come from a simulator.
         within_days: Decisions of so many days before `as_of` are told, and customers whose first decision was in them.
         up_to_date: Whether all that is known is counted.
         n_waiting: Customers about whom something new is not counted yet, as far as that is known.
@@ -162,6 +163,7 @@ class LifecycleChannelsReport:
     """
 
     campaign_id: str
+    simulated: bool
     as_of: datetime
     lifecycle: Lifecycle
     within_days: int
@@ -220,6 +222,7 @@ def build_lifecycle_channels(
             n_known = count_known(conn)
     return LifecycleChannelsReport(
         campaign_id=campaign_id,
+        simulated=campaign.simulated,
         as_of=now,
         lifecycle=lifecycle,
         within_days=within_days,

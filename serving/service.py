@@ -226,12 +226,7 @@ class Service:
             InvalidInputError: the segment compares a feature that is not there.
             StoreUnavailableError: the database cannot be reached.
         """
-        profiler = Profiler(
-            engine=self.engine,
-            source=self.many_features,
-            currency=self.currency,
-            settling_seconds=SETTLING_SECONDS,
-        )
+        profiler = Profiler(engine=self.engine, source=self.many_features, currency=self.currency)
         made = profiler.profile(name, now, CATALOGUES[language], self.feature_list(), campaign_id)
         if made.campaign is not None and not made.campaign.up_to_date:
             self.counting.go_on(made.campaign.campaign_id)

@@ -74,10 +74,10 @@ def connect(database_url: str, vault: ContactVault | None = None, *, serves: boo
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "factory": QueuedConnection},
         execution_options={} if vault is None else vault_option(vault),
     )
-    turns = Turns()
+    turns = Turns(_BUSY_TIMEOUT_SECONDS)
 
     def stand_in_the_queue(dbapi_connection: QueuedConnection, _record: object) -> None:
-        dbapi_connection.turns, dbapi_connection.patience_seconds = turns, _BUSY_TIMEOUT_SECONDS
+        dbapi_connection.turns = turns
 
     event.listen(engine, "connect", stand_in_the_queue)
     event.listen(engine, "connect", _prepare_sqlite)

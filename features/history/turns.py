@@ -14,9 +14,14 @@ from collections import deque
 
 
 class Turns:
-    """The queue of one database."""
+    """The queue of one database.
 
-    def __init__(self) -> None:
+    Args:
+        patience_seconds: For which a turn is waited.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._taken = False
         # A lock for each that waits, which is opened when it has its turn.
@@ -27,8 +32,8 @@ class Turns:
         """How many wait."""
         return len(self._waiting)
 
-    def take(self, patience_seconds: float) -> bool:
-        """Wait for a turn, which `give_on` ends; False where there was none in that time."""
+    def take(self) -> bool:
+        """Wait for a turn, which `give_on` ends; False where there was none in time."""
         with self._lock:
             if not self._taken:
                 self._taken = True
@@ -36,7 +41,7 @@ class Turns:
             mine = threading.Lock()
             mine.acquire()
             self._waiting.append(mine)
-        if mine.acquire(timeout=patience_seconds):
+        if mine.acquire(timeout=self._patience_seconds):
             return True
         with self._lock:
             if mine in self._waiting:
@@ -56,18 +61,18 @@ class Turns:
 class QueuedConnection(sqlite3.Connection):
     """A connection of SQLite's driver that has a turn from before a transaction that writes until it has ended.
 
+    Whoever waits for a turn in vain asks SQLite's own lock, which says what is wrong.
+
     Attributes:
         turns: Of the database. Whoever opens the connection sets it.
-        patience_seconds: For which a turn is waited. Without one SQLite's own lock is asked, which says what is wrong.
     """
 
     turns: Turns
-    patience_seconds: float
     _has_turn = False
 
     def take_turn(self) -> None:
         """Before the transaction begins."""
-        self._has_turn = self.turns.take(self.patience_seconds)
+        self._has_turn = self.turns.take()
 
     def end_turn(self) -> None:
         """Where it did not begin, or has ended."""

@@ -55,20 +55,32 @@ def members(
     Raises:
         InvalidInputError: the segment compares a feature that the list does not have, or there is no list.
     """
-    return split(conn, segment, now, features)[0]
+    people, belongs = _judged(conn, segment, now, features)
+    return _ids(people, belongs)
 
 
 def split(
     conn: Connection, segment: Segment, now: datetime, features: FeatureList | None = None
 ) -> tuple[list[str], list[str]]:
     """Its members as `members` gives them, and everybody else, both in order."""
+    people, belongs = _judged(conn, segment, now, features)
+    return _ids(people, belongs), _ids(people, ~belongs)
+
+
+def _judged(
+    conn: Connection, segment: Segment, now: datetime, features: FeatureList | None
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Everybody in order of their ids, and whether they belong to it."""
     check_features(segment, features)
     people = frame(conn, select(customers.c.customer_id).order_by(customers.c.customer_id))
     people = people.sort("customer_id")  # databases order texts by their own collation
     everybody = _Everybody(conn, people, now, features, feature_names(segment.condition))
-    belongs = pl.Series(everybody.who(segment.condition))
-    inside, outside = (people.filter(which)["customer_id"].to_list() for which in (belongs, ~belongs))
-    return inside, outside
+    return people, pl.Series(everybody.who(segment.condition))
+
+
+def _ids(people: pl.DataFrame, which: pl.Series) -> list[str]:
+    ids: list[str] = people.filter(which)["customer_id"].to_list()
+    return ids
 
 
 def check_features(segment: Segment, features: FeatureList | None) -> None:

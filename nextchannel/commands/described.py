@@ -59,10 +59,10 @@ def _campaign(found: CampaignProfile, currency: Currency) -> Iterator[str]:
             f"converted {row.converted:,}, cost {currency.words(row.cost_minor)}"
         )
     for hour in found.hours:
-        opened_share = hour.opened
+        share = hour.opened
         yield (
-            f"  {hour.hour:02}:00  {percent(opened_share.value)} of {opened_share.n:,} opened "
-            f"[{percent(opened_share.low)}, {percent(opened_share.high)}]"
+            f"  {hour.hour:02}:00  {percent(share.value)} of {share.n:,} opened "
+            f"[{percent(share.low)}, {percent(share.high)}]"
         )
     if found.withheld is not None:
         yield found.withheld

@@ -85,7 +85,6 @@ def describe(
     from serving.explain.languages import CATALOGUES
     from serving.money import Currency
     from serving.profile.segment import Profiler
-    from serving.report import SETTLING_SECONDS
 
     if language not in set(Language):
         raise InvalidInputError("--language", language, f"must be one of {', '.join(Language)}")
@@ -93,12 +92,8 @@ def describe(
     engine = open_history(settings)
     workspace = open_features(settings, engine)
     currency = Currency(settings.currency, settings.currency_digits)
-    profiler = Profiler(
-        engine=engine,
-        source=FeatureReader(workspace, keeps=False),
-        currency=currency,
-        settling_seconds=SETTLING_SECONDS,
-    )
+    source = FeatureReader(workspace, keeps=False)
+    profiler = Profiler(engine=engine, source=source, currency=currency)
     features = workspace.features if workspace.defined else None
     words = CATALOGUES[Language(language)]
     for line in lines(profiler.profile(name, _now(), words, features, campaign), currency):

@@ -58,13 +58,15 @@ class Forest:
     zero: float | None
 
 
-def forest(intervals: Sequence[Interval], include_zero: bool) -> Forest:
-    """Lay out a forest plot.
+def forest(intervals: Sequence[Interval], include_zero: bool) -> Forest | None:
+    """Lay out a forest plot; None where there is nothing to draw.
 
     Args:
-        intervals: At least one.
+        intervals: From top to bottom.
         include_zero: Whether the axis must show zero.
     """
+    if not intervals:
+        return None
     ends = [
         end
         for one in intervals

@@ -104,7 +104,7 @@ def _rates_plot(found: LifecycleChannelsReport) -> Forest | None:
         )
         for row in found.channels
     ]
-    return forest(intervals, include_zero=True) if intervals else None
+    return forest(intervals, include_zero=True)
 
 
 def _uplift_plot(found: LifecycleChannelsReport) -> Forest | None:
@@ -114,4 +114,4 @@ def _uplift_plot(found: LifecycleChannelsReport) -> Forest | None:
         for one in found.arms
         if one.against_holdout is not None
     ]
-    return forest(intervals, include_zero=True) if intervals else None
+    return forest(intervals, include_zero=True)

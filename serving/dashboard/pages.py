@@ -151,13 +151,13 @@ def _arms_plot(report: Report) -> Forest | None:
         for arm in report.arms
         if arm.mean_minor is not None and arm.low_minor is not None and arm.high_minor is not None
     ]
-    return forest(intervals, include_zero=False) if intervals else None
+    return forest(intervals, include_zero=False)
 
 
 def _differences_plot(report: Report) -> Forest | None:
     """Differences between arms, with both intervals."""
     intervals = differences_of(report.differences)
-    return forest(intervals, include_zero=True) if intervals else None
+    return forest(intervals, include_zero=True)
 
 
 def differences_of(differences: Iterable[DifferenceReport]) -> list[Interval]:
@@ -175,7 +175,7 @@ def _first_choices_plot(report: Report) -> Forest | None:
         for one in report.first_choices
         if one.difference is not None and one.readable
     ]
-    return forest(intervals, include_zero=True) if intervals else None
+    return forest(intervals, include_zero=True)
 
 
 def interval_of(label: str, difference: Difference) -> Interval:

@@ -55,7 +55,7 @@ class TraitPlot:
             for one in told
             if one.standardised is not None and one.low is not None and one.high is not None
         ]
-        axis = forest(intervals, include_zero=True) if intervals else None
+        axis = forest(intervals, include_zero=True)
         drawn = {} if axis is None else {row.label: row for row in axis.rows}
         return cls(lines=tuple(TraitLine(trait=one, drawn=drawn.get(one.feature)) for one in told), axis=axis)
 
@@ -99,4 +99,4 @@ def segment_pages(service: Service) -> APIRouter:
 def _differences(found: CampaignProfile | None) -> Forest | None:
     """Differences between arms; None where there are none to show."""
     intervals = differences_of(() if found is None else found.differences or ())
-    return forest(intervals, include_zero=True) if intervals else None
+    return forest(intervals, include_zero=True)

@@ -24,6 +24,7 @@ from serving.money import Currency
 from serving.profile.campaign import CampaignProfile, campaign_profile
 from serving.profile.traits import Traits, read_features, traits
 from serving.reading import FeatureSource
+from serving.report import SETTLING_SECONDS
 from serving.store.availability import reaching_the_store
 
 # Members, and as many others, whom features, accounts and permissions are read of: a difference of 0.2 standard deviations is
@@ -93,7 +94,7 @@ class Profiler:
     engine: Engine
     source: FeatureSource | None
     currency: Currency
-    settling_seconds: float
+    settling_seconds: float = SETTLING_SECONDS
 
     def profile(
         self,

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from features.definitions import FEATURES
 from features.history.append import append_interactions
 from features.history.lifecycle import (
+    LAPSED_AFTER_DAYS,
     Lifecycle,
     LifecycleStage,
     LifecycleStep,
@@ -316,3 +318,17 @@ def test_a_campaign_that_has_decided_nothing_has_a_page(pages, town):
     html = pages.get("/lifecycle?campaign=spring").text
     assert "No contact has been decided on yet" in html
     assert "Nobody has been decided for yet" in html
+
+
+def test_a_simulated_campaign_is_called_simulated(pages, market, town):
+    for name in ("real", "played"):
+        market.campaign(name, simulated=name == "played")
+    for name, simulated in (("real", False), ("played", True)):
+        told = pages.get(f"/v1/lifecycle/channels?campaign_id={name}").json()
+        assert told["simulated"] is simulated
+        assert ("badge simulated" in pages.get(f"/lifecycle?campaign={name}").text) is simulated
+
+
+def test_a_customer_lapses_after_as_long_as_the_feature_calls_them_lost_after():
+    (stage,) = (each.formula for each in FEATURES if each.name == "lifecycle_stage")
+    assert stage.fading_days == LAPSED_AFTER_DAYS

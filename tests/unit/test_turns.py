@@ -26,11 +26,11 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_turns_are_taken_in_the_order_in_which_they_were_asked_for() -> None:
-    turns, order = Turns(), []
-    assert turns.take(_SOON)
+    turns, order = Turns(_SOON), []
+    assert turns.take()
 
     def write(number: int) -> None:
-        assert turns.take(_SOON)
+        assert turns.take()
         order.append(number)
         turns.give_on()
 
@@ -40,22 +40,22 @@ def test_turns_are_taken_in_the_order_in_which_they_were_asked_for() -> None:
         _until(lambda n=number: turns.n_waiting == n)  # type: ignore[misc]
     turns.give_on()
     # Whoever asks now comes after all of them, though nobody else runs.
-    assert turns.take(_SOON)
+    assert turns.take()
     order.append(8)
     turns.give_on()
     for writer in writers:
         writer.join()
     assert order == list(range(9))
-    assert turns.take(0.0)
+    assert turns.take()
 
 
 def test_who_is_out_of_patience_leaves_the_queue() -> None:
-    turns = Turns()
-    assert turns.take(0.0)
-    assert not turns.take(0.01)
+    turns = Turns(0.01)
+    assert turns.take()
+    assert not turns.take()
     assert turns.n_waiting == 0
     turns.give_on()
-    assert turns.take(0.0)
+    assert turns.take()
 
 
 @pytest.fixture
