@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -49,8 +49,8 @@ def build_snapshots(workspace: FeatureWorkspace, points: pl.DataFrame, now: date
     with workspace.holding_rows():
         rewritten = _join_served_files(workspace, now)
         wanted = wanted.join(_covered(workspace, wanted), on=POINTS.names(), how="anti")
-        for some in _by_customers(wanted):
-            workspace.write_rows(workspace.compute(some), "built", now)
+        for _, rows in workspace.compute_parts(_by_customers(wanted)):
+            workspace.write_rows(rows, "built", now)
     forget_erased(workspace, list({*rewritten, *wanted["customer_id"]}))
     return len(wanted)
 
@@ -89,11 +89,18 @@ def training_frame(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.Data
     return points.hstack(joined.select(features.names))
 
 
-def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
+def materialize(
+    workspace: FeatureWorkspace, now: datetime, progress: Callable[[float], None] | None = None
+) -> int:
     """Compute everybody's row as of now and write it to the online store and to the rows for training.
 
     One array a customer is written, in large batches: Feast's own `materialize` writes one statement a
     feature.
+
+    Args:
+        workspace: With a defined list.
+        now: As of when.
+        progress: Told the share that is done, in [0, 1].
 
     Returns:
         Number of customers.
@@ -105,8 +112,8 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
         return 0
     points = pl.DataFrame({"customer_id": people}).with_columns(event_timestamp=pl.lit(now).cast(MOMENT))
     parts = []
-    for some in _by_customers(points):
-        rows = workspace.compute(some)
+    n_done = 0
+    for some, rows in workspace.compute_parts(_by_customers(points)):
         workspace.write_rows(rows, "served", now)
         workspace.write_online(rows)
         _repeat_changed(workspace, some["customer_id"].to_list(), change_id)
@@ -115,6 +122,9 @@ def materialize(workspace: FeatureWorkspace, now: datetime) -> int:
                 vector=pl.Series(as_vectors(rows, workspace.features), dtype=pl.Array(pl.Float64, 1 + len(workspace.features.names))).cast(pl.List(pl.Float64))
             )
         )  # fmt: skip
+        n_done += len(some)
+        if progress is not None:
+            progress(n_done / len(points))
     written = workspace.vectors_file.with_suffix(".tmp")
     pl.concat(parts).write_parquet(written)
     written.rename(workspace.vectors_file)
@@ -132,11 +142,11 @@ def _repeat_changed(workspace: FeatureWorkspace, customer_ids: list[str], change
         FeatureWriter(workspace).refresh(list(changed), max(changed.values()))
 
 
-def _by_customers(points: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _by_customers(points: pl.DataFrame) -> list[pl.DataFrame]:
     """The points in parts of whole customers, in order of customer."""
     ordered = points.sort("customer_id", "event_timestamp")
     chunk = ordered["customer_id"].rle_id() // _PEOPLE_A_CHUNK
-    yield from ordered.with_columns(chunk=chunk).partition_by("chunk", include_key=False, maintain_order=True)
+    return ordered.with_columns(chunk=chunk).partition_by("chunk", include_key=False, maintain_order=True)
 
 
 def _covered(workspace: FeatureWorkspace, points: pl.DataFrame) -> pl.DataFrame:

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
-from features.compute import POINTS, compute, load_known
+from features.compute import POINTS
 from features.feature_list import LIST_FILE, FeatureList, describe_attributes, describe_channels
 from features.history.campaigns import list_campaigns
 from features.history.channels import load_channels
@@ -29,6 +29,7 @@ from features.history.engine import read_only
 from features.history.suppression import erased_customers
 from features.history.tables import customers
 from features.row_cache import MOST_ROWS, RowCache
+from features.side_by_side import rows_at, rows_of_parts
 from models.domain.channel import Channel
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class FeatureWorkspace:
             `{"type": "redis", "connection_string": "localhost:6379"}`; None for an SQLite file.
         project: Feast project; installations that share an online store need distinct ones.
         most_cached_rows: Rows that are kept in memory, those that were used last.
+        dask: Where rows of many are computed: how many processes of this machine, or the address of a Dask scheduler;
+            empty for this process alone.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class FeatureWorkspace:
         online_store: Mapping[str, object] | None = None,
         project: str = "nextchannel",
         most_cached_rows: int = MOST_ROWS,
+        dask: str = "",
     ) -> None:
         self.engine = engine
+        self._dask = dask
         self.features_dir = Path(data_dir).resolve() / "features"
         self._list_path = str(self._list_file)
         self.cache = RowCache(most_cached_rows)
@@ -190,9 +195,11 @@ class FeatureWorkspace:
 
     def compute(self, points: pl.DataFrame) -> pl.DataFrame:
         """Features as of each point (`customer_id`, `event_timestamp`), in the order of the points."""
-        with read_only(self.engine).connect() as conn:
-            known = load_known(conn, self.features, points)
-        return compute(self.features, points, known)
+        return rows_at(self.engine, self.features, points)
+
+    def compute_parts(self, parts: Sequence[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Points of whole customers with their features, part by part in order; see `features.side_by_side`."""
+        return rows_of_parts(self._dask, self.engine, self.features, parts)
 
     @contextmanager
     def holding_rows(self, *, shared: bool = False) -> Iterator[None]:

@@ -63,6 +63,14 @@ class Settings(BaseSettings):
             "and about 240 more."
         ),
     )
+    dask: str = Field(
+        default="",
+        pattern=r"^([1-9]\d?|(tcp|tls)://\S+)?$",
+        description=(
+            "Who computes the features of many customers: a number of processes of this machine, or the address of a Dask "
+            "scheduler (`tcp://` or `tls://`); empty: the process that needs them. Needs the extra `dask`."
+        ),
+    )
     mlflow: str | None = Field(
         default=None,
         description="MLflow tracking address; default: an SQLite file in `home`.",

@@ -71,7 +71,11 @@ def open_features(settings: Settings, engine: Engine) -> FeatureWorkspace:
     from features.workspace import FeatureWorkspace
 
     return FeatureWorkspace(
-        settings.home.resolve(), engine, settings.online_store, most_cached_rows=settings.cached_rows
+        settings.home.resolve(),
+        engine,
+        settings.online_store,
+        most_cached_rows=settings.cached_rows,
+        dask=settings.dask,
     )
 
 

@@ -15,10 +15,13 @@ def materialize() -> None:
 
     from features.offline import materialize as everybody
     from nextchannel.commands.installation import open_features, open_history
+    from nextchannel.commands.progress import progress_bar
     from nextchannel.settings import Settings
 
     settings = Settings()
     workspace = open_features(settings, open_history(settings))
     if not workspace.defined:
         workspace.define()
-    typer.echo(f"{everybody(workspace, datetime.now(UTC)):,} customers")
+    with progress_bar("features") as progress:
+        n_customers = everybody(workspace, datetime.now(UTC), progress)
+    typer.echo(f"{n_customers:,} customers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -275,15 +276,15 @@ def test_two_who_build_the_same_rows_at_once_build_each_once(workspace: FeatureW
 def test_rows_of_a_person_erased_while_they_were_built_are_taken_out_again(
     workspace: FeatureWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed = workspace.compute
+    computed = workspace.compute_parts
 
-    def compute_and_erase(asked: pl.DataFrame) -> pl.DataFrame:
-        rows = computed(asked)
-        with workspace.engine.begin() as conn:
-            erase_rows(conn, ["c-1"], START)
-        return rows
+    def compute_and_erase(parts: list[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        for part, rows in computed(parts):
+            with workspace.engine.begin() as conn:
+                erase_rows(conn, ["c-1"], START)
+            yield part, rows
 
-    monkeypatch.setattr(workspace, "compute", compute_and_erase)
+    monkeypatch.setattr(workspace, "compute_parts", compute_and_erase)
     asked = points(("c-1", START), ("c-2", START))
     assert build_snapshots(workspace, asked, START) == 2
     rows = pl.concat(pl.read_parquet(path) for path in workspace.rows_dir.glob("built-*.parquet"))
