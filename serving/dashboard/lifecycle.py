@@ -41,11 +41,20 @@ STEP_WORDS: Mapping[LifecycleStep, str] = MappingProxyType(
     }
 )
 
+# The interval of fewer messages covers most of the scale.
+FEWEST_PLOTTED = 30
+
 
 def lifecycle_pages(service: Service) -> APIRouter:
     """The page at `/lifecycle`."""
     router = APIRouter(include_in_schema=False)
-    answers = PageAnswers(service, stage_words=STAGE_WORDS, step_words=STEP_WORDS, last_day=LAST_DAY)
+    answers = PageAnswers(
+        service,
+        stage_words=STAGE_WORDS,
+        step_words=STEP_WORDS,
+        last_day=LAST_DAY,
+        fewest_plotted=FEWEST_PLOTTED,
+    )
 
     @router.get("/lifecycle")
     async def page(
@@ -94,7 +103,7 @@ def _curves(whole: LifecycleReport) -> list[tuple[StepReport, Steps | None]]:
 
 
 def _rates_plot(found: LifecycleChannelsReport) -> Forest | None:
-    """Converted messages by stage and channel."""
+    """Converted messages by stage and channel, without those whose interval would make all others dots."""
     intervals = [
         Interval(
             label=f"{STAGE_WORDS[row.stage]}: {row.figures.channel}",
@@ -103,6 +112,7 @@ def _rates_plot(found: LifecycleChannelsReport) -> Forest | None:
             high=row.rates.converted.high,
         )
         for row in found.channels
+        if row.figures.planned >= FEWEST_PLOTTED
     ]
     return forest(intervals, include_zero=True)
 
