@@ -528,7 +528,7 @@ def test_a_draw_gives_no_more_than_there_is_and_can_be_proved_afterwards(till):
     given = till.gives(lottery(number=5, p_win=0.5))
     assert given["draw"]["secret"] is None
     assert given["expected_cost_minor"] == 10.0 + 0.5 * 900.0
-    till.mails(32)
+    till.mails(33)
     assert given["draw"]["commitment"] in till.page("d0")
 
     def attempt(number: int) -> int:
@@ -551,6 +551,9 @@ def test_a_draw_gives_no_more_than_there_is_and_can_be_proved_afterwards(till):
         )),
     ).lottery.prizes  # fmt: skip
     assert commitment(secret) == given["draw"]["commitment"]
+    in_time = (NOON + timedelta(days=1)).isoformat()
+    late = till.redeems(409, decision_id="d32", occurred_at=in_time)
+    assert late["errors"][0]["value"] == "expired"
     drawn = {row.decision_id: row.drawn for row in till.rows(redemptions)}
     assert drawn == {decision: draw(secret, decision, prizes) for decision in drawn}
     assert sum(one is not None for one in drawn.values()) >= 5
