@@ -31,6 +31,7 @@ from serving.routes.examples import describe_answers
 from serving.routes.handover import handover_routes
 from serving.routes.health import health_routes
 from serving.routes.identities import identity_routes
+from serving.routes.incentives import incentive_routes
 from serving.routes.interactions import interaction_routes
 from serving.routes.lifecycle import lifecycle_routes
 from serving.routes.listing import listing_routes
@@ -39,6 +40,8 @@ from serving.routes.models import model_routes
 from serving.routes.pacing import pacing_routes
 from serving.routes.plans import plan_routes
 from serving.routes.receipts import receipt_routes
+from serving.routes.redeem_page import redeem_pages
+from serving.routes.redemptions import redemption_routes
 from serving.routes.registration import registration_routes
 from serving.routes.report import report_routes
 from serving.routes.schemas import DecisionIn
@@ -99,6 +102,8 @@ def create_app(service: Service) -> FastAPI:
         customer_routes(service),
         identity_routes(service),
         campaign_routes(service),
+        incentive_routes(service),
+        redemption_routes(service),
         channel_routes(service),
         segment_routes(service),
         audience_routes(service),
@@ -117,6 +122,7 @@ def create_app(service: Service) -> FastAPI:
         plan_pages(service),
         segment_pages(service),
         lifecycle_pages(service),
+        redeem_pages(service),
         tracking_router(service.engine, service.tracking_secret, service.clock),
     ):
         app.include_router(router)

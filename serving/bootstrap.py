@@ -197,6 +197,7 @@ def build(config: ServiceConfig) -> Service:
         answer_within_seconds=config.answer_within_ms / 1000,
         threads=ThreadPoolExecutor(config.n_threads, thread_name_prefix="requests"),
         tracking_secret=tracking_secret(config),
+        public_url=config.public_url,
         registry=registry,
         customers=Customers(engine, FeatureReader(workspace), workspace, config.parties),
         eraser=eraser,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
@@ -15,6 +15,7 @@ from serving.batching import in_batches
 from serving.delivery import STOPPED
 from serving.dispatch_settings import DispatchSettings
 from serving.followups.conversation import answered
+from serving.incentives.vouchers import give
 from serving.send_check import SendFacts, read_send_facts
 from serving.store.endings import ClaimedMessage, suppressed, unknown
 from serving.store.outbox import any_due, claim, settle
@@ -63,7 +64,7 @@ class Claiming:
             if not claimed:
                 return Claim()
             claimed = _without_answered(conn, claimed, now)
-            facts = read_send_facts(conn, claimed, now)
+            facts = replace(read_send_facts(conn, claimed, now), codes=_codes(conn, claimed, now))
             return Claim(in_batches(conn, claimed, facts, self._batch_sizes), facts)
 
     def _claim_for(
@@ -78,6 +79,12 @@ class Claiming:
         if account.rate is not None:
             spend(conn, account.name, len(claimed))
         return claimed
+
+
+def _codes(conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime) -> dict[str, str]:
+    """The code of what each message gives: it is fixed before anybody sees it, whatever becomes of this attempt."""
+    given = give(conn, {each.campaign_id for each in claimed}, {each.decision_id for each in claimed}, now)
+    return {decision_id: voucher.code for decision_id, voucher in given.items()}
 
 
 def _without_answered(

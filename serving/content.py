@@ -21,6 +21,7 @@ from serving.templates import localised, render, values_for
 
 LOCALE = "locale"  # the customer attribute
 
+_NOTHING: Mapping[str, str] = {}
 _MAY_BE_JSON = frozenset({ContentKind.TEMPLATE, ContentKind.CARD})
 _IN_HTML = re.compile(r"""(<a\s(?:[^>]*?\s)?href\s*=\s*)(["'])(https?://.*?)\2""", re.IGNORECASE | re.DOTALL)
 _WHOLE_ADDRESS = re.compile(r"https?://[^\s]+", re.IGNORECASE)
@@ -99,6 +100,7 @@ def personal(
     whole: Content,
     person: Person,
     click: Callable[[int], str],
+    given: Mapping[str, str] = _NOTHING,
 ) -> Content:
     """What one message says: in the customer's language, with tracked links, then with the customer's words.
 
@@ -110,8 +112,10 @@ def personal(
         whole: As the offer has it, in all its languages.
         person: Whom it is for.
         click: Address of the redirect to the target of that number.
+        given: `coupon` and `redeem_link`, where the offer gives something.
 
     Raises:
+        jinja2.UndefinedError: it speaks of what the offer does not give.
         ContentTooLongError: with all that in it, it is longer than the channel takes.
     """
     variant = localised(whole, str(person.attributes.get(LOCALE, "")))
@@ -120,6 +124,7 @@ def personal(
         "campaign_id": campaign.campaign_id,
         "offer_id": offer_id,
         "channel": channel.name,
+        **given,
     }
     made = render(
         content_kind,

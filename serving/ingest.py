@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, NotRequired, cast
 
 from pydantic import ConfigDict, Field, StrictBool, with_config
@@ -21,6 +22,9 @@ from models.domain.errors import InvalidInputError
 from models.domain.interaction import MOST_ATTRIBUTES, Interaction, InteractionKind, Place
 from serving.receipts import advance, facts_that_move
 from serving.routes.fields import LongText, Moment, Name, ShortName, either, text_of
+
+CHAT = "chat"
+"""Source of the conversions that payments in chat are."""
 
 # What `ingest` refuses.
 _NAMED: dict[str, Any] = {"allOf": [either("customer_id", "identity", both=True)]}
@@ -93,6 +97,8 @@ class Ingested:
 def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datetime) -> Ingested:
     """Add facts: all of them, or none where one is wrong. Those of people who were erased are passed over.
 
+    A purchase whose place is the chat is a conversion too.
+
     Args:
         conn: In the caller's transaction, which an error must roll back.
         posted: Checked against `InteractionIn`; they are handed on as rows, and may be marked as such.
@@ -135,14 +141,33 @@ def ingest(conn: Connection, posted: Sequence[InteractionIn], received_at: datet
                 f"interactions.{position}.customer_id", None, "must be given, or identity instead"
             )
         rows.append(cast(FactRow, row))
+    in_chat = [_converted(row) for row in rows if _is_payment_in_chat(row)]
     appended = append_fact_rows(conn, rows, received_at)
+    if in_chat:
+        append_fact_rows(conn, in_chat, received_at)
     if appended.n_new:
-        advance(conn, [_interaction(row) for row in facts_that_move(conn, rows)], received_at)
+        moving = facts_that_move(conn, [*rows, *in_chat])
+        advance(conn, [_interaction(row) for row in moving], received_at)
     return Ingested(
         n_new=appended.n_new,
         n_repeated=appended.n_repeated,
         customer_ids=frozenset(row["customer_id"] for row in rows),
     )
+
+
+def _is_payment_in_chat(row: FactRow) -> bool:
+    return row["kind"] == InteractionKind.PURCHASED and row.get("place") == Place.CHAT
+
+
+def _converted(row: FactRow) -> FactRow:
+    """The conversion that a payment in chat is: campaigns count one kind, a purchase or a conversion, never both."""
+    event = f"{row['source']}\0{row['event_id']}"
+    return {
+        **row,
+        "kind": InteractionKind.CONVERTED.value,
+        "source": CHAT,
+        "event_id": sha256(event.encode()).hexdigest(),
+    }
 
 
 def _interaction(row: FactRow) -> Interaction:

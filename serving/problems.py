@@ -30,6 +30,7 @@ from models.domain.errors import (
     StateError,
     StoreUnavailableError,
 )
+from serving.incentives.standing import NotRedeemableError
 from serving.observability.redact import redact
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ def problem_of(error: NextchannelError, instance: str) -> Problem:
             status, kind, title = 409, "idempotency-key-reused", "The key belongs to another request"
         case InProgressError():
             status, kind, title = 409, "request-in-progress", "The same request is being executed"
+        case NotRedeemableError():
+            status, kind, title = 409, "not-redeemable", "It cannot be redeemed here and now"
+            errors = [_wrong("standing", error.standing, "must be valid")]
         case StateError():
             status, kind, title = 409, "state", "States only go forward"
         case ConflictError():

@@ -18,6 +18,7 @@ from models.evaluation.experiment import SampleRatio
 from serving.arms import CONFIDENCE, ArmReport
 from serving.compared import DifferenceReport, PrePeriodReport, compare
 from serving.first_choices import FirstChoiceReport, by_first_choice
+from serving.incentives.report import IncentiveReport, report_incentives
 from serving.store.availability import reaching_the_store
 
 MOST_RECENT = 20
@@ -59,6 +60,7 @@ class Report:
             a holdout.
         sample_ratio: None before the first customer.
         pre_period: What was taken out of the differences.
+        incentives: What the offers that give something gave, in order of offer.
         first_choices: Treatment and holdout among those for whom the optimiser chose the same channel first, in order of name, no
             contact last. Of those who came in since what it would have done for the holdout is known; empty before that.
     """
@@ -86,6 +88,7 @@ class Report:
     pre_period: PrePeriodReport
     first_choices: tuple[FirstChoiceReport, ...]
     verdict: str
+    incentives: tuple[IncentiveReport, ...]
     recent: tuple[RecentDecision, ...]
 
 
@@ -108,6 +111,7 @@ def build_report(
             n_waiting = count_waiting(conn, campaign_id)
             n_known = count_known(conn)
             recent = _recent(conn, campaign_id)
+            given = report_incentives(conn, campaign, now)
     # Everybody who is known may come into the campaign: the size that the always-valid intervals are tuned to.
     compared = compare(whole.arms, campaign.experiment, n_known)
     difference = compared.against_holdout
@@ -136,6 +140,7 @@ def build_report(
         pre_period=compared.pre_period,
         first_choices=by_first_choice(whole.first_choices, campaign.experiment, compared.planned_n),
         verdict=compared.verdict,
+        incentives=given,
         recent=recent,
     )
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from jinja2 import UndefinedError
 from sqlalchemy import Connection, select
 
 from features.history.campaigns import latest_campaigns, load_campaign
@@ -28,6 +29,7 @@ from models.domain.slots import next_send_times
 from serving.channels.contract import Links
 from serving.content import ContentTooLongError, Person, personal
 from serving.store.endings import ClaimedMessage, Ending, later, suppressed
+from serving.templates import COUPON, REDEEM_LINK
 
 _VERSIONS = Prepared(
     select(decisions.c.decision_id, decisions.c.campaign_id, decisions.c.campaign_version).where(
@@ -47,6 +49,7 @@ class SendFacts:
         decided: By decision id, the campaign in the version that the decision used: what was promised.
         people: By customer id, what content may say of them.
         recipients: By customer and kind, what opens the contact point that is sealed until then.
+        codes: By decision id, the code of what the offer gives.
     """
 
     customers: Mapping[str, Customer]
@@ -55,6 +58,7 @@ class SendFacts:
     decided: Mapping[str, Campaign]
     people: Mapping[str, Person] = field(default_factory=dict)
     recipients: Mapping[tuple[str, IdentityKind], Callable[[], str]] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_send_facts(conn: Connection, claimed: Sequence[ClaimedMessage], now: datetime) -> SendFacts:
@@ -129,7 +133,10 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
             content,
             facts.people.get(claimed.customer_id, Person(claimed.customer_id, {})),
             lambda number: links.click(claimed.message_id, number),
+            _given(claimed, facts, links),
         )
+    except UndefinedError:  # its fields have fallbacks: it can only be what the offer gives
+        return suppressed(claimed, now, "gives_nothing")
     except ContentTooLongError:
         return suppressed(claimed, now, ReasonCode.CONTENT_TOO_LONG)
     return Message(
@@ -146,6 +153,12 @@ def judge(claimed: ClaimedMessage, facts: SendFacts, links: Links, now: datetime
         send_at=claimed.send_at,
         expires_at=claimed.expires_at,
     )
+
+
+def _given(claimed: ClaimedMessage, facts: SendFacts, links: Links) -> dict[str, str]:
+    """What the message may say of what its offer gives; nothing where it gives nothing."""
+    code = facts.codes.get(claimed.decision_id)
+    return {} if code is None else {COUPON: code, REDEEM_LINK: links.redeem(claimed.message_id)}
 
 
 def _content(campaign: Campaign | None, claimed: ClaimedMessage) -> Content | None:

@@ -111,6 +111,7 @@ class Service:
         sender: None where another process sends.
         adapters: By channel; here they read what providers report.
         clock: Gives `now`.
+        public_url: Where customers reach this service.
         rehearsal: What moves the clock; None for a service by the clock of the machine.
         admission: Of single decisions.
         batches: Of batches.
@@ -141,6 +142,7 @@ class Service:
     sender: Sender | None = None
     adapters: Mapping[str, ChannelAdapter] = field(default_factory=dict)
     clock: Callable[[], datetime] = field(default=utc_now)
+    public_url: str = "http://127.0.0.1:8000"
     rehearsal: Rehearsal | None = None
     admission: Admission = field(default_factory=lambda: Admission(MOST_UNDER_WAY))
     batches: Admission = field(default_factory=lambda: Admission(MOST_BATCHES))

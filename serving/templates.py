@@ -1,7 +1,8 @@
 """Personal words in an offer's content: Jinja2, fenced in.
 
 A body or a subject may say `{{ first_name }}`. The names are the campaign's `fields`, each with what to say for customers
-without that attribute, and `customer_id`, `campaign_id`, `offer_id`, `channel`. What a template may hold is a short
+without that attribute, and `customer_id`, `campaign_id`, `offer_id`, `channel`; where the offer gives something
+(`serving.incentives`) also `coupon` and `redeem_link`. What a template may hold is a short
 list - names, words, a few filters, `if` - checked when the campaign is stored, and it runs in Jinja2's sandbox all the
 same. Attributes, calls, loops, imports and assignments are refused.
 
@@ -26,7 +27,8 @@ from models.domain.campaign import Campaign, Content
 from models.domain.channel import ContentKind
 from models.domain.errors import InvalidInputError, require
 
-BUILT_IN = frozenset({"customer_id", "campaign_id", "offer_id", "channel"})
+COUPON, REDEEM_LINK = "coupon", "redeem_link"
+BUILT_IN = frozenset({"customer_id", "campaign_id", "offer_id", "channel", COUPON, REDEEM_LINK})
 _LONGEST_VALUE = 200
 _FILTERS = frozenset({"capitalize", "default", "lower", "title", "trim", "truncate", "upper"})
 _ALLOWED = (
@@ -47,6 +49,8 @@ _ALLOWED = (
 _JSON_KINDS = frozenset({ContentKind.TEMPLATE, ContentKind.CARD})
 # The placeholders of a provider's own templates, which the provider fills in.
 _NUMBERED = re.compile(r"\{\{\s*\d+\s*\}\}")
+# An address that is made here may stand as a link.
+_REDEEM_LINK = re.compile(rf"\{{\{{\s*{REDEEM_LINK}\s*\}}\}}")
 _IN_ADDRESS = re.compile(r"https?://[^\s\"'<>]*\{[{%]|(?:href|src)\s*=\s*[\"'][^\"']*\{[{%]", re.IGNORECASE)
 _UNQUOTED = re.compile(
     r"=\s*\{[{%]|<(?:script|style)\b(?:(?!</(?:script|style)).)*\{[{%]|<[a-z!/]*\{[{%]",
@@ -145,7 +149,10 @@ def localised(content: Content, locale: str) -> Content:
 
 def _check(place: str, source: str, known: set[str], *, html: bool) -> None:
     require(
-        not _IN_ADDRESS.search(source), place, source[:100], "must hold no field inside an address or link"
+        not _IN_ADDRESS.search(_REDEEM_LINK.sub("", source)),
+        place,
+        source[:100],
+        "must hold no field inside an address or link",
     )
     require(
         not (html and _UNQUOTED.search(source)),

@@ -44,6 +44,7 @@ class TokenKind(StrEnum):
     OPEN = "o"
     CLICK = "c"
     UNSUBSCRIBE = "u"
+    REDEEM = "r"
 
 
 _KINDS = {
@@ -141,6 +142,10 @@ class TrackedLinks:
     def unsubscribe(self, message_id: str) -> str:
         """Leaves the channel: POST at once (RFC 8058), GET shows a page that asks."""
         return f"{self._base}/u/{self._signer.sign(Token(TokenKind.UNSUBSCRIBE, message_id))}"
+
+    def redeem(self, message_id: str) -> str:
+        """A page that shows what the message's offer gives; only its form redeems."""
+        return f"{self._base}/r/{self._signer.sign(Token(TokenKind.REDEEM, message_id))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

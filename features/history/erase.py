@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -21,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.among import among
 from features.history.members import lock_people, members_of, person_of
+from features.history.sales import rename_sales, sales_reported_twice
 from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
     agent_tasks,
@@ -43,10 +45,14 @@ from features.history.tables import (
     metadata,
     outbox,
     outcomes,
+    points_entries,
     receipts,
+    redemptions,
     suppressions,
+    survey_answers,
     tags,
     unsettled,
+    vouchers,
 )
 from features.history.unsettled import note, settle_anew
 from features.identity.vault import vault_of
@@ -54,7 +60,7 @@ from models.domain.errors import NotFoundError
 
 # Rows of these stay without the person; rows of those go; kept answers go that speak of the person; the rest tells of
 # nobody. What providers said of the person's messages loses its words. A test compares with the schema.
-KEPT_NAMELESS = (interactions, decisions, outbox)
+KEPT_NAMELESS = (interactions, decisions, outbox, vouchers, redemptions, points_entries)
 REMOVED = (
     identities,
     consents,
@@ -71,6 +77,7 @@ REMOVED = (
     outcomes,
     channel_outcomes,
     unsettled,
+    survey_answers,
     customers,
 )
 ANSWERS = (idempotency_keys,)
@@ -90,6 +97,9 @@ OF_NOBODY = (
     "plans",
     "asks",
     "settlement_marks",
+    "incentives",
+    "coupon_codes",
+    "redemption_counts",
 )
 
 
@@ -193,6 +203,7 @@ def forget_subject(conn: Connection, erasure: Erasure) -> None:
         agent_tasks,
         feature_changes,
         former_attributes,
+        survey_answers,
         customers,
     ):
         conn.execute(delete(table).where(table.c.customer_id.in_(erasure.customer_ids)))
@@ -271,7 +282,7 @@ def _names(body: bytes, named: Sequence[bytes]) -> bool:
 def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str) -> dict[str, int]:
     """Put the tombstone in the place of the ids, and clear what the person or a provider may have written."""
     nameless = {"customer_id": tombstone, "recorded_as": ""}
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         interactions.name: {
             **nameless,
             "event_id": literal(f"{tombstone}/") + cast(interactions.c.interaction_id, String),
@@ -279,7 +290,15 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
         },
         decisions.name: {**nameless, "document": null(), "evidence": null()},
         outbox.name: {**nameless, "detail": null(), "provider_message_id": null()},
+        vouchers.name: nameless,
+        points_entries.name: nameless,
+        redemptions.name: {
+            **nameless,
+            "event_id": literal(f"{tombstone}/") + redemptions.c.decision_id,
+            "order_id": null(),
+        },
     }
+    twice = sales_reported_twice(conn, customer_ids)
     known = {table.name for table in REMOVED}
     messages = select(outbox.c.message_id).where(outbox.c.customer_id.in_(customer_ids))
     said = update(receipts).where(receipts.c.message_id.in_(messages))
@@ -290,4 +309,5 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
             rows[str(table.name)] = conn.execute(
                 update(table).where(table.c.customer_id.in_(customer_ids)).values(**change)
             ).rowcount
+    rename_sales(conn, twice, tombstone)
     return rows

@@ -32,7 +32,11 @@ from features.history.tables import (
     identities,
     interactions,
     outbox,
+    points_entries,
+    redemptions,
+    survey_answers,
     tags,
+    vouchers,
 )
 from features.history.unsettled import settle_anew
 from models.domain.errors import ConflictError, NotFoundError
@@ -50,6 +54,10 @@ FOLLOWING = (
     follow_ups,
     agent_tasks,
     former_attributes,
+    vouchers,
+    redemptions,
+    points_entries,
+    survey_answers,
 )
 
 _PEOPLE_LOCK = 7_301_956_103  # any number, the same in every process

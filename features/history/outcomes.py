@@ -47,7 +47,11 @@ _STEPS = {"sent": _SENT, "delivered": _DELIVERED, "opened": _OPENED, "clicked": 
 
 
 def working_out(
-    conn: Connection, campaign: Campaign, customer_ids: Sequence[str], seen: int
+    conn: Connection,
+    campaign: Campaign,
+    customer_ids: Sequence[str],
+    seen: int,
+    repeats: Sequence[int] = (),
 ) -> list[Executable]:
     """Statements that work the rows of some customers out anew; who has no decision of the campaign any more has none.
 
@@ -60,10 +64,11 @@ def working_out(
         campaign: In its latest version.
         customer_ids: A few hundred at most; their rewards are settled.
         seen: The newest fact of all when they were settled.
+        repeats: Ids of facts that do not count: `features.history.sales`.
     """
     statements: list[Executable] = []
     for table, query in (
-        (outcomes, _outcomes(conn, campaign, customer_ids, seen)),
+        (outcomes, _outcomes(conn, campaign, customer_ids, seen, repeats)),
         (channel_outcomes, _channel_outcomes(conn, campaign, customer_ids)),
     ):
         of_those = among(conn, table.c.customer_id, customer_ids)
@@ -74,7 +79,9 @@ def working_out(
     return statements
 
 
-def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str], seen: int) -> Select[Any]:
+def _outcomes(
+    conn: Connection, campaign: Campaign, customer_ids: Sequence[str], seen: int, repeats: Sequence[int]
+) -> Select[Any]:
     ends_at = campaign.send_window.closes_at + timedelta(seconds=campaign.attribution_window_seconds)
     contact = and_(decisions.c.channel.is_not(None), reached())
     people = (
@@ -101,6 +108,8 @@ def _outcomes(conn: Connection, campaign: Campaign, customer_ids: Sequence[str],
         .where(interactions.c.kind == campaign.conversion_kind, ~interactions.c.machine_made)
         .group_by(people.c.customer_id)
     )
+    if repeats:
+        conversions = conversions.where(interactions.c.interaction_id.not_in(repeats))
     since = (
         conversions.add_columns(
             func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor")

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from features.history.given import VoucherShown, load_vouchers, points_balance
 from features.history.members import members_of, person_of
 from features.history.sources import SourceShown, load_sources
 from features.history.tables import (
@@ -99,6 +100,8 @@ class Profile:
         last_offers: The latest decisions, newest first.
         refusals: What they refused, newest first.
         sources: Which systems told about them, and whose data it is.
+        points: That they were given, have not redeemed, and that have not lapsed.
+        vouchers: What offers gave them, newest first.
     """
 
     customer_id: str
@@ -112,6 +115,8 @@ class Profile:
     last_offers: tuple[OfferShown, ...]
     refusals: tuple[Refusal, ...]
     sources: tuple[SourceShown, ...]
+    points: int
+    vouchers: tuple[VoucherShown, ...]
 
 
 def load_profile(
@@ -148,6 +153,8 @@ def load_profile(
         last_offers=tuple(_last_offers(conn, person)),
         refusals=tuple(_refusals(conn, person, now)),
         sources=tuple(load_sources(conn, person, parties)),
+        points=points_balance(conn, person, now),
+        vouchers=tuple(load_vouchers(conn, person)),
     )
 
 

@@ -20,6 +20,7 @@ from features.history.channels import load_channels
 from features.history.marks import newest_fact, note_changes
 from features.history.outcomes import of_customers, working_out
 from features.history.reached import released
+from features.history.sales import repeats_of_sales
 from features.history.sole import sole_holder
 from features.history.tables import decisions, interactions, rewards
 from features.history.transactions import Transactions
@@ -141,9 +142,11 @@ def _settle_noted(transactions: Transactions, as_of: datetime, campaign_id: str 
                 return
             versions = campaigns.setdefault(part.campaign_id, _CampaignVersions(part.campaign_id))
             seen = newest_fact(conn)
-            working = working_out(conn, versions.latest(conn), part.customer_ids, seen)
+            latest = versions.latest(conn)
+            repeats = repeats_of_sales(conn, part.campaign_id, part.customer_ids)
+            working = working_out(conn, latest, part.customer_ids, seen, repeats)
             logged = _load_decisions(conn, versions, channels, part.customer_ids, as_of)
-            facts = _load_facts(conn, versions, part.customer_ids, logged, as_of)
+            facts = _load_facts(conn, versions, part.customer_ids, logged, as_of, repeats)
         settled = _settle(logged, facts, as_of)
         with transactions.writing() as conn:
             n_changed = _store(conn, settled)
@@ -259,8 +262,18 @@ def _load_facts(
     customer_ids: Sequence[str],
     logged: Mapping[str, Sequence[_Logged]],
     as_of: datetime,
+    repeats: Sequence[int],
 ) -> list[Interaction]:
-    """What may count for the campaign of what those customers did or their decisions are named by, oldest first."""
+    """What may count for the campaign of what those customers did or their decisions are named by, oldest first.
+
+    Args:
+        conn: Only read.
+        campaigns: Of the campaign.
+        customer_ids: Whose facts.
+        logged: Their decisions.
+        as_of: Later facts are ignored.
+        repeats: Ids of facts that do not count: `features.history.sales`.
+    """
     made = [each.attributable.decision_id for decided in logged.values() for each in decided]
     kinds = {InteractionKind.OPENED, InteractionKind.CLICKED} | NOT_REACHED
     kinds |= {campaign.conversion_kind for campaign in campaigns.values()}
@@ -285,6 +298,7 @@ def _load_facts(
             ),
             interactions.c.kind.in_(sorted(kinds)),
             interactions.c.occurred_at <= as_of,
+            *([interactions.c.interaction_id.not_in(repeats)] if repeats else ()),
         )
         .order_by(interactions.c.occurred_at, interactions.c.interaction_id)
     )

@@ -470,6 +470,111 @@ agent_tasks = Table(
     Index(None, "outcome", "due_at"),
 )
 
+incentives = Table(
+    "incentives",
+    metadata,
+    Column("campaign_id", String(128), primary_key=True),
+    Column("offer_id", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True, comment="the latest holds for whoever gets one from now on"),
+    Column("document", Document, comment="serving.incentives.incentive.Incentive; null: taken back"),
+    Column("secret", String(64), comment="of a draw, hexadecimal; told when the draw is over"),
+    Column("created_at", UtcMoment, nullable=False),
+)
+
+coupon_codes = Table(
+    "coupon_codes",
+    metadata,
+    Column("code", String(64), primary_key=True, comment="made by the shop system"),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("decision_id", String(64), comment="who has it; null while it is free"),
+)
+_FREE = text("decision_id IS NULL")
+Index(
+    "ix_coupon_codes_free",
+    coupon_codes.c.campaign_id,
+    coupon_codes.c.offer_id,
+    coupon_codes.c.code,
+    postgresql_where=_FREE,
+    sqlite_where=_FREE,
+)
+
+vouchers = Table(
+    "vouchers",
+    metadata,
+    Column("decision_id", String(64), primary_key=True),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("version", Integer, nullable=False, comment="of the incentive, whose terms hold for it"),
+    Column("code", String(64), nullable=False, index=True),
+    Column("shared", Boolean, nullable=False, comment="others have the same code"),
+    Column("given_at", UtcMoment, nullable=False),
+    Index(None, "campaign_id", "offer_id"),
+)
+_OWN = text("NOT shared")
+Index("uq_vouchers_own_code", vouchers.c.code, unique=True, postgresql_where=_OWN, sqlite_where=_OWN)
+
+redemptions = Table(
+    "redemptions",
+    metadata,
+    Column("decision_id", String(64), primary_key=True, comment="a voucher is redeemed once"),
+    Column("source", String(64), nullable=False),
+    Column("event_id", String(128), nullable=False),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("occurred_at", UtcMoment, nullable=False),
+    Column("received_at", UtcMoment, nullable=False),
+    Column("shop_id", String(128), comment="of the incentive's shops, the one that was near"),
+    Column("distance_metres", Integer, comment="to that shop, rounded; the position is not kept"),
+    Column("value_minor", Float(53)),
+    Column("order_id", String(128), comment="of the sale: its other reports do not count beside this one"),
+    Column("cost_minor", Float(53), nullable=False),
+    Column("drawn", String(64), comment="prize that the draw gave; null: none"),
+    Column("prize", String(64), comment="the same where one was left"),
+    UniqueConstraint("source", "event_id"),
+    Index(None, "campaign_id", "offer_id"),
+)
+
+redemption_counts = Table(
+    "redemption_counts",
+    metadata,
+    Column("campaign_id", String(128), primary_key=True),
+    Column("offer_id", String(128), primary_key=True),
+    Column("prize_id", String(64), primary_key=True, comment="empty: redemptions, whatever was won"),
+    Column("n", Integer, nullable=False),
+    Column("cost_minor", Float(53), nullable=False),
+)
+
+points_entries = Table(
+    "points_entries",
+    metadata,
+    Column("decision_id", String(64), primary_key=True),
+    Column("reason", String(16), primary_key=True, comment="given or redeemed"),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("points", Integer, nullable=False, comment="below zero where they were redeemed"),
+    Column("at", UtcMoment, nullable=False),
+    Column("lapses_at", UtcMoment, comment="from when on neither entry of the decision counts; null: never"),
+)
+
+survey_answers = Table(
+    "survey_answers",
+    metadata,
+    Column("decision_id", String(64), primary_key=True),
+    Column("question_id", String(64), primary_key=True),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("campaign_id", String(128), nullable=False),
+    Column("offer_id", String(128), nullable=False),
+    Column("answer", Document, nullable=False, comment="value: option, options, number or text"),
+    Column("answered_at", UtcMoment, nullable=False),
+    Index(None, "campaign_id", "offer_id", "decision_id", "question_id"),
+)
+
 rewards = Table(
     "rewards",
     metadata,

@@ -200,6 +200,10 @@ class Links(Protocol):
         """Leaves the channel: POST at once (RFC 8058), GET shows a page that asks."""
         ...
 
+    def redeem(self, message_id: str) -> str:
+        """A page that shows what the message's offer gives; only its form redeems."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentTask:

@@ -197,6 +197,10 @@ class ExampleLinks:
         """See `serving.channels.contract.Links`."""
         return f"https://links.example/u/{message_id}"
 
+    def redeem(self, message_id: str) -> str:
+        """See `serving.channels.contract.Links`."""
+        return f"https://links.example/r/{message_id}"
+
 
 def example_message(
     *,

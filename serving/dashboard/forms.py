@@ -13,15 +13,17 @@ _MOST_BYTES = 20_000
 _MOST_FIELDS = 10
 
 
-async def form_fields(request: Request) -> dict[str, str]:
+async def form_fields(
+    request: Request, most_bytes: int = _MOST_BYTES, most_fields: int = _MOST_FIELDS
+) -> dict[str, str]:
     """The fields of a posted form; of a body that is too long or no form nothing."""
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > _MOST_BYTES:
+        if len(body) > most_bytes:
             return {}
     try:
-        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=most_fields)
     except ValueError:
         return {}
     return {name: values[-1] for name, values in fields.items()}

@@ -50,11 +50,12 @@ from serving.routes.paging import USUAL_PAGE, Cursor, Limit, from_cursor, page_o
 from serving.service import Service
 from serving.storable import check_storable
 from serving.store.availability import reaching_the_store
-from serving.templates import check_templates
+from serving.templates import COUPON, REDEEM_LINK, check_templates
 
 _PREFIX = "campaign."
 # As long as a real one on a host of twenty characters; it leads nowhere.
 _SAMPLE_LINK = "https://preview.example.org/t/c/" + "0" * 46
+_SAMPLE_GIVEN = {COUPON: "2222-2222-2222", REDEEM_LINK: "https://preview.example.org/r/" + "0" * 48}
 _LARGEST_VERSION = 2**31 - 1
 # Writers that take the same version number at the same moment; more of them is a standstill.
 _MOST_ATTEMPTS = 5
@@ -297,7 +298,7 @@ def _preview(campaign: Campaign, channel: Channel, offer: Offer, person: Person)
 
     fits = True
     try:
-        made = personal(campaign, channel, offer.offer_id, kind, content, person, link)
+        made = personal(campaign, channel, offer.offer_id, kind, content, person, link, _SAMPLE_GIVEN)
     except ContentTooLongError as exc:
         made, fits = exc.content, False
     return PreviewOut(

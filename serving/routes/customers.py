@@ -110,6 +110,20 @@ class SourceOut(BaseModel):
     last_at: datetime
 
 
+class VoucherShownOut(BaseModel):
+    """What an offer gave the person."""
+
+    model_config = _OF_DOMAIN
+
+    decision_id: str
+    campaign_id: str
+    offer_id: str
+    code: str
+    given_at: datetime
+    redeemed_at: datetime | None
+    prize: str | None = Field(description="That was won; null for none, or for what is no draw.")
+
+
 class ProfileOut(BaseModel):
     """Everything that a call centre needs to know about a person."""
 
@@ -126,6 +140,8 @@ class ProfileOut(BaseModel):
     last_offers: list[OfferOut] = Field(description="Newest first.")
     refusals: list[RefusalOut] = Field(description="Newest first.")
     sources: list[SourceOut] = Field(description="Which systems told about the person, and whose data it is.")
+    points: int = Field(description="Given, neither redeemed nor lapsed.")
+    vouchers: list[VoucherShownOut] = Field(description="What offers gave them, newest first.")
 
     @classmethod
     def of(cls, whole: WholeProfile) -> ProfileOut:
@@ -145,6 +161,8 @@ class ProfileOut(BaseModel):
             last_offers=[OfferOut.model_validate(one) for one in profile.last_offers],
             refusals=[RefusalOut.model_validate(one) for one in profile.refusals],
             sources=[SourceOut.model_validate(one) for one in profile.sources],
+            points=profile.points,
+            vouchers=[VoucherShownOut.model_validate(one) for one in profile.vouchers],
         )
 
 

@@ -548,6 +548,30 @@ PLANS = _body(
         }
     }
 }
+INCENTIVES = _body(
+    {
+        "one_code_a_customer": {
+            "incentive": {
+                "title": {"en": "10 % off", "zh-Hant": "九折", "ja": "1割引"},
+                "coupon": {"codes": "generated"},
+                "valid_until": "2026-04-01T00:00:00Z",
+                "cost_minor": 300.0,
+            }
+        }
+    }
+)
+REDEMPTIONS = _body(
+    {
+        "at_the_till": {
+            "source": "till-7",
+            "event_id": "r-2026-03-02-0192",
+            "code": "7KQ2-M9XW-HB4P",
+            "shop_id": "taipei-main",
+            "value_minor": 4_900.0,
+            "order_id": "o-55120",
+        }
+    }
+)
 SEGMENTS = _body(
     {
         "gold_and_here": {

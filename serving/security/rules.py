@@ -54,6 +54,15 @@ RULES: tuple[Rule, ...] = (
     Rule("PUT", "/v1/campaigns/{campaign_id}", Scope.ADMIN),
     Rule("GET", "/v1/campaigns/{campaign_id}/versions", Scope.READ),
     Rule("POST", "/v1/campaigns/{campaign_id}/preview", Scope.READ),
+    Rule("GET", "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", Scope.READ),
+    Rule("PUT", "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", Scope.ADMIN),
+    Rule("DELETE", "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", Scope.ADMIN),
+    Rule("POST", "/v1/campaigns/{campaign_id}/offers/{offer_id}/codes", Scope.ADMIN),
+    Rule("GET", "/v1/campaigns/{campaign_id}/offers/{offer_id}/answers", Scope.READ),
+    Rule("POST", "/v1/decisions/{decision_id}/voucher", Scope.SEND),
+    Rule("GET", "/v1/decisions/{decision_id}/voucher", Scope.READ),
+    Rule("POST", "/v1/redemptions", Scope.INGEST),
+    Rule("GET", "/v1/redemptions/{code}", Scope.INGEST),
     Rule("GET", "/v1/channels", Scope.READ),
     Rule("GET", "/v1/channels/{name}", Scope.READ),
     Rule("PUT", "/v1/channels/{name}", Scope.ADMIN),
@@ -128,6 +137,8 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/t/c/{text}", None),
     Rule("GET", "/u/{text}", None),
     Rule("POST", "/u/{text}", None, ANY),
+    Rule("GET", "/r/{text}", None),
+    Rule("POST", "/r/{text}", None, FORM),
 )
 
 _PARAMETER = re.compile(r"\{\w+(:path)?\}")

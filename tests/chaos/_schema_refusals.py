@@ -17,12 +17,14 @@ _COST = "a cost that reads like one in major units, beside the stored one, must 
 
 REFUSALS = {
     "GET /v1/campaigns": _CURSOR,
+    "GET /v1/campaigns/{campaign_id}/offers/{offer_id}/answers": _CURSOR,
     "GET /v1/campaigns/{campaign_id}/versions": _CURSOR,
     "GET /v1/channels": _CURSOR,
     "GET /v1/customers/{customer_id}/history": _CURSOR,
     "GET /v1/decisions": f"{_CURSOR}; `since` must be before `until`",
     "GET /v1/models": _CURSOR,
     "GET /v1/plans": _CURSOR,
+    "GET /v1/redemptions/{code}": "latitude and longitude go together",
     "PATCH /v1/channels/{name}": _COST,
     "POST /v1/campaigns": _CAMPAIGN,
     "POST /v1/customers": "its channels must be stored; which time zones and phone numbers there are, tables tell",
@@ -30,6 +32,8 @@ REFUSALS = {
     "POST /v1/decisions/simulate": "its overrides must be of channels that are stored and campaigns that it asks for",
     "POST /v1/identities:link": "which time zones and phone numbers there are, tables tell",
     "POST /v1/interactions": "a contact point that is no cookie must be a customer's; so must `customer_id` beside it",
+    "POST /v1/redemptions": "`occurred_at` must not be in the future, and answers are those of the survey",
+    "PUT /v1/campaigns/{campaign_id}/offers/{offer_id}/incentive": "exactly one of four, and some fields bound others",
     "PUT /v1/campaigns/{campaign_id}": f"the id must be that of the path; {_CAMPAIGN}",
     "PUT /v1/channels/{name}": f"the name must be that of the path; {_COST}",
     "PUT /v1/segments/{name}": "its features must be known, and depth and number of its parts are bounded",

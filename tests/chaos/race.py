@@ -153,6 +153,9 @@ class PlainLinks:
     def unsubscribe(self, message_id: str) -> str:
         return f"https://news.example/u/{message_id}"
 
+    def redeem(self, message_id: str) -> str:
+        return f"https://news.example/r/{message_id}"
+
 
 def interleave(n: int, seed: int) -> Mapping[str, object]:
     """One randomised interleaving a customer, on SQLite."""

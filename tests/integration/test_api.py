@@ -372,6 +372,9 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/plans", "/v1/plans/{plan_id}", "/v1/plans/{plan_id}/start", "/v1/plans/{plan_id}/pause", "/v1/plans/{plan_id}/cancel",
         "/v1/shadow-prices",
         "/v1/lifecycle", "/v1/lifecycle/channels",
+        "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", "/v1/campaigns/{campaign_id}/offers/{offer_id}/codes",
+        "/v1/campaigns/{campaign_id}/offers/{offer_id}/answers", "/v1/decisions/{decision_id}/voucher",
+        "/v1/redemptions", "/v1/redemptions/{code}",
     }  # fmt: skip
 
 

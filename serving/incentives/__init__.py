@@ -1,0 +1,1 @@
+"""What an offer gives: coupons, points, draws and surveys; to whom it was given, and what was redeemed."""
