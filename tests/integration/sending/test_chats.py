@@ -1,0 +1,448 @@
+"""Chats: what people write is answered once, in order, by the real adapters; and by people while they hold the chat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from features.history.append import append_identities
+from features.history.channels import load_channels
+from features.history.members import merge
+from features.history.tables import chat_lines, chats, customers, interactions, outbox, receipts, rewards
+from models.domain.channel import IdentityKind
+from models.domain.customer import Identity
+from serving.app import create_app
+from serving.channels.contract import AdapterContext, ChannelAdapter
+from serving.channels.line import LineAdapter
+from serving.channels.testing import ExampleLinks, SignedEvents
+from serving.channels.whatsapp import WhatsAppAdapter
+from serving.chat.document import Answers, from_document
+from serving.chat.lines import claim
+from serving.chat.sender import ChatSender, ChatSettings
+from serving.chat.store import save_answers
+from serving.dispatch_settings import UnknownPolicy
+from serving.provider_events import record_provider_events
+from tests.integration.channels import providers
+
+ONE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+SECOND = timedelta(seconds=1)
+
+RETURNS = {
+    "keywords": ["Returns", "返品"],
+    "content": {"body": "Dear {{ first_name }}, thirty days."},
+    "labels": {"ja": "返品"},
+}
+ORDERS = {
+    "keywords": ["Orders"],
+    "content": {"body": "About orders:"},
+    "groups": [RETURNS, {"keywords": ["Status"], "link_url": "https://shop.example/orders"}],
+}
+HOURS = {
+    "keywords": ["Opening hours", "hours"],
+    "content": {"body": "Nine to six.", "locales": {"ja": {"body": "9時から18時です。"}}},
+}
+SMILE = {"keywords": ["Thanks"], "kind": "sticker", "content": {"body": "446/1988"}}
+TREE = {"groups": [HOURS, ORDERS], "fields": {"first_name": "customer"}}
+OFFICE = {
+    "time_zone": "Asia/Taipei",
+    "hours": {
+        day: [{"opens": "09:00", "closes": "18:00"}]
+        for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    },
+}
+
+
+@dataclass
+class Desk:
+    """A service whose webhook is posted to, and a sender that is worked round by round."""
+
+    client: TestClient
+    shop: Any
+    market: Any
+    line: providers.Line = field(default_factory=providers.Line)
+    meta: providers.Meta = field(default_factory=providers.Meta)
+    adapters: dict[str, ChannelAdapter] = field(default_factory=dict)
+    n_said: int = 0
+
+    def answers(self, channel: str = "line", **document: object) -> Answers:
+        answers = from_document(document or TREE)
+        with self.shop.engine.begin() as conn:
+            save_answers(conn, channel, answers, self.market.now)
+        return answers
+
+    def person(self, customer_id: str = "c0", value: str = "U1", kind=IdentityKind.LINE) -> None:
+        linked = Identity(
+            customer_id=customer_id,
+            kind=kind,
+            value=value,
+            linked_at=self.market.now - timedelta(days=9),
+            source="t",
+        )
+        with self.shop.engine.begin() as conn:
+            append_identities(conn, [linked])
+
+    def event(self, text: str, person: str = "U1", token: str | None = None, **more: Any) -> dict[str, Any]:
+        self.n_said += 1
+        return providers.line_event("message", person, 0) | {
+            "webhookEventId": f"event-{self.n_said}",
+            "timestamp": int(self.market.now.timestamp() * 1_000) + self.n_said,
+            "message": {"type": "text", "text": text},
+            "replyToken": token or f"token-{self.n_said}",
+            **more,
+        }
+
+    def post(self, signed: SignedEvents, channel: str = "line") -> int:
+        headers = {name: value for name, value in signed.headers.items() if not name.startswith(":")}
+        return self.client.post(f"/v1/receipts/{channel}", content=signed.body, headers=headers).status_code
+
+    def hears(self, text: str, person: str = "U1", **more: Any) -> None:
+        assert self.post(self.line.hook(self.event(text, person, **more))) == 200
+
+    def sends(self, settings: ChatSettings | None = None) -> int:
+        """Rounds until there is nothing to send now."""
+
+        async def work() -> int:
+            n_lines = 0
+            sender = ChatSender(self.shop.engine, self.adapters, settings or ChatSettings(), Random(0))
+            while n := await sender.run_once(self.market.now):
+                n_lines += n
+            return n_lines
+
+        return asyncio.run(work())
+
+    def said(self) -> list[tuple[str, dict[str, Any]]]:
+        """What reached LINE: the way, and the first message object."""
+        found = []
+        for request in self.line.seen:
+            document = json.loads(request.content)
+            found.append((request.url.path.rpartition("/")[2], document["messages"][0]))
+        return found
+
+    def texts(self) -> list[str]:
+        return [message.get("text", message["type"]) for _, message in self.said()]
+
+    def lines(self, *names: str) -> list[tuple[Any, ...]]:
+        with self.shop.engine.connect() as conn:
+            columns = [chat_lines.c[name] for name in names]
+            return [tuple(row) for row in conn.execute(select(*columns).order_by(chat_lines.c.line_no))]
+
+    def chat_id(self) -> str:
+        with self.shop.engine.connect() as conn:
+            return str(conn.scalars(select(chats.c.chat_id)).one())
+
+
+@pytest.fixture
+def desk(market, shop) -> Iterator[Desk]:
+    market.now = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)  # a Monday, noon in Taipei
+    shop.add_messages(1)
+    line, meta = providers.Line(), providers.Meta()
+    context = AdapterContext(
+        links=ExampleLinks(), settings={"channel_access_token": line.token, "channel_secret": line.secret}
+    )
+    graph = {
+        "access_token": meta.token,
+        "app_secret": meta.secret,
+        "verify_token": meta.verify,
+        "phone_number_id": "106",
+    }
+    adapters: dict[str, ChannelAdapter] = {
+        "line": LineAdapter.build(context, line),
+        "whatsapp": WhatsAppAdapter.build(AdapterContext(links=ExampleLinks(), settings=graph), meta),
+    }
+    service = market.service(start=False)
+    market.opened.remove(service)
+    with TestClient(create_app(replace(service, adapters=adapters))) as client:
+        yield Desk(client, shop, market, line, meta, adapters)
+
+
+def test_a_keyword_is_answered_by_reply_in_the_persons_words(desk):
+    desk.answers()
+    desk.person()
+    with desk.shop.engine.begin() as conn:
+        conn.execute(update(customers).values(attributes={"first_name": "Ada", "locale": "ja-JP"}))
+    desk.hears("  ＨＯＵＲＳ！ ")  # noqa: RUF001 - as Japanese keyboards write it
+    desk.hears("Orders")
+    desk.hears("返品")
+    assert desk.sends() == 3
+    ways = [way for way, _ in desk.said()]
+    assert ways == ["reply"] * 3
+    assert desk.texts() == [
+        "9時から18時です。",
+        "About orders:\n- 返品\n- Status\n- Menu",
+        "Dear Ada, thirty days.",
+    ]
+    buttons = [each["action"]["text"] for each in desk.said()[1][1]["quickReply"]["items"]]
+    assert buttons == ["返品", "Status", "Menu"]
+    assert [json.loads(each.content)["replyToken"] for each in desk.line.seen] == [
+        "token-1",
+        "token-2",
+        "token-3",
+    ]
+    assert desk.line.taken == []
+    assert desk.line.keys == set()
+    assert desk.lines("speaker", "status", "version")[1] == ("rules", "sent", 1)
+
+
+def test_where_a_person_stands_wins_over_the_top_until_half_an_hour_has_passed(desk):
+    near = {"keywords": ["hours"], "content": {"body": "Of the courier: eight to eight."}}
+    desk.answers(groups=[HOURS, ORDERS | {"groups": [near, RETURNS]}], fields={"first_name": "x"})
+    desk.person()
+    for text in ("Orders", "hours", "menu", "hours"):
+        desk.hears(text)
+    desk.hears("Orders")
+    desk.market.now += timedelta(minutes=30)
+    desk.hears("hours")
+    desk.sends()
+    assert [text.partition("\n")[0] for text in desk.texts()] == [
+        "About orders:",
+        "Of the courier: eight to eight.",
+        "Please choose:",
+        "Nine to six.",
+        "About orders:",
+        "Nine to six.",
+    ]
+
+
+def test_any_other_text_shows_the_menu_and_a_postback_says_its_word(desk):
+    desk.answers()
+    desk.person()
+    desk.hears("what?\nand more")
+    tapped = desk.event("") | {"type": "postback", "postback": {"data": "say=Opening+hours"}}
+    assert desk.post(desk.line.hook(tapped)) == 200
+    desk.sends()
+    assert desk.texts() == ["Please choose:\n- Opening hours\n- Orders", "Nine to six."]
+    assert desk.lines("text")[0] == ("what?\nand more",)
+
+
+def test_a_stale_token_is_not_tried_and_one_that_line_refuses_is_followed_by_a_push(desk):
+    desk.answers()
+    desk.person()
+    desk.hears("hours")
+    desk.market.now += 51 * SECOND
+    desk.sends()
+    assert [way for way, _ in desk.said()] == ["push"]
+    desk.hears("hours", token="used-by-another-system")
+    desk.line.spent.add("used-by-another-system")
+    desk.sends()
+    assert [way for way, _ in desk.said()] == ["push", "reply", "push"]
+    assert len(desk.line.taken) == 2
+    assert [status for _, status in desk.lines("speaker", "status")] == ["heard", "sent"] * 2
+    assert desk.lines("reply_token")[1] == (None,)
+
+
+def test_a_report_that_is_delivered_five_times_is_answered_once(desk):
+    desk.answers()
+    desk.person()
+    report = desk.line.hook(desk.event("hours"))
+    assert [desk.post(report) for _ in range(5)] == [200] * 5
+    desk.sends()
+    assert desk.post(report) == 200
+    desk.sends()
+    assert desk.texts() == ["Nine to six."]
+
+
+def test_the_same_report_at_the_same_time_from_many_is_answered_once(desk):
+    desk.answers()
+    desk.person()
+    adapter = desk.adapters["line"]
+    signed = [desk.line.hook(desk.event("hours")), desk.line.hook(desk.event("Orders"))]
+    reports = [adapter.parse_events(each.body, each.headers) for each in signed]
+    ready = threading.Barrier(8)
+
+    def post(number: int) -> None:
+        ready.wait()
+        with desk.shop.engine.begin() as conn:
+            channel = load_channels(conn)["line"]
+            record_provider_events(conn, channel, reports[number % 2], desk.market.now)
+
+    threads = [threading.Thread(target=post, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    desk.sends()
+    assert sorted(text.partition("\n")[0] for text in desk.texts()) == ["About orders:", "Nine to six."]
+    with desk.shop.engine.connect() as conn:
+        assert conn.scalar(select(func.count()).select_from(chats)) == 1
+
+
+def test_texts_in_quick_succession_are_answered_in_order_even_where_the_first_must_wait(desk):
+    desk.answers()
+    desk.person()
+    first, second = desk.event("hours"), desk.event("Orders")
+    assert desk.post(desk.line.hook(second, first)) == 200  # in one report, in the wrong order
+    desk.line.delay(None)
+    assert desk.sends() == 1
+    desk.line._answers.clear()
+    assert desk.sends() == 0  # the second waits for the first
+    desk.market.now += 3 * SECOND
+    desk.sends()
+    assert [text.partition("\n")[0] for text in desk.texts()] == ["Nine to six.", "About orders:"]
+
+
+def taken(desk: Desk) -> Any:
+    """A claim of a sender that then stops."""
+    with desk.shop.engine.begin() as conn:
+        within = {"line": LineAdapter.reply_within}
+        return claim(conn, desk.market.now, 25, 9, ["line", "whatsapp"], within, {"line"})
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["killed before it sent", "killed after it sent"])
+@pytest.mark.parametrize("later", [26, 300], ids=["token fresh", "token stale"])
+def test_a_sender_that_is_killed_leaves_one_answer(desk, sent, later):
+    desk.answers()
+    desk.person()
+    desk.hears("hours")
+    (line,) = taken(desk)
+    assert line.token is not None
+    if sent:
+        desk.line.spent.add("token-1")
+    desk.market.now += 24 * SECOND
+    assert desk.sends() == 0  # its lease holds
+    desk.market.now += (later - 24) * SECOND
+    policy = UnknownPolicy.PARK_UNKNOWN if later > 50 else UnknownPolicy.AT_LEAST_ONCE
+    desk.sends(ChatSettings(unknown_outcome=policy))
+    (ending,) = [status for speaker, status in desk.lines("speaker", "status") if speaker == "rules"]
+    accepted = sum("replyToken" in json.loads(each.content) for each in desk.line.seen)
+    if later == 26:
+        assert (ending, accepted, desk.line.taken) == ("sent", 1, [])
+    else:  # nobody can know: the policy leaves it to people
+        assert (ending, accepted) == ("unknown", 0)
+
+
+def test_a_push_whose_answer_is_lost_is_taken_once_by_its_key(desk):
+    desk.answers()
+    desk.person()
+    desk.hears("hours")
+    desk.market.now += 60 * SECOND
+    desk.line.go_silent("U1")
+    assert desk.sends() == 1
+    desk.line._silent.clear()
+    desk.market.now += 5 * SECOND
+    assert desk.sends() == 1
+    assert len(desk.line.seen) == 2
+    assert len(desk.line.taken) == 1
+    assert desk.lines("status")[1] == ("sent",)
+
+
+def test_a_reply_whose_answer_is_lost_is_found_out_by_its_token(desk):
+    desk.answers()
+    desk.person()
+    desk.hears("hours")
+    desk.line.go_silent(None)
+    desk.sends()
+    desk.line._silent.clear()
+    desk.market.now += 5 * SECOND
+    desk.sends()
+    assert desk.line.taken == []
+    assert desk.lines("status", "detail")[1] == (
+        "sent",
+        "an earlier attempt was taken",
+    )
+
+
+def test_a_stranger_is_answered_from_anywhere_in_the_tree_and_nothing_is_kept(desk):
+    desk.answers(**TREE, office=OFFICE)
+    report = desk.line.hook(desk.event("returns", "U-stranger"), desk.event("hello", "U-stranger"))
+    for _ in range(3):
+        assert desk.post(report) == 200
+    desk.sends()
+    assert desk.texts()[:2] == [
+        "Dear customer, thirty days.",
+        "Please choose:\n- Opening hours\n- Orders",
+    ]
+    assert len(desk.line.spent) == 2
+    assert desk.line.taken == []
+    with desk.shop.engine.connect() as conn:
+        for table in (chats, chat_lines, receipts, interactions):
+            assert conn.scalar(select(func.count()).select_from(table)) == 0
+
+
+def whatsapp(desk: Desk, text: str) -> SignedEvents:
+    desk.n_said += 1
+    said = {
+        "from": "15550100",
+        "id": f"wamid.in.{desk.n_said}",
+        "timestamp": str(int(desk.market.now.timestamp())),
+        "type": "text",
+        "text": {"body": text},
+    }
+    return desk.meta.hook(1, providers.whatsapp_entry(messages=[said]))
+
+
+def test_another_channel_lists_its_menu_as_text_and_keeps_to_the_providers_window(desk):
+    desk.answers("whatsapp")
+    desk.person("c0", "+15550100", IdentityKind.WHATSAPP)
+    assert desk.post(whatsapp(desk, "Orders"), "whatsapp") == 200
+    desk.sends()
+    (request,) = desk.meta.taken
+    said = json.loads(request.content)
+    assert said["text"]["body"] == "About orders:\n- Returns\n- Status\n- Menu"
+    assert desk.post(whatsapp(desk, "hours"), "whatsapp") == 200
+    desk.market.now += timedelta(hours=24)
+    desk.sends()
+    assert len(desk.meta.taken) == 1
+    assert desk.lines("status", "detail")[-1] == ("suppressed", "expired")
+
+
+def test_an_answer_is_no_contact_is_not_learned_from_and_needs_no_consent(desk):
+    desk.answers()
+    desk.person()
+    with desk.shop.engine.begin() as conn:
+        conn.execute(outbox.delete())
+    unfollowed = desk.event("") | {"type": "unfollow"}
+    assert desk.post(desk.line.hook(unfollowed)) == 200
+    desk.hears("hours")
+    desk.sends()
+    assert desk.texts() == ["Nine to six."]
+    with desk.shop.engine.connect() as conn:
+        assert conn.scalar(select(func.count()).select_from(outbox)) == 0
+        assert conn.scalar(select(func.count()).select_from(rewards)) == 0
+        kinds = [row.kind for row in conn.execute(select(interactions.c.kind))]
+    assert sorted(kinds) == ["replied", "unfollowed"]
+    entries = desk.client.get("/v1/customers/c0/history").json()["entries"]
+    told = [(each["type"], each["kind"], each["attributes"].get("text")) for each in entries]
+    assert ("chat", "answered", "Nine to six.") in told
+
+
+def test_it_is_in_the_persons_export_follows_a_merge_and_goes_with_an_erasure(desk):
+    desk.answers()
+    desk.person()
+    desk.shop.add_messages(1, first=1)
+    desk.hears("hours")
+    with desk.shop.engine.begin() as conn:
+        merge(conn, "c0", "c1", desk.market.now)
+    desk.hears("Orders")
+    desk.sends()
+    exported = desk.client.get("/v1/customers/c0/export").json()
+    assert [row["text"].partition("\n")[0] for row in exported["chat_lines"]] == [
+        "hours",
+        "Nine to six.",
+        "Orders",
+        "About orders:",
+    ]
+    assert len(exported["chats"]) == 1
+    assert desk.client.post("/v1/customers/c0/erase", json={}).status_code in (200, 202)
+    with desk.shop.engine.connect() as conn:
+        for table in (chats, chat_lines):
+            assert conn.scalar(select(func.count()).select_from(table)) == 0
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "x" * 900, "half \ud800", "nul\0"])
+def test_what_people_write_is_recorded_whatever_it_holds(desk, text):
+    desk.person()
+    desk.hears(text)  # without answers nothing is said, and no chat is kept
+    assert desk.lines("text") == []
+    desk.answers()
+    desk.hears(text)
+    assert len(desk.lines("text")) == 2
