@@ -25,6 +25,7 @@ from models.domain.channel import Channel
 from models.domain.customer import ZONE_FORM
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import KNOWN_TIME, LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
+from serving.chat.document import Answers
 
 
 def _is_text(moment: object) -> object:
@@ -84,8 +85,8 @@ _NO_NUMBER = "must be a finite number"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def unstorable_in(noun: Campaign | Channel, prefix: str) -> list[InvalidInputError]:
-    """The texts of a campaign or channel that no database stores, and the numbers that JSON cannot write, with their places.
+def unstorable_in(noun: Campaign | Channel | Answers, prefix: str) -> list[InvalidInputError]:
+    """The texts of a campaign, channel or its answers that no database stores, and the numbers that JSON cannot write, with their places.
 
     Args:
         noun: To be stored.

@@ -19,6 +19,7 @@ REFUSALS = {
     "GET /v1/campaigns": _CURSOR,
     "GET /v1/campaigns/{campaign_id}/versions": _CURSOR,
     "GET /v1/channels": _CURSOR,
+    "GET /v1/chats": _CURSOR,
     "GET /v1/customers/{customer_id}/history": _CURSOR,
     "GET /v1/decisions": f"{_CURSOR}; `since` must be before `until`",
     "GET /v1/models": _CURSOR,
@@ -31,6 +32,7 @@ REFUSALS = {
     "POST /v1/identities:link": "which time zones and phone numbers there are, tables tell",
     "POST /v1/interactions": "a contact point that is no cookie must be a customer's; so must `customer_id` beside it",
     "PUT /v1/campaigns/{campaign_id}": f"the id must be that of the path; {_CAMPAIGN}",
+    "PUT /v1/channels/{name}/answers": "its words must differ and its texts fit the channel; number and depth are bounded",
     "PUT /v1/channels/{name}": f"the name must be that of the path; {_COST}",
     "PUT /v1/segments/{name}": "its features must be known, and depth and number of its parts are bounded",
 }

@@ -372,6 +372,8 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/plans", "/v1/plans/{plan_id}", "/v1/plans/{plan_id}/start", "/v1/plans/{plan_id}/pause", "/v1/plans/{plan_id}/cancel",
         "/v1/shadow-prices",
         "/v1/lifecycle", "/v1/lifecycle/channels",
+        "/v1/channels/{name}/answers", "/v1/channels/{name}/answers/try",
+        "/v1/chats", "/v1/chats/{chat_id}", "/v1/chats/{chat_id}/take", "/v1/chats/{chat_id}/say", "/v1/chats/{chat_id}/end",
     }  # fmt: skip
 
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +19,14 @@ from hypothesis import strategies as st
 from models.domain.campaign import Content
 from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import InvalidInputsError
-from serving.chat.check import DEEPEST, MOST_BESIDE, check_answers
+from serving.chat.check import (
+    DEEPEST,
+    LONGEST_KEYWORD,
+    MOST_BESIDE,
+    MOST_GROUPS,
+    MOST_KEYWORDS,
+    check_answers,
+)
 from serving.chat.document import from_document, to_document
 from serving.chat.hours import OpeningSpan, Timetable, Weekday
 from serving.chat.reaction import Why, react, react_to_stranger, standing_at
@@ -337,3 +347,19 @@ def test_what_a_channel_does_not_carry_is_refused_for_it_alone():
     with pytest.raises(InvalidInputsError, match="sms carries: text"):
         check_answers(answers, SMS)
     check_answers(answers, replace(SMS, content_kinds=LINE.content_kinds))
+
+
+def test_the_how_to_shows_answers_that_line_gives():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "answer-in-chat.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    answers = from_document(json.loads(document))
+    check_answers(answers, LINE)
+    nobody = Person("", {})
+    assert react(answers, "  HOURS?! ", (), NOON, "line", nobody).path == ("Opening hours",)
+    assert react(answers, "returns", ("Orders",), NOON, "line", nobody).path == ("Orders", "Returns")
+    assert f"{MOST_BESIDE} groups beside each other" in page
+    assert f"{DEEPEST} deep, {MOST_GROUPS} in all, {MOST_KEYWORDS} keywords of {LONGEST_KEYWORD}" in page
+    assert "`position_seconds`\n  (1,800)" in page
+    assert answers.position_seconds == 1_800
+    assert answers.office is not None
+    assert answers.office.silence_seconds == 43_200
