@@ -45,7 +45,8 @@ def hear(
     if not spoken:
         return
     found = find_answers(conn, channel.name)
-    for customer_id, event in sorted(spoken, key=lambda each: each[1].occurred_at):
+    # Chats are locked in one order, so that two reports of the same people never wait for each other.
+    for customer_id, event in sorted(spoken, key=lambda each: (each[0], each[1].occurred_at)):
         _hear_one(conn, channel, found, customer_id, event, now)
 
 

@@ -268,11 +268,11 @@ class ChatSender:
             return self._again(line, clock(), str(exc), exc.retry_after, in_doubt=line.in_doubt)
         except (UnknownOutcomeError, TimeoutError) as exc:
             account.breaker.failed(clock())
-            resolved = line.token is not None or line.channel in self._keyed
-            if not resolved and self._parks(line.channel):
-                return LineEnding(status=OutboxStatus.UNKNOWN, detail=str(exc))
-            doubt = line.token is not None or line.channel not in self._keyed
-            return self._again(line, clock(), str(exc) or "no answer in time", in_doubt=doubt)
+            words = str(exc) or f"no answer within {self._settings.send_timeout_seconds} s"
+            keyless = line.token is None and line.channel not in self._keyed
+            if keyless and self._parks(line.channel):
+                return LineEnding(status=OutboxStatus.UNKNOWN, detail=words)
+            return self._again(line, clock(), words, in_doubt=keyless or line.token is not None)
         account.breaker.succeeded()
         return LineEnding(status=OutboxStatus.SENT, detail=receipt.detail)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from features.history.channels import load_channels
 from features.history.members import merge
@@ -259,6 +260,54 @@ def test_another_channel_lists_its_menu_as_text_and_keeps_to_the_providers_windo
     desk.sends()
     assert len(desk.meta.taken) == 1
     assert desk.lines("status", "detail")[-1] == ("suppressed", "expired")
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "n_sent"), [("at_least_once", "sent", 2), ("park_unknown", "unknown", 1)]
+)
+def test_where_neither_key_nor_token_tells_the_policy_decides(desk, policy, status, n_sent):
+    desk.answers("whatsapp")
+    desk.person("c0", "+15550100", IdentityKind.WHATSAPP)
+    assert desk.post(whatsapp(desk, "hours"), "whatsapp") == 200
+    desk.meta.go_silent("15550100")
+    settings = ChatSettings(unknown_outcome=UnknownPolicy(policy))
+    desk.sends(settings)
+    desk.meta._silent.clear()
+    desk.market.now += 5 * SECOND
+    desk.sends(settings)
+    assert len(desk.meta.taken) == n_sent
+    assert desk.lines("status")[1] == (status,)
+
+
+def test_two_reports_of_the_same_people_at_the_same_time_never_wait_for_each_other(desk):
+    desk.answers()
+    desk.shop.add_messages(1, first=1)
+    desk.person()
+    desk.person("c1", "V1")
+    adapter, ready, failures = desk.adapters["line"], threading.Barrier(6), []
+
+    def post(number: int) -> None:
+        first, second = ("U1", "V1") if number % 2 else ("V1", "U1")
+        for _ in range(5):
+            with lock:
+                signed = desk.line.hook(desk.event("hours", first), desk.event("hours", second))
+            events = adapter.parse_events(signed.body, signed.headers)
+            ready.wait()
+            try:
+                with desk.shop.engine.begin() as conn:
+                    channel = load_channels(conn)["line"]
+                    record_provider_events(conn, channel, events, desk.market.now)
+            except DBAPIError as exc:
+                failures.append(exc)
+
+    lock = threading.Lock()
+    threads = [threading.Thread(target=post, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(desk.lines("status")) == 2 * 2 * 5 * 6
 
 
 def test_an_answer_is_no_contact_is_not_learned_from_and_needs_no_consent(desk):
