@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Connection
 
 from features.history.engine import read_only
-from serving.chat.desk import LONGEST_TEXT, end_chat, find_chat, say, take_chat, waiting_chats
+from serving.chat.desk import end_chat, find_chat, say, take_chat, waiting_chats
 from serving.dashboard.answers import PageAnswers
 from serving.dashboard.calls import AgentName
 from serving.dashboard.chat_labels import CHAT_LABELS
@@ -24,6 +24,8 @@ from serving.service import Service
 from serving.store.availability import reaching_the_store
 
 _MOST_SHOWN = 100
+# A form takes 20,000 bytes; a Chinese or Japanese character becomes nine of them.
+_LONGEST_TYPED = 2_000
 
 PageLanguage = Annotated[Language, Query()]
 Change = Callable[[Connection, str, dict[str, str], datetime], object]
@@ -82,7 +84,7 @@ def chat_pages(service: Service) -> APIRouter:
                 language=language,
                 path=f"/chats/{chat_id}",
                 key=uuid4(),
-                longest=LONGEST_TEXT,
+                longest=_LONGEST_TYPED,
             )
 
         return await answers.made(f"/chats/{chat_id}", make)

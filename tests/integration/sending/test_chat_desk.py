@@ -329,3 +329,13 @@ def test_the_pages_speak_every_language(desk, language):
     page = desk.client.get(f"/chats/{desk.chat_id()}", params={"language": language, "agent": "Mei"}).text
     for label in (labels.said, labels.send, labels.end, labels.is_held_by.format(who="Mei")):
         assert label in page
+
+
+@ONE_SQLITE
+def test_the_longest_answer_of_the_page_fits_into_its_form(desk):
+    desk.hears("my parcel is wet")
+    ask(desk, "take")
+    page = desk.client.get(f"/chats/{desk.chat_id()}", params={"agent": "Mei"}).text
+    longest = re.search(r'maxlength="(\d+)" rows', page)
+    assert longest is not None
+    assert press(desk, "say", agent="Mei", text="鬱" * int(longest[1]), key=str(uuid4())).status_code == 303
