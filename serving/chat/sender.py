@@ -167,8 +167,6 @@ class ChatSender:
             _log.warning("cannot claim lines of chats, trying again: %s", exc)
 
     async def _round(self, account: Account, clock: Clock) -> int:
-        if account.rested(clock()):
-            return 0
         found = await asyncio.to_thread(self._claim, account, clock)
         await asyncio.gather(*(self._bring_to_end(account, line, found, clock) for line in found.lines))
         return len(found.lines)
@@ -181,8 +179,8 @@ class ChatSender:
         settings = self._settings
         with self._engine.begin() as conn:
             now = clock()
-            most = settings.at_once
-            if account.rate is not None:
+            most = min(settings.at_once, account.room(settings.at_once, now))  # none while it rests
+            if most and account.rate is not None:
                 most = min(most, tokens(conn, account.name, account.rate, now))
             lines = (
                 claim(
@@ -197,7 +195,7 @@ class ChatSender:
                 if most
                 else []
             )
-            if account.rate is not None:
+            if lines and account.rate is not None:
                 spend(conn, account.name, len(lines))
             people = [line.customer_id for line in lines if line.customer_id is not None]
             return _Claim(
@@ -211,7 +209,7 @@ class ChatSender:
             ending = await self._attempt(account, line, found, clock)
         except Exception as exc:  # one line that cannot be made must not stop the others
             _log.exception("line %s: cannot be sent", line.line_id)
-            ending = self._again(line, clock(), repr(exc), in_doubt=line.in_doubt)
+            ending = self._again(line, clock(), repr(exc), in_doubt=self._may_be_taken(line))
 
         def write() -> bool:
             with self._engine.begin() as conn:
@@ -269,12 +267,16 @@ class ChatSender:
         except (UnknownOutcomeError, TimeoutError) as exc:
             account.breaker.failed(clock())
             words = str(exc) or f"no answer within {self._settings.send_timeout_seconds} s"
-            keyless = line.token is None and line.channel not in self._keyed
-            if keyless and self._parks(line.channel):
+            doubt = self._may_be_taken(line)
+            if doubt and line.token is None and self._parks(line.channel):
                 return LineEnding(status=OutboxStatus.UNKNOWN, detail=words)
-            return self._again(line, clock(), words, in_doubt=keyless or line.token is not None)
+            return self._again(line, clock(), words, in_doubt=doubt)
         account.breaker.succeeded()
         return LineEnding(status=OutboxStatus.SENT, detail=receipt.detail)
+
+    def _may_be_taken(self, line: ClaimedLine) -> bool:
+        """Whether an attempt without an answer leaves a doubt that no key clears up."""
+        return line.token is not None or line.channel not in self._keyed
 
     def _parks(self, channel: str) -> bool:
         policy = self._settings.unknown_outcomes.get(channel, self._settings.unknown_outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from tests.integration.sending.chat_office import (
 )
 
 SECOND = timedelta(seconds=1)
+ONE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -380,3 +382,18 @@ def test_a_sender_that_runs_answers_soon_and_stops_when_it_is_told(desk):
     assert [text.partition("\n")[0] for text in desk.texts()] == ["Nine to six.", "About orders:"]
     assert monotonic() < until - 2
     assert {status for (status,) in desk.lines("status")} == {"heard", "sent"}
+
+
+@ONE_SQLITE
+def test_a_provider_that_is_down_is_left_alone_and_then_tried_with_one_line(desk):
+    desk.answers()
+    for number in range(1, 31):
+        desk.shop.add_messages(1, first=number)
+        desk.person(f"c{number}", f"U{number}")
+        desk.hears("hours", f"U{number}")
+    desk.line.delay(None)
+    sender = ChatSender(desk.shop.engine, desk.adapters, ChatSettings(), Random(0))
+    n_tried = [asyncio.run(sender.run_once(desk.market.now)) for _ in range(4)]
+    assert n_tried[-1] == 0
+    desk.market.now += timedelta(seconds=31)
+    assert asyncio.run(sender.run_once(desk.market.now)) == 1
