@@ -8,6 +8,7 @@ import typer
 
 from models.domain.errors import NextchannelError
 from nextchannel.commands import (
+    answers,
     bounces,
     campaign,
     channels,
@@ -44,6 +45,7 @@ cli.command()(simulate)
 cli.command()(rehearse)
 cli.add_typer(campaign.app, name="campaign")
 cli.add_typer(channels.app, name="channels")
+cli.add_typer(answers.app, name="answers")
 cli.add_typer(outbox.app, name="outbox")
 cli.add_typer(bounces.app, name="bounces")
 cli.add_typer(import_.app, name="import")

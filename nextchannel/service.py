@@ -104,12 +104,10 @@ def run_sender(settings: Settings) -> None:
     import threading
 
     from nextchannel.commands.installation import open_history
-    from serving.bootstrap import build_dispatcher
-    from serving.sending import SendingThread
-    from serving.service import utc_now
+    from serving.bootstrap import build_sending
 
     engine = open_history(settings)
-    sender = SendingThread(*build_dispatcher(service_config(settings), engine), utc_now)
+    sender = build_sending(service_config(settings), engine)
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import problems
 from serving.dashboard.calls import call_pages
+from serving.dashboard.chats import chat_pages
 from serving.dashboard.lifecycle import lifecycle_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.dashboard.plans import plan_pages
@@ -19,10 +20,12 @@ from serving.dashboard.segments import segment_pages
 from serving.dashboard.sign_in import sign_in_routes
 from serving.idempotency import IdempotencyMiddleware
 from serving.observability.requests import ObservedRequests
+from serving.routes.answers import answer_routes
 from serving.routes.api_pages import mount_api_pages
 from serving.routes.audience import audience_routes
 from serving.routes.campaigns import campaign_routes
 from serving.routes.channels import channel_routes
+from serving.routes.chats import chat_routes
 from serving.routes.clock import clock_routes
 from serving.routes.customers import customer_routes
 from serving.routes.decisions import deciding, decision_routes
@@ -105,6 +108,8 @@ def create_app(service: Service) -> FastAPI:
         incentive_routes(service),
         redemption_routes(service),
         channel_routes(service),
+        answer_routes(service),
+        chat_routes(service),
         segment_routes(service),
         audience_routes(service),
         plan_routes(service),
@@ -119,6 +124,7 @@ def create_app(service: Service) -> FastAPI:
         sign_in_routes(service, sessions),
         receipt_routes(service),
         call_pages(service),
+        chat_pages(service),
         plan_pages(service),
         segment_pages(service),
         lifecycle_pages(service),

@@ -26,6 +26,7 @@ from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
+from serving.chat.sender import ChatSender, ChatSettings
 from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
@@ -221,9 +222,7 @@ def build(config: ServiceConfig) -> Service:
         ),
         feature_list=feature_list,
         many_features=FeatureReader(workspace, keeps=False),
-        sender=SendingThread(*build_dispatcher(config, engine, adapters), utc_now)
-        if config.run_dispatcher
-        else None,
+        sender=build_sending(config, engine, adapters) if config.run_dispatcher else None,
         adapters=adapters,
         clock=clock,
         rehearsal=None
@@ -339,8 +338,27 @@ def build_dispatcher(
             concurrency_per_account=max(1, config.send_concurrency // 8),
             unknown_outcome=config.unknown_outcome,
             unknown_outcomes=config.unknown_outcomes,
-            rates={name: Rate(per_second) for name, per_second in config.rates.items()},
+            rates=_rates(config),
         ),
         Random(config.seed),
     )
     return dispatcher, adapters.values()
+
+
+def build_sending(
+    config: ServiceConfig, engine: Engine, adapters: Mapping[str, ChannelAdapter] | None = None
+) -> SendingThread:
+    """The thread that sends messages and what is said in chats, by the same adapters and at the same rates."""
+    adapters = open_adapters(config, engine) if adapters is None else adapters
+    dispatcher, to_close = build_dispatcher(config, engine, adapters)
+    settings = ChatSettings(
+        unknown_outcome=config.unknown_outcome,
+        unknown_outcomes=config.unknown_outcomes,
+        rates=_rates(config),
+    )
+    chats = ChatSender(engine, adapters, settings, Random(config.seed))
+    return SendingThread((dispatcher, chats), to_close, utc_now)
+
+
+def _rates(config: ServiceConfig) -> dict[str, Rate]:
+    return {name: Rate(per_second) for name, per_second in config.rates.items()}

@@ -131,7 +131,7 @@ def take_task(conn: Connection, task_id: str, agent: str, now: datetime) -> None
     Raises:
         ConflictError: somebody else holds it, it has ended, or its time is over.
     """
-    _require_agent(agent)
+    require_agent(agent)
     taken = conn.execute(
         update(agent_tasks)
         .where(
@@ -179,7 +179,7 @@ def end_task(
         ConflictError: the agent does not hold it.
         InvalidInputError: a value without a purchase, or a note that is too long.
     """
-    _require_agent(agent)
+    require_agent(agent)
     require(len(note) <= _LONGEST_NOTE, "note", f"{len(note)} characters", f"must have <= {_LONGEST_NOTE}")
     require(
         value_minor is None or outcome is CallOutcome.BOUGHT,
@@ -222,6 +222,20 @@ def end_task(
     advance(conn, facts, now)
 
 
+def require_agent(agent: str) -> None:
+    """Refuse what is no name of an agent.
+
+    Raises:
+        InvalidInputError: it is empty, too long or not printable.
+    """
+    require(
+        0 < len(agent) <= _LONGEST_NAME and agent.isprintable(),
+        "agent",
+        agent,
+        f"must be a name of 1 to {_LONGEST_NAME} characters",
+    )
+
+
 def _shown(conn: Connection, row: Row[Any], now: datetime, history: Sequence[Row[Any]] = ()) -> CallTask:
     channel = load_channels(conn).get(row.channel)
     recipients = load_recipients(conn, [row.customer_id], now)
@@ -233,13 +247,4 @@ def _shown(conn: Connection, row: Row[Any], now: datetime, history: Sequence[Row
         held_by=row.taken_by if held else None,
         outcome=CallOutcome(row.outcome) if row.outcome else None,
         history=history,
-    )
-
-
-def _require_agent(agent: str) -> None:
-    require(
-        0 < len(agent) <= _LONGEST_NAME and agent.isprintable(),
-        "agent",
-        agent,
-        f"must be a name of 1 to {_LONGEST_NAME} characters",
     )

@@ -129,7 +129,7 @@ def personal(
     made = render(
         content_kind,
         with_tracked_links(content_kind, variant, click, whole),
-        values_for(campaign, person.attributes, built_in),
+        values_for(campaign.fields, person.attributes, built_in),
     )
     if not channel.fits(content_kind, made.body):
         raise ContentTooLongError(made)

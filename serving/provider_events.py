@@ -1,7 +1,8 @@
 """What a channel's provider reports, made ready for the one state machine of `serving.receipts`.
 
 A watermark becomes one event for every message that it covers. An event that names a message which is none of ours is
-about the person alone. Of strangers nothing is kept. Who unfollows cannot be reached there until they come back.
+about the person alone. Of strangers nothing is kept. What people say is heard, and answered, in their chat. Who
+unfollows cannot be reached there until they come back.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from features.history.tables import hard_bounces, interactions, outbox
 from models.domain.channel import Channel, IdentityKind
 from models.domain.interaction import InteractionKind
 from serving.channels.contract import DeliveryEvent
+from serving.chat.hearing import hear, hear_stranger
 from serving.receipts import Recorded, record_events
 from serving.store.endings import OutboxStatus
 
@@ -78,6 +80,7 @@ def record_provider_events(
             ready.append(event)  # it waits until its message is known
         elif (person := _find_person(conn, channel, event.identity)) is None:
             n_strangers += 1
+            hear_stranger(conn, channel, event, received_at)
         else:
             identity, customer_id = person
             touched.add(customer_id)
@@ -90,6 +93,7 @@ def record_provider_events(
     recorded = record_events(conn, ready, received_at, channel.name)
     for customer_id in sorted(friends):
         _settle_friendship(conn, channel, customer_id)
+    hear(conn, channel, recorded.of_people, received_at)
     return Told(recorded=recorded, n_strangers=n_strangers, customer_ids=tuple(sorted(touched)))
 
 

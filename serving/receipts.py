@@ -15,7 +15,7 @@ message's row of the outbox, then its conversation. The caller owns the transact
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -30,11 +30,11 @@ from features.history.facts import FactRow
 from features.history.query import find_customer_id
 from features.history.tables import channels, hard_bounces, outbox, receipts
 from models.domain.channel import IdentityKind
-from models.domain.interaction import Interaction, InteractionKind
+from models.domain.interaction import LONGEST_TEXT, Interaction, InteractionKind
 from serving.channels.contract import DeliveryEvent
 from serving.followups.conversation import ANSWERING, CONCERNING_PERSON, begin, campaigns_of, note
 from serving.store.endings import Ending, OutboxStatus, settled_message
-from serving.store.outbox import storable
+from serving.store.outbox import one_line, storable
 from serving.store.outbox_by_hand import evidently_sent
 
 _LONGEST_EVENT_ID = 128
@@ -66,11 +66,16 @@ _TAKEN = frozenset(FORWARD) - {InteractionKind.FAILED}
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """How many receipts were new, how many known, and how many of the new speak of no message that is known yet."""
+    """How many receipts were new, how many known, and how many of the new speak of no message that is known yet.
+
+    Attributes:
+        of_people: New events and whom each concerns, in the order in which they were reported; none of watermarks.
+    """
 
     n_new: int
     n_repeated: int
     n_unmatched: int
+    of_people: tuple[tuple[str, DeliveryEvent], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,11 @@ class _Report:
     @property
     def matched(self) -> bool:
         return bool(self.messages) or self.customer_id is not None
+
+    @property
+    def concerns(self) -> str:
+        """Whose it is, of a report that is matched."""
+        return self.customer_id or str(self.messages[0].customer_id)
 
 
 def record_events(
@@ -125,7 +135,13 @@ def record_events(
     new = _insert_new(conn, rows)
     reported = [report for key, report in zip(reports, known, strict=True) if key in new and report.matched]
     _apply(conn, reported, received_at, channel)
-    return Recorded(len(new), len(events) - len(new), len(new) - len(reported))
+    concerned = {id(report.event): report.concerns for report in reported if report.event.up_to is None}
+    return Recorded(
+        len(new),
+        len(events) - len(new),
+        len(new) - len(reported),
+        tuple((concerned[id(event)], event) for event in events if id(event) in concerned),
+    )
 
 
 def adopt(conn: Connection, now: datetime) -> int:
@@ -372,7 +388,10 @@ def _insert_new(conn: Connection, rows: Sequence[dict[str, Any]]) -> set[tuple[s
 def _facts(report: _Report, channel: str) -> list[Interaction]:
     """One fact a message, or one of the person alone."""
     event = report.event
-    attributes = dict(event.attributes) | ({"detail": storable(event.detail)} if event.detail else {})
+    # What people write has line breaks, and may be longer than an attribute.
+    attributes = {name: one_line(text)[:LONGEST_TEXT] for name, text in event.attributes.items()}
+    if event.detail:
+        attributes["detail"] = storable(event.detail)
     if not report.messages:
         assert report.customer_id is not None, "the report is matched"
         if event.up_to is not None:  # a watermark under which nothing was sent

@@ -1,34 +1,42 @@
-"""Run the dispatcher beside the API: a thread with an event loop of its own, so that neither waits for the other."""
+"""Run the senders beside the API: a thread with an event loop of its own, so that neither waits for the other."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from serving.channels.contract import ChannelAdapter
-from serving.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
 
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
 
 
+class Sends(Protocol):
+    """Whatever claims and sends."""
+
+    async def run(self, stop: asyncio.Event, clock: Callable[[], datetime]) -> object:
+        """Send until `stop` is set, then finish what is under way."""
+        ...
+
+
 class SendingThread:
-    """Sends until it is stopped; a dispatcher that fails is logged and started again.
+    """Sends until it is stopped; a sender that fails is logged and started again.
 
     Args:
-        dispatcher: Claims and sends.
-        adapters: What it sends by; closed at the end.
+        senders: Work beside each other in one event loop, which is the adapters'.
+        adapters: What they send by; closed at the end.
         clock: Gives the present.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, adapters: Iterable[ChannelAdapter], clock: Callable[[], datetime]
+        self, senders: Sequence[Sends], adapters: Iterable[ChannelAdapter], clock: Callable[[], datetime]
     ) -> None:
-        self._dispatcher = dispatcher
+        self._senders = tuple(senders)
         self._adapters = list({id(adapter): adapter for adapter in adapters}.values())
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,11 +64,14 @@ class SendingThread:
     async def _send(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._ready.set()
-        while not self._stop.is_set():
-            try:
-                await self._dispatcher.run(self._stop, self._clock)
-            except Exception:  # messages stay in the outbox; sending goes on
-                logger.exception("the dispatcher failed")
-                await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+        await asyncio.gather(*(self._keep_sending(sender, self._stop) for sender in self._senders))
         for adapter in self._adapters:
             await adapter.aclose()
+
+    async def _keep_sending(self, sender: Sends, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await sender.run(stop, self._clock)
+            except Exception:  # what is to be sent stays in its table; sending goes on
+                logger.exception("%s failed", type(sender).__name__)
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -29,7 +29,7 @@ from models.domain.errors import InvalidInputError, require
 
 COUPON, REDEEM_LINK = "coupon", "redeem_link"
 BUILT_IN = frozenset({"customer_id", "campaign_id", "offer_id", "channel", COUPON, REDEEM_LINK})
-_LONGEST_VALUE = 200
+LONGEST_VALUE = 200
 _FILTERS = frozenset({"capitalize", "default", "lower", "title", "trim", "truncate", "upper"})
 _ALLOWED = (
     nodes.Template,
@@ -65,25 +65,49 @@ def check_templates(campaign: Campaign) -> None:
     Raises:
         InvalidInputError: names the content, the field or construct, and what would be right.
     """
-    for name in campaign.fields:
-        require(name.isidentifier(), f"fields.{name}", name, "must be a plain name")
-        require(
-            name not in BUILT_IN, f"fields.{name}", name, f"must not be one of {', '.join(sorted(BUILT_IN))}"
-        )
+    check_fields(campaign.fields, BUILT_IN)
     known = {*campaign.fields, *BUILT_IN}
     for offer in campaign.offers:
         for kind, content in offer.content.items():
-            for place, each in _variants(f"offers.{offer.offer_id}.content.{kind}", content):
-                _check(f"{place}.subject", each.subject, known, html=False)
-                for source in _sources(kind, each.body):
-                    _check(f"{place}.body", source, known, html=kind is ContentKind.HTML)
-                for name, address in (("link_url", each.link_url), ("media_url", each.media_url)):
-                    require(
-                        not address or "{{" not in address,
-                        f"{place}.{name}",
-                        address,
-                        "must hold no field: tracked links lead to stored targets",
-                    )
+            check_content(f"offers.{offer.offer_id}.content.{kind}", kind, content, known)
+
+
+def check_fields(fields: Iterable[str], built_in: Collection[str]) -> None:
+    """Refuse names that no template can say, and those that mean something else.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    for name in fields:
+        require(name.isidentifier(), f"fields.{name}", name, "must be a plain name")
+        require(
+            name not in built_in, f"fields.{name}", name, f"must not be one of {', '.join(sorted(built_in))}"
+        )
+
+
+def check_content(place: str, kind: ContentKind, content: Content, known: Collection[str]) -> None:
+    """Refuse content that cannot be made for everybody, in any of its languages.
+
+    Args:
+        place: Path of the content, for what is raised.
+        kind: Of the content.
+        content: To be stored.
+        known: Names that it may say.
+
+    Raises:
+        InvalidInputError: names the field or construct, and what would be right.
+    """
+    for where, each in _variants(place, content):
+        _check(f"{where}.subject", each.subject, known, html=False)
+        for source in _sources(kind, each.body):
+            _check(f"{where}.body", source, known, html=kind is ContentKind.HTML)
+        for name, address in (("link_url", each.link_url), ("media_url", each.media_url)):
+            require(
+                not address or "{{" not in address,
+                f"{where}.{name}",
+                address,
+                "must hold no field: tracked links lead to stored targets",
+            )
 
 
 def template_errors(campaign: Campaign) -> list[InvalidInputError]:
@@ -124,14 +148,14 @@ def render(kind: ContentKind, content: Content, values: Mapping[str, str]) -> Co
 
 
 def values_for(
-    campaign: Campaign, attributes: Mapping[str, float | str], built_in: Mapping[str, str]
+    fields: Mapping[str, str], attributes: Mapping[str, float | str], built_in: Mapping[str, str]
 ) -> dict[str, str]:
-    """What to say by name: the customer's attributes, else the campaign's fallbacks."""
+    """What to say by name: the customer's attributes, else the fallbacks of the fields."""
     values = {}
-    for name, fallback in campaign.fields.items():
+    for name, fallback in fields.items():
         given = attributes.get(name)
         text = f"{given:g}" if isinstance(given, float | int) else (given or "").strip()
-        usable = text and text.isprintable() and len(text) <= _LONGEST_VALUE and not _ADDRESS.search(text)
+        usable = text and text.isprintable() and len(text) <= LONGEST_VALUE and not _ADDRESS.search(text)
         values[name] = text if usable else fallback
     return {**values, **built_in}
 
@@ -147,7 +171,7 @@ def localised(content: Content, locale: str) -> Content:
     return content
 
 
-def _check(place: str, source: str, known: set[str], *, html: bool) -> None:
+def _check(place: str, source: str, known: Collection[str], *, html: bool) -> None:
     require(
         not _IN_ADDRESS.search(_REDEEM_LINK.sub("", source)),
         place,

@@ -27,6 +27,8 @@ from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
     agent_tasks,
     channel_outcomes,
+    chat_lines,
+    chats,
     consents,
     conversations,
     customer_members,
@@ -72,6 +74,8 @@ REMOVED = (
     follow_ups,
     conversations,
     agent_tasks,
+    chats,
+    chat_lines,
     feature_changes,
     former_attributes,
     outcomes,
@@ -83,6 +87,7 @@ REMOVED = (
 ANSWERS = (idempotency_keys,)
 SAID = (receipts,)
 OF_NOBODY = (
+    "answers",
     "api_keys",
     "channels",
     "campaigns",
@@ -201,6 +206,8 @@ def forget_subject(conn: Connection, erasure: Erasure) -> None:
         follow_ups,
         conversations,
         agent_tasks,
+        chats,
+        chat_lines,
         feature_changes,
         former_attributes,
         survey_answers,

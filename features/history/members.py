@@ -21,6 +21,8 @@ from features.history.attributes import Told, keep, keep_former
 from features.history.engine import read_only
 from features.history.tables import (
     agent_tasks,
+    chat_lines,
+    chats,
     consents,
     conversations,
     customer_members,
@@ -53,6 +55,8 @@ FOLLOWING = (
     conversations,
     follow_ups,
     agent_tasks,
+    chats,
+    chat_lines,
     former_attributes,
     vouchers,
     redemptions,

@@ -575,6 +575,72 @@ survey_answers = Table(
     Index(None, "campaign_id", "offer_id", "decision_id", "question_id"),
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("channel", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Document, comment="serving.chat.document.Answers; null where they were taken away"),
+    Column("created_at", UtcMoment, nullable=False),
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    Column("chat_id", String(36), primary_key=True),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("channel", String(64), nullable=False),
+    Column(
+        "position", Document, nullable=False, comment="words of the menu that was shown last, from the top"
+    ),
+    Column("position_at", UtcMoment, comment="when it was shown"),
+    Column("heard_at", UtcMoment, nullable=False, comment="the customer's last word"),
+    Column("state", String(16), nullable=False, comment="automatic or handed_over"),
+    Column("due_at", UtcMoment, comment="from when on it is in the queue"),
+    Column("silent_until", UtcMoment, comment="rules say nothing between due_at and then"),
+    Column("taken_by", String(64), comment="the agent who holds it"),
+    Column("taken_until", UtcMoment),
+    UniqueConstraint("customer_id", "recorded_as", "channel", name="uq_chats_customer"),
+    Index(None, "state", "due_at"),
+)
+
+chat_lines = Table(
+    "chat_lines",
+    metadata,
+    Column("line_no", RowId, primary_key=True, autoincrement=True),
+    Column("line_id", String(36), nullable=False, comment="the provider's key of what is sent"),
+    Column("chat_id", String(36), comment="null where a stranger is answered"),
+    Column("customer_id", String(128), index=True),
+    _recorded_as(),
+    Column("channel", String(64), nullable=False),
+    Column("speaker", String(16), nullable=False, comment="customer, rules or agent"),
+    Column("agent", String(64)),
+    Column("said_at", UtcMoment, nullable=False),
+    Column("text", Text, nullable=False, comment="for people to read"),
+    Column("content_kind", String(16)),
+    Column("content", Document, comment="what is sent: models.domain.campaign.Content"),
+    Column("choices", Document, comment="words to choose from below it"),
+    Column("version", Integer, comment="of the answers"),
+    Column("why", String(16), comment="serving.chat.reaction.Why"),
+    Column("reply_token", Text, comment="the provider's, while it may be of use"),
+    Column("token_at", UtcMoment),
+    Column("status", String(16), nullable=False, comment="heard, or as in outbox"),
+    Column("due_at", UtcMoment),
+    Column("expires_at", UtcMoment),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fencing_token", Integer, nullable=False, default=0),
+    Column("lease_until", UtcMoment),
+    Column(
+        "in_doubt", Boolean, nullable=False, default=False, comment="perhaps it was taken, and no key tells"
+    ),
+    Column("settled_at", UtcMoment),
+    Column("detail", Text),
+    UniqueConstraint("line_id", name="uq_chat_lines_line_id"),
+    Index(None, "status", "due_at"),
+    Index(None, "chat_id", "line_no"),
+)
+
 rewards = Table(
     "rewards",
     metadata,

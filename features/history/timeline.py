@@ -1,4 +1,4 @@
-"""What a person did and what was decided for them, page by page, the latest first."""
+"""What a person did, what was decided for them and what was answered to them, page by page, the latest first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection, and_, or_, select
 
 from features.history.members import person_of
-from features.history.tables import decisions, interactions
+from features.history.tables import chat_lines, decisions, interactions
 from models.domain.errors import InvalidInputError
 
 
@@ -23,6 +23,7 @@ class EntryType(StrEnum):
 
     INTERACTION = "interaction"
     DECISION = "decision"
+    CHAT = "chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class HistoryEntry:
     """One line of a person's history.
 
     Attributes:
-        kind: Of an interaction; `contact` or `no_contact` of a decision.
+        kind: Of an interaction; `contact` or `no_contact` of a decision; `answered` of what was said in a chat.
     """
 
     type: EntryType
@@ -55,7 +56,7 @@ class HistoryPage:
 
 
 def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | None = None) -> HistoryPage:
-    """Interactions and decisions of a person, the latest first.
+    """Interactions, decisions and answers in chats of a person, the latest first.
 
     A cursor names the last entry that was seen, not a position: whatever arrives between two pages, no entry
     comes twice and none that was there is left out.
@@ -73,6 +74,8 @@ def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | N
     person = person_of(conn, customer_id)
     facts = select(interactions).where(interactions.c.customer_id == person)
     made = select(decisions).where(decisions.c.customer_id == person)
+    # What the person said in a chat is an interaction already.
+    said = select(chat_lines).where(chat_lines.c.customer_id == person, chat_lines.c.speaker != "customer")
     if cursor is not None:
         at, kind, last = _read_cursor(cursor)
         if kind is EntryType.INTERACTION:
@@ -80,9 +83,15 @@ def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | N
                 _before(interactions.c.occurred_at, at, interactions.c.interaction_id, int(last))
             )
             made = made.where(decisions.c.decided_at <= at)
-        else:
+            said = said.where(chat_lines.c.said_at <= at)
+        elif kind is EntryType.DECISION:
             facts = facts.where(interactions.c.occurred_at < at)
             made = made.where(_before(decisions.c.decided_at, at, decisions.c.decision_id, last))
+            said = said.where(chat_lines.c.said_at <= at)
+        else:
+            facts = facts.where(interactions.c.occurred_at < at)
+            made = made.where(decisions.c.decided_at < at)
+            said = said.where(_before(chat_lines.c.said_at, at, chat_lines.c.line_no, int(last)))
     found = [
         HistoryEntry(
             type=EntryType.INTERACTION,
@@ -121,7 +130,27 @@ def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | N
             made.order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc()).limit(limit + 1)
         )
     ]
-    # Python's sort is stable: within a moment interactions come before decisions, each in its own order.
+    found += [
+        HistoryEntry(
+            type=EntryType.CHAT,
+            entry_id=str(row.line_no),
+            at=row.said_at,
+            kind="answered",
+            channel=row.channel,
+            campaign_id=None,
+            offer=None,
+            decision_id=None,
+            value_minor=None,
+            source=row.agent or row.speaker,
+            attributes={"text": row.text, "status": row.status}
+            | ({} if row.version is None else {"version": str(row.version)}),
+        )
+        for row in conn.execute(
+            said.order_by(chat_lines.c.said_at.desc(), chat_lines.c.line_no.desc()).limit(limit + 1)
+        )
+    ]
+    # Python's sort is stable: within a moment interactions come before decisions and those before chats, each in its
+    # own order.
     found.sort(key=lambda entry: entry.at, reverse=True)
     page = tuple(found[:limit])
     return HistoryPage(entries=page, next_cursor=_cursor(page[-1]) if len(found) > limit else None)
@@ -139,7 +168,7 @@ def _read_cursor(cursor: str) -> tuple[datetime, EntryType, str]:
     try:
         at, kind, last = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
         read = datetime.fromisoformat(at), EntryType(kind), str(last)
-        if read[0].tzinfo is None or (read[1] is EntryType.INTERACTION and not 0 < int(last) < 2**63):
+        if read[0].tzinfo is None or (read[1] is not EntryType.DECISION and not 0 < int(last) < 2**63):
             raise ValueError(cursor)
     except (ValueError, TypeError, binascii.Error) as exc:
         raise InvalidInputError("cursor", cursor, "must be the `next_cursor` of an earlier page") from exc

@@ -2,6 +2,7 @@
 
 ChannelError
 ├── FinalRefusalError      the provider will never take this message; do not send it again
+│   └── ReplyExpiredError  the reply token was used or is too old; the message may be sent otherwise
 ├── RetryLaterError        not now; the same message may be sent again, after `retry_after`
 │   ├── QuotaError         not now because a rate or a quota of the account is used up
 │   └── RecipientBusyError not now for this recipient; the provider itself works
@@ -17,12 +18,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
+from models.domain.campaign import Content
 from models.domain.channel import ContentKind, CostUnit, LengthUnit
 from models.domain.errors import NextchannelError
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message, Receipt
 
 __all__ = [
+    "REPLY_TOKEN",
     "AdapterContext",
     "AgentTask",
     "AgentTasks",
@@ -40,10 +43,18 @@ __all__ = [
     "Links",
     "QuotaError",
     "RecipientBusyError",
+    "Replies",
+    "ReplyExpiredError",
     "RetryLaterError",
     "SendsBatches",
+    "ShowsChoices",
     "UnknownOutcomeError",
 ]
+
+
+# Names of attributes of an event: what the person said or chose, and what `Replies.reply` takes.
+SAID = "text"
+REPLY_TOKEN = "reply_token"  # noqa: S105 - the name of an attribute
 
 
 class ChannelError(NextchannelError):
@@ -52,6 +63,10 @@ class ChannelError(NextchannelError):
 
 class FinalRefusalError(ChannelError):
     """The provider will never take this message; sending it again is wrong."""
+
+
+class ReplyExpiredError(FinalRefusalError):
+    """The reply token was used before or is too old: by it nothing was sent now, nor ever will be."""
 
 
 class RetryLaterError(ChannelError):
@@ -170,7 +185,8 @@ class DeliveryEvent:
         identity: Contact point of the person, of the channel's identity kind.
         up_to: A watermark: every message sent to `identity` until this moment.
         detail: The provider's words, for people.
-        attributes: Anything else worth keeping, for example the text of a reply.
+        attributes: Anything else worth keeping: under `SAID` what the person wrote or which word they chose, under
+            `REPLY_TOKEN` what a reply to it takes.
     """
 
     provider: str
@@ -336,6 +352,37 @@ class ChecksAccount(Protocol):
 
         Raises:
             ChannelError: the account does not work.
+        """
+        ...
+
+
+@runtime_checkable
+class Replies(Protocol):
+    """An adapter whose provider lets an event be answered once, by a token that comes with it."""
+
+    reply_within: timedelta
+    """For so long after the event arrived a token is worth trying."""
+
+    async def reply(self, reply_token: str, message: Message) -> Receipt:
+        """Answer the event that came with the token. The same token is taken once, however often it is used.
+
+        Raises:
+            ReplyExpiredError: the token was used before, or is too old.
+            ChannelError: as `send`.
+        """
+        ...
+
+
+@runtime_checkable
+class ShowsChoices(Protocol):
+    """An adapter whose provider can show words to choose from; choosing one says it."""
+
+    def with_choices(self, content: Content, choices: Sequence[str]) -> tuple[ContentKind, Content]:
+        """A text with the words below it, as content that `send` and `reply` take.
+
+        Args:
+            content: Of kind `text`.
+            choices: Up to 13 words, each of at most 100 characters.
         """
         ...
 

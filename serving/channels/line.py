@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 import httpx
 
+from models.domain.campaign import Content
 from models.domain.channel import ContentKind
 from models.domain.errors import require
 from models.domain.interaction import InteractionKind
 from models.domain.message import Message, Receipt, ReceiptStatus
 from serving.channels.adapter_settings import HttpSettings, read_settings
 from serving.channels.contract import (
+    REPLY_TOKEN,
+    SAID,
     AdapterContext,
     Capabilities,
     DeliveryEvent,
@@ -26,13 +31,16 @@ from serving.channels.contract import (
     ForgedEventsError,
     Idempotency,
     Limit,
+    ReplyExpiredError,
 )
 from serving.channels.http import HttpAdapter, answer_of, exchange, http_client, refusal
-from serving.channels.line_messages import messages_of
+from serving.channels.line_messages import messages_of, text_with_choices
 from serving.channels.rendering import marked_message
 from serving.channels.webhooks import hmac_base64, moment, readable, require_equal, signed_json
 
 _ALREADY_ACCEPTED = 409
+_TOKEN_REFUSED = (400, "invalid reply token")
+_WORD = "say"  # in the data of a postback: the word that tapping it says
 _FORBIDDEN = 403
 _KINDS = {
     "follow": InteractionKind.FOLLOWED,
@@ -73,6 +81,8 @@ class LineAdapter(HttpAdapter):
     """Speaks for one LINE official account."""
 
     name = "line"
+    # A token lasts for about a minute: https://developers.line.biz/en/reference/messaging-api/#send-reply-message
+    reply_within = timedelta(seconds=50)
     capabilities = Capabilities(
         content_kinds=frozenset(
             {
@@ -141,12 +151,24 @@ class LineAdapter(HttpAdapter):
         return [_receipt(message, first.detail) for message in messages]
 
     async def reply(self, reply_token: str, message: Message) -> Receipt:
-        """Answer an event of the webhook: free of charge, once, within about a minute; it knows no retry key."""
+        """Answer an event of the webhook: free of charge, once, within about a minute; it knows no retry key.
+
+        Raises:
+            ReplyExpiredError: the token was used before, or is too old.
+            ChannelError: as `send`.
+        """
         said = {"replyToken": reply_token, "messages": self._messages(message)}
         return await self._post("reply", said, message)
 
+    def with_choices(self, content: Content, choices: Sequence[str]) -> tuple[ContentKind, Content]:
+        """The text with a quick reply for each word; see the contract."""
+        return ContentKind.CARD, text_with_choices(self.name, content, choices)
+
     def parse_events(self, body: bytes, headers: Mapping[str, str]) -> Sequence[DeliveryEvent]:
-        """Follows, unfollows, messages and postbacks; a postback names the message whose button was tapped."""
+        """Follows, unfollows, messages and postbacks; a postback names the message whose button was tapped.
+
+        One whose data says `say=Opening hours` says that word, as if it had been typed.
+        """
         require_equal(
             hmac_base64(self._settings.channel_secret, body, "sha256"), headers.get("x-line-signature")
         )
@@ -181,6 +203,8 @@ class LineAdapter(HttpAdapter):
         if response.is_success or (retry_key and response.status_code == _ALREADY_ACCEPTED):
             return _receipt(message, response.headers.get("x-line-request-id", ""))
         words = str(answer_of(response).get("message", ""))
+        if (response.status_code, words.lower()) == _TOKEN_REFUSED:
+            raise ReplyExpiredError(words)
         if response.status_code == _FORBIDDEN:
             raise FinalRefusalError(f"403 {words}")
         raise refusal(response, words)
@@ -196,11 +220,13 @@ class LineAdapter(HttpAdapter):
             data = str(event.get("postback", {}).get("data", ""))
             message_id = marked_message(data)
             attributes["postback"] = data
+            if word := parse_qs(data).get(_WORD, [""])[-1]:
+                attributes[SAID] = word
         elif kind is InteractionKind.REPLIED:
             said = event.get("message", {})
-            attributes["text"] = str(said.get("text", f"({said.get('type', 'message')})"))
+            attributes[SAID] = str(said.get("text", f"({said.get('type', 'message')})"))
         if event.get("replyToken"):
-            attributes["reply_token"] = str(event["replyToken"])
+            attributes[REPLY_TOKEN] = str(event["replyToken"])
         return DeliveryEvent(
             provider=self.name,
             event_id=str(event.get("webhookEventId", "")),

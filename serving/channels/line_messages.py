@@ -5,14 +5,16 @@ https://developers.line.biz/en/reference/messaging-api/#message-objects
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from models.domain.campaign import Content
 from models.domain.channel import ContentKind
 from models.domain.message import Message
 from serving.channels.contract import FinalRefusalError
-from serving.channels.rendering import cut, marked, provider_part, required_media, text_with_link
+from serving.channels.rendering import as_list, cut, marked, provider_part, required_media, text_with_link
 
 _STICKER = re.compile(r"(\d+)/(\d+)")
 _TEMPLATES = frozenset({"buttons", "confirm", "carousel", "image_carousel"})
@@ -26,6 +28,7 @@ _LONGEST_TITLE = 40
 _LONGEST_TEXT = 160
 _LONGEST_TEXT_BESIDE_TITLE = 60
 _LONGEST_POSTBACK = 300
+_LONGEST_LABEL = 20
 
 
 def messages_of(message: Message, button_label: str, video_preview_url: str) -> list[dict[str, Any]]:
@@ -65,6 +68,20 @@ def messages_of(message: Message, button_label: str, video_preview_url: str) -> 
     if not 0 < len(made) <= _MOST_MESSAGES:
         raise FinalRefusalError(f"{len(made)} message objects, must be 1 to {_MOST_MESSAGES}")
     return [marked(each, "data", message.message_id, _LONGEST_POSTBACK) for each in made]
+
+
+def text_with_choices(adapter: str, content: Content, choices: Sequence[str]) -> Content:
+    """A card of one text, with a quick reply for each word; computers do not show those, so the text lists them too.
+
+    https://developers.line.biz/en/docs/messaging-api/using-quick-reply/
+    """
+    text = as_list(text_with_link(content), choices)
+    buttons = [
+        {"type": "action", "action": {"type": "message", "label": cut(word, _LONGEST_LABEL), "text": word}}
+        for word in choices
+    ]
+    said = {"type": "text", "text": text, "quickReply": {"items": buttons}}
+    return Content(body=json.dumps({adapter: said}, ensure_ascii=False))
 
 
 def _texts(content: Content) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ object with a part for each adapter by name:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,6 +25,18 @@ def text_with_link(content: Content) -> str:
     if content.link_url and content.link_url not in text:
         text = f"{text}\n{content.link_url}" if text else content.link_url
     return text
+
+
+def as_list(text: str, choices: Sequence[str]) -> str:
+    """A text and the words to choose from, as text alone.
+
+    Example:
+        >>> print(as_list("Please choose:", ["Orders", "Returns"]))
+        Please choose:
+        - Orders
+        - Returns
+    """
+    return "\n".join(filter(None, [text, *(f"- {choice}" for choice in choices)]))
 
 
 def provider_part(adapter: str, content: Content) -> Any | None:

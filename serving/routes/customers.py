@@ -167,14 +167,16 @@ class ProfileOut(BaseModel):
 
 
 class HistoryEntryOut(BaseModel):
-    """An interaction or a decision."""
+    """An interaction, a decision, or what was answered in a chat."""
 
     model_config = _OF_DOMAIN
 
     type: EntryType
     entry_id: str
     at: datetime
-    kind: str = Field(description="Of an interaction; `contact` or `no_contact` of a decision.")
+    kind: str = Field(
+        description="Of an interaction; `contact` or `no_contact` of a decision; `answered` in a chat."
+    )
     channel: str | None
     campaign_id: str | None
     offer: str | None

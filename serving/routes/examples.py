@@ -585,6 +585,39 @@ SEGMENTS = _body(
         }
     }
 )
+ANSWERS = _body(
+    {
+        "keywords_and_office_hours": {
+            "answers": {
+                "groups": [
+                    {
+                        "keywords": ["Opening hours", "hours"],
+                        "content": {"body": "Every day from nine to six."},
+                    },
+                    {
+                        "keywords": ["Orders"],
+                        "content": {"body": "What about your order, {{ first_name }}?"},
+                        "groups": [
+                            {"keywords": ["Status"], "link_url": "https://shop.example/orders"},
+                            {"keywords": ["Returns"], "content": {"body": "Within thirty days."}},
+                        ],
+                    },
+                ],
+                "fields": {"first_name": "dear customer"},
+                "office": {
+                    "time_zone": "Asia/Taipei",
+                    "hours": {
+                        "mon": [
+                            {"opens": "09:00", "closes": "12:00"},
+                            {"opens": "13:00", "closes": "18:00"},
+                        ]
+                    },
+                    "closed_on": ["2026-10-10"],
+                },
+            }
+        }
+    }
+)
 REGISTRATIONS = _body(
     {
         "person": {

@@ -83,7 +83,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unstorable_in(noun: object, prefix: str) -> list[InvalidInputError]:
-    """The texts of a campaign, channel or incentive that no database stores, and the numbers that JSON cannot write, with their places.
+    """The texts of what is to be stored that no database stores, and the numbers that JSON cannot write, with their places.
 
     Args:
         noun: To be stored.

@@ -118,7 +118,7 @@ class VoucherOut(BaseModel):
     lapses_at: datetime | None = Field(description="Not redeemed from then on; null for no end.")
 
 
-class AnswerOut(BaseModel):
+class SurveyAnswerOut(BaseModel):
     """One answer."""
 
     decision_id: str
@@ -127,10 +127,10 @@ class AnswerOut(BaseModel):
     answered_at: datetime
 
 
-class AnswersOut(BaseModel):
+class SurveyAnswersOut(BaseModel):
     """Answers of people who were not erased, in order of decision and question."""
 
-    answers: list[AnswerOut]
+    answers: list[SurveyAnswerOut]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
@@ -192,11 +192,11 @@ def incentive_routes(service: Service) -> APIRouter:
     @router.get(f"{base}/answers")
     async def answers(
         campaign_id: CampaignId, offer_id: OfferId, limit: Limit = USUAL_PAGE, cursor: Cursor = None
-    ) -> AnswersOut:
+    ) -> SurveyAnswersOut:
         """What was answered to a survey."""
         after = None if cursor is None else from_cursor(cursor, str, str)
 
-        def read() -> list[AnswerOut]:
+        def read() -> list[SurveyAnswerOut]:
             place = (survey_answers.c.decision_id, survey_answers.c.question_id)
             query = select(survey_answers).where(
                 survey_answers.c.campaign_id == campaign_id, survey_answers.c.offer_id == offer_id
@@ -207,7 +207,7 @@ def incentive_routes(service: Service) -> APIRouter:
                 find_offer(conn, campaign_id, offer_id)
                 rows = conn.execute(query.order_by(*place).limit(limit + 1)).all()
             return [
-                AnswerOut(
+                SurveyAnswerOut(
                     decision_id=row.decision_id,
                     question_id=row.question_id,
                     answer=row.answer["value"],
@@ -219,7 +219,7 @@ def incentive_routes(service: Service) -> APIRouter:
         page, following = page_of(
             await service.in_thread(read), limit, lambda each: to_cursor(each.decision_id, each.question_id)
         )
-        return AnswersOut(answers=page, next_cursor=following)
+        return SurveyAnswersOut(answers=page, next_cursor=following)
 
     def shown(conn: Connection, voucher: Voucher) -> VoucherOut:
         stored = load_incentive(conn, voucher.campaign_id, voucher.offer_id, voucher.version)

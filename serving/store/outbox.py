@@ -276,10 +276,10 @@ def storable(words: str) -> str:
 
     Providers repeat the address that they refuse: it is masked.
     """
-    return redact(_plain(words))[:_LONGEST_WORDS]
+    return redact(one_line(words))[:_LONGEST_WORDS]
 
 
-def _plain(words: str) -> str:
+def one_line(words: str) -> str:
     """Without lone surrogates, line breaks and other control characters."""
     words = words.encode("utf-8", "replace").decode("utf-8")
     return words if words.isprintable() else words.translate(_NO_CONTROLS)
@@ -301,7 +301,7 @@ def _move_values(ending: Ending) -> dict[str, object]:
         if ending.in_doubt or ending.status is not OutboxStatus.PENDING
         else None,
         "provider": receipt.provider if receipt else None,
-        "provider_message_id": _plain(receipt.provider_message_id)[:_LONGEST_WORDS] if receipt else None,
+        "provider_message_id": one_line(receipt.provider_message_id)[:_LONGEST_WORDS] if receipt else None,
     }
 
 

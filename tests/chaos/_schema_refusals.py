@@ -20,6 +20,7 @@ REFUSALS = {
     "GET /v1/campaigns/{campaign_id}/offers/{offer_id}/answers": _CURSOR,
     "GET /v1/campaigns/{campaign_id}/versions": _CURSOR,
     "GET /v1/channels": _CURSOR,
+    "GET /v1/chats": _CURSOR,
     "GET /v1/customers/{customer_id}/history": _CURSOR,
     "GET /v1/decisions": f"{_CURSOR}; `since` must be before `until`",
     "GET /v1/models": _CURSOR,
@@ -35,6 +36,7 @@ REFUSALS = {
     "POST /v1/redemptions": "`occurred_at` must not be in the future, and answers are those of the survey",
     "PUT /v1/campaigns/{campaign_id}/offers/{offer_id}/incentive": "exactly one of four, and some fields bound others",
     "PUT /v1/campaigns/{campaign_id}": f"the id must be that of the path; {_CAMPAIGN}",
+    "PUT /v1/channels/{name}/answers": "its words must differ and its texts fit the channel; number and depth are bounded",
     "PUT /v1/channels/{name}": f"the name must be that of the path; {_COST}",
     "PUT /v1/segments/{name}": "its features must be known, and depth and number of its parts are bounded",
 }

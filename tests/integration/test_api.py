@@ -375,6 +375,8 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", "/v1/campaigns/{campaign_id}/offers/{offer_id}/codes",
         "/v1/campaigns/{campaign_id}/offers/{offer_id}/answers", "/v1/decisions/{decision_id}/voucher",
         "/v1/redemptions", "/v1/redemptions/{code}",
+        "/v1/channels/{name}/answers", "/v1/channels/{name}/answers/try",
+        "/v1/chats", "/v1/chats/{chat_id}", "/v1/chats/{chat_id}/take", "/v1/chats/{chat_id}/say", "/v1/chats/{chat_id}/end",
     }  # fmt: skip
 
 

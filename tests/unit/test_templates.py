@@ -36,7 +36,9 @@ def campaign(kind: ContentKind, body: str, **content: object) -> Campaign:
 def said(kind: ContentKind, body: str, **attributes: float | str) -> str:
     made = campaign(kind, body)
     check_templates(made)
-    return render(kind, made.offers[0].content[kind], values_for(made, attributes, {"channel": "sms"})).body
+    return render(
+        kind, made.offers[0].content[kind], values_for(made.fields, attributes, {"channel": "sms"})
+    ).body
 
 
 def test_fields_are_filled_and_unknown_attributes_get_their_fallback():

@@ -85,6 +85,8 @@ class Line(HttpWire):
         self.keys: set[str] = set()
         self.quota = quota
         self.seen: list[httpx.Request] = []
+        self.spent: set[str] = set()
+        """Reply tokens that were used, or are too old."""
 
     def recipient_of(self, request: httpx.Request) -> str | None:
         to = json.loads(request.content or b"{}").get("to")
@@ -105,7 +107,11 @@ class Line(HttpWire):
         said = json.loads(request.content)
         if wrong := self._wrong(said):
             return problem(400, message="The request body has 1 error(s)", details=[{"message": wrong}])
-        if len(self.taken) >= self.quota:
+        if request.url.path.endswith("/reply"):  # free of charge
+            if said["replyToken"] in self.spent:
+                return problem(400, message="Invalid reply token")
+            self.spent.add(said["replyToken"])
+        elif len(self.taken) >= self.quota:
             return problem(429, message="You have reached your monthly limit.")
         if key:
             self.keys.add(key)
@@ -123,6 +129,12 @@ class Line(HttpWire):
                 units = len(message["text"].encode("utf-16-le")) // 2
                 if not 0 < units <= 5_000:
                     return "text: 1 to 5000"
+                for each in message.get("quickReply", {}).get("items", []):
+                    action = each["action"]
+                    if not 0 < len(action["label"]) <= 20 or not 0 < len(action["text"]) <= 300:
+                        return "quickReply: label 1 to 20, text 1 to 300"
+                if len(message.get("quickReply", {}).get("items", [])) > 13:
+                    return "quickReply: at most 13"
             elif kind == "template":
                 template = message["template"]
                 titled = "title" in template or "thumbnailImageUrl" in template
