@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ from tests.integration.conftest import Market
 from tests.integration.sending.conftest import NOON, SIGNING_KEY, Shop
 
 HOW_TO = (Path(__file__).parents[3] / "docs" / "how-to" / "redeem.md").read_text()
+CHROMIUM = shutil.which("chromium")
 ONE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 BODY = '<p>Ten tulips. Code: {{ coupon }}. <a href="{{ redeem_link }}">See it</a></p>'
 OFFER = "/v1/campaigns/spring/offers/tulips"
@@ -522,6 +524,48 @@ def test_points_are_locked_in_time_and_place(till):
     assert till.standing(till.codes["d2"], **NEAR_IT) == "expired"
     assert till.client.get("/v1/customers/c2").json()["points"] == 0
     assert till.settled()["d0"] == (True, 500.0)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@ONE_SQLITE
+def test_a_phone_redeems_points_in_the_shop_and_nowhere_else(till):
+    from playwright.sync_api import Route, sync_playwright
+
+    def answer(route: Route) -> None:
+        asked = route.request
+        got = till.client.request(
+            asked.method, asked.url, content=asked.post_data_buffer, headers=asked.headers
+        )
+        route.fulfill(status=got.status_code, headers=dict(got.headers), body=got.content)
+
+    till.gives(POINTS)
+    till.mails()
+    till.market.now += timedelta(hours=1)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        phone = browser.new_context(viewport={"width": 360, "height": 640}, locale="en")
+        phone.route("https://news.example/**", answer)
+        page = phone.new_page()
+        refused: list[str] = []
+        page.on(
+            "console",
+            lambda line: line.type == "error" and "409" not in line.text and refused.append(line.text),
+        )
+        page.goto(f"https://news.example{till.pages['d0']}")
+        for where in (None, AT_THE_STATION, NEAR_IT):
+            if where is not None:  # until then the browser is not allowed to tell
+                phone.grant_permissions(["geolocation"])
+                phone.set_geolocation(where)
+            assert till.rows(redemptions) == []
+            with page.expect_navigation():
+                page.click("button")
+            assert ("too far" in page.content()) == (where != NEAR_IT)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert "Redeemed on" in page.content()
+        assert page.locator("button").count() == 0
+        assert refused == []
+        browser.close()
+    assert len(till.rows(redemptions)) == 1
 
 
 def test_a_draw_gives_no_more_than_there_is_and_can_be_proved_afterwards(till):
