@@ -76,7 +76,7 @@ def application(settings: Settings) -> FastAPI:
     from serving.observability.logs import LogFormat, configure
 
     configure(LogFormat(settings.log_format), settings.log_level)
-    app = create_app(build(service_config(settings)))
+    app = create_app(build(service_config(settings)), owns_process=True)
     if settings.otlp_endpoint:
         from serving.observability.traces import trace_requests
 

@@ -61,22 +61,25 @@ from serving.service import Service
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application; its lifespan starts and drains the service."""
+def create_app(service: Service, *, owns_process: bool = False) -> FastAPI:
+    """The application; its lifespan starts and drains the service.
+
+    Args:
+        service: What it serves.
+        owns_process: Whether the process is there for it alone, so that it may say how the process collects garbage.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await service.in_thread(service.start)
-        # What is loaded by now stays: the collector need not go through all of it again and again.
-        gc.collect()
-        gc.freeze()
-        before = gc.get_threshold()
-        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
+        if owns_process:
+            # What is loaded by now stays: the collector need not go through all of it again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
         try:
             yield
         finally:
-            gc.set_threshold(*before)
-            gc.unfreeze()
             service.stop()
 
     app = FastAPI(

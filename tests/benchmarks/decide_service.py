@@ -50,4 +50,5 @@ def create() -> FastAPI:
     from serving.app import create_app
 
     seconds = float(os.environ.get(CACHE, "1"))
-    return create_app(service_of(Path(os.environ[HOME]), os.environ[DATABASE], seconds))
+    service = service_of(Path(os.environ[HOME]), os.environ[DATABASE], seconds)
+    return create_app(service, owns_process=True)

@@ -71,7 +71,7 @@ def market(postgres: bool) -> Iterator[Market]:
 
 def create() -> FastAPI:
     """The service that is killed: the API over a market, with features and a model by rule."""
-    return create_app(Market(open_database(os.environ[_DATABASE])).service(start=False))
+    return create_app(Market(open_database(os.environ[_DATABASE])).service(start=False), owns_process=True)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def create() -> FastAPI:
     """The service that is ended: the API over a market whose features are slow."""
     made = Market(open_database(os.environ[_DATABASE]))
     made.features.delay = lambda: clock.sleep(_FEATURES_SECONDS)
-    return create_app(made.service(deadline_seconds=30.0, start=False))
+    return create_app(made.service(deadline_seconds=30.0, start=False), owns_process=True)
 
 
 def drain(engine: Engine, n_rounds: int) -> Mapping[str, object]:
