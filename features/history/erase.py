@@ -43,6 +43,7 @@ from features.history.tables import (
     identity_journal,
     interactions,
     metadata,
+    occurrences,
     outbox,
     outcomes,
     points_entries,
@@ -60,7 +61,7 @@ from models.domain.errors import NotFoundError
 
 # Rows of these stay without the person; rows of those go; kept answers go that speak of the person; the rest tells of
 # nobody. What providers said of the person's messages loses its words. A test compares with the schema.
-KEPT_NAMELESS = (interactions, decisions, outbox, vouchers, redemptions, points_entries)
+KEPT_NAMELESS = (interactions, decisions, outbox, vouchers, redemptions, points_entries, occurrences)
 REMOVED = (
     identities,
     consents,
@@ -100,6 +101,8 @@ OF_NOBODY = (
     "incentives",
     "coupon_codes",
     "redemption_counts",
+    "occasions",
+    "occasion_passes",
 )
 
 
@@ -292,6 +295,7 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
         outbox.name: {**nameless, "detail": null(), "provider_message_id": null()},
         vouchers.name: nameless,
         points_entries.name: nameless,
+        occurrences.name: {**nameless, "occurrence": "", "due_at": null()},
         redemptions.name: {
             **nameless,
             "event_id": literal(f"{tombstone}/") + redemptions.c.decision_id,

@@ -575,6 +575,40 @@ survey_answers = Table(
     Index(None, "campaign_id", "offer_id", "decision_id", "question_id"),
 )
 
+occasions = Table(
+    "occasions",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, comment="the latest holds"),
+    Column("document", Document, comment="serving.occasions.occasion.Occasion; null: deleted"),
+    Column("created_at", UtcMoment, nullable=False),
+)
+
+occasion_passes = Table(
+    "occasion_passes",
+    metadata,
+    Column("name", String(64), primary_key=True, comment="of the occasion"),
+    Column("passed_at", UtcMoment, comment="when the last complete pass began; null: look at once"),
+    Column("holder", String(36), comment="the process that is at it"),
+    Column("held_until", UtcMoment, comment="by the machine's clock"),
+)
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    Column("decision_id", String(64), primary_key=True, comment="of name, customer and occurrence"),
+    Column("name", String(64), nullable=False, comment="of the occasion"),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("occurrence", String(32), nullable=False, comment="which one of the customer; empty once erased"),
+    Column("due_at", UtcMoment, comment="null once erased"),
+    Column("settled_at", UtcMoment, nullable=False),
+    Column("status", String(16), nullable=False, comment="serving.occasions.book.OccurrenceStatus"),
+    Column("contacted", Boolean, nullable=False, comment="the decision is to contact"),
+    Column("reason", String(128), comment="why it was dropped"),
+    Index(None, "name", "customer_id"),
+)
+
 rewards = Table(
     "rewards",
     metadata,
