@@ -196,6 +196,16 @@ interactions = Table(
 )
 # Most facts answer no decision: leaving those out makes the index small, and adding them cheap.
 Index("ix_interactions_decision_id", interactions.c.decision_id, **_where_known("decision_id"))
+# Few facts are what customers do of their own accord and seldom; a query says the same words to use the index.
+SELDOM_KINDS = ("called", "converted", "followed", "issue_raised", "purchased", "registered")
+SELDOM = text(f"kind IN ({', '.join(map(repr, SELDOM_KINDS))})")
+Index(
+    "ix_interactions_seldom",
+    interactions.c.kind,
+    interactions.c.occurred_at,
+    postgresql_where=SELDOM,
+    sqlite_where=SELDOM,
+)
 
 tags = Table(
     "tags",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 app = typer.Typer(
-    help="Decide on dates of customers: list, load and preview. The running service works on them.",
+    help="Decide on dates of customers, or after facts: list, load and preview. The running service works on them.",
     no_args_is_help=True,
 )
 

@@ -1,1 +1,1 @@
-"""Occasions: for a campaign, decide on a date of the customer."""
+"""Occasions: for a campaign, decide on a date of the customer, or so long after a fact."""

@@ -1,17 +1,18 @@
-"""Who is due: customers of a page, without those whose occurrence was settled before."""
+"""Who is due by a date or a fact, page by page, without those whose occurrence was settled before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, Row, and_, func, literal_column, or_, select
 
+from features.history.among import among
 from features.history.engine import read_only
-from features.history.tables import customers
+from features.history.tables import SELDOM, customers, interactions
 from serving.occasions.book import settled_before
 from serving.occasions.calendar import beginnings, date_in, occurrences
-from serving.occasions.occasion import Due, OnDate
+from serving.occasions.occasion import AfterFact, Due, OnDate
 from serving.occasions.store import Stored
 from serving.store.availability import reaching_the_store
 
@@ -21,8 +22,8 @@ _A_PAGE = 1_000
 def due_between(engine: Engine, stored: Stored, after: datetime, until: datetime) -> Iterator[list[Due]]:
     """Occurrences that are due in `(after, until]` and were not settled before, page by page.
 
-    Pages go by customer id: who joins, is merged or erased meanwhile shifts nothing. No transaction is open between
-    two pages.
+    Pages go by customer id, or by moment and number of the facts: what comes or goes meanwhile shifts nothing. No
+    transaction is open between two pages.
 
     Args:
         engine: The history.
@@ -33,7 +34,16 @@ def due_between(engine: Engine, stored: Stored, after: datetime, until: datetime
     Raises:
         StoreUnavailableError: the database cannot be reached.
     """
-    rule = stored.occasion.date
+    occasion = stored.occasion
+    if occasion.date is not None:
+        yield from _by_date(engine, stored.name, occasion.date, after, until)
+    elif occasion.after is not None:
+        yield from _by_fact(engine, stored.name, occasion.after, after, until)
+
+
+def _by_date(
+    engine: Engine, name: str, rule: OnDate, after: datetime, until: datetime
+) -> Iterator[list[Due]]:
     texts, without_year = beginnings(rule, after, until)
     value = customers.c.attributes[rule.attribute].as_string()
     part = func.substr(value, 6, 5) if without_year else value
@@ -52,7 +62,7 @@ def due_between(engine: Engine, stored: Stored, after: datetime, until: datetime
                 for customer_id, time_zone, told in rows
                 for each in _of_date(rule, customer_id, time_zone, told, after, until)
             ]
-            settled = settled_before(conn, stored.name, found)
+            settled = settled_before(conn, name, found)
         if page := _without(found, settled):
             yield page
         if len(rows) < _A_PAGE:
@@ -67,6 +77,85 @@ def _of_date(
     if day is not None:
         for name, moment in occurrences(rule, day, time_zone, after, until):
             yield Due(customer_id=customer_id, occurrence=name, due_at=moment)
+
+
+def _by_fact(
+    engine: Engine, name: str, rule: AfterFact, after: datetime, until: datetime
+) -> Iterator[list[Due]]:
+    wait = timedelta(seconds=rule.seconds)
+    fact = interactions.c
+    wanted = (
+        select(fact.interaction_id, fact.customer_id, fact.occurred_at)
+        # Whoever is not known, or was erased, is not decided for.
+        .join(customers, customers.c.customer_id == fact.customer_id)
+        .where(
+            SELDOM,
+            fact.kind == literal_column(f"'{rule.fact.kind.value}'"),
+            ~fact.machine_made,
+            fact.occurred_at <= until - wait,
+            *(fact.attributes[key].as_string() == text for key, text in rule.fact.attributes.items()),
+        )
+        .order_by(fact.occurred_at, fact.interaction_id)
+        .limit(_A_PAGE)
+    )
+    behind = fact.occurred_at > after - wait
+    while True:
+        with reaching_the_store(), read_only(engine).connect() as conn:
+            rows = conn.execute(wanted.where(behind)).all()
+            taken_back = _taken_back(conn, rule, rows, until)
+            found = [
+                Due(
+                    customer_id=row.customer_id,
+                    occurrence=str(row.interaction_id),
+                    due_at=row.occurred_at + wait,
+                )
+                for row in rows
+                if row.interaction_id not in taken_back
+            ]
+            settled = settled_before(conn, name, found)
+        if page := _without(found, settled):
+            yield page
+        if len(rows) < _A_PAGE:
+            return
+        last = rows[-1]
+        behind = or_(
+            fact.occurred_at > last.occurred_at,
+            and_(fact.occurred_at == last.occurred_at, fact.interaction_id > last.interaction_id),
+        )
+
+
+def _taken_back(
+    conn: Connection, rule: AfterFact, rows: Sequence[Row[int, str, datetime]], until: datetime
+) -> set[int]:
+    """Which of these facts a later one of the same customer took back."""
+    if not rule.unless or not rows:
+        return set()
+    fact = interactions.c
+    against = conn.execute(
+        select(fact.customer_id, func.max(fact.occurred_at).label("at"))
+        .where(
+            among(conn, fact.customer_id, {row.customer_id for row in rows}),
+            fact.occurred_at > rows[0].occurred_at,
+            fact.occurred_at <= until,
+            ~fact.machine_made,
+            or_(
+                *(
+                    and_(
+                        fact.kind == each.kind.value,
+                        *(fact.attributes[key].as_string() == text for key, text in each.attributes.items()),
+                    )
+                    for each in rule.unless
+                )
+            ),
+        )
+        .group_by(fact.customer_id)
+    )
+    last = {row.customer_id: row.at for row in against}
+    return {
+        row.interaction_id
+        for row in rows
+        if row.customer_id in last and last[row.customer_id] > row.occurred_at
+    }
 
 
 def _without(found: Sequence[Due], settled: set[tuple[str, str]]) -> list[Due]:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Annotated, ClassVar
 from uuid import UUID, uuid5
 
 from models.domain.bounds import Within, check_bounds
 from models.domain.errors import require
-from models.domain.interaction import LONGEST_ID, LONGEST_NAME, require_text
+from models.domain.follow_up import LONGEST_WAIT_SECONDS
+from models.domain.interaction import (
+    LONGEST_ID,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MOST_ATTRIBUTES,
+    InteractionKind,
+    require_text,
+)
 
 # Namespace of the decision ids; fixed for ever, or a restart would decide what was decided before.
 _NAMESPACE = UUID("6b6f1f0e-2b62-5f0d-9a3c-4f0f3c1f8d51")
 # A misspelt field is an error and not a default.
 _STRICT = {"extra": "forbid"}
+_MOST_UNLESS = 10
+# What customers do of their own accord and seldom: `features.history.tables.SELDOM_KINDS`, by which facts are found.
+SETS_OFF = frozenset(
+    {
+        InteractionKind.CALLED,
+        InteractionKind.CONVERTED,
+        InteractionKind.FOLLOWED,
+        InteractionKind.ISSUE_RAISED,
+        InteractionKind.PURCHASED,
+        InteractionKind.REGISTERED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +59,7 @@ class OnDate:
 
     def __post_init__(self) -> None:
         check_bounds(self, "occasion.date.")
-        require(bool(self.attribute), "occasion.date.attribute", self.attribute, "must not be empty")
-        require_text("occasion.date.attribute", self.attribute, LONGEST_NAME)
-        # Both databases write the name of an attribute into a path, between double quotes.
-        require(
-            not {'"', "\\"} & set(self.attribute),
-            "occasion.date.attribute",
-            self.attribute,
-            "must have no double quote and no backslash",
-        )
+        _require_attribute("occasion.date.attribute", self.attribute)
         require(
             self.at.tzinfo is None,
             "occasion.date.at",
@@ -56,25 +69,74 @@ class OnDate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Facts of one kind.
+
+    Attributes:
+        attributes: That such a fact must have, among others.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    kind: InteractionKind
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterFact:
+    """So long after a fact, unless it was taken back meanwhile; facts that machines made never count.
+
+    Attributes:
+        fact: Which sets it off, each time.
+        seconds: How long after it.
+        unless: Any of these, of the same customer and later, takes it back.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    fact: Fact
+    seconds: Annotated[int, Within(0, LONGEST_WAIT_SECONDS)] = 0
+    unless: tuple[Fact, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "occasion.after.")
+        require(
+            self.fact.kind in SETS_OFF,
+            "occasion.after.fact.kind",
+            self.fact.kind,
+            f"must be one of {', '.join(sorted(SETS_OFF))}",
+        )
+        n = len(self.unless)
+        require(n <= _MOST_UNLESS, "occasion.after.unless", n, f"must be at most {_MOST_UNLESS}")
+        _require_attributes("occasion.after.fact.attributes", self.fact)
+        for place, fact in enumerate(self.unless):
+            _require_attributes(f"occasion.after.unless.{place}.attributes", fact)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
-    """When a campaign is decided for a customer.
+    """When a campaign is decided for a customer: on a date, or after a fact.
 
     Attributes:
         campaign_id: What is decided.
         date: On a date of the customer.
+        after: After a fact.
         catch_up_days: What could not be decided when it was due is decided up to so many days late, and not later.
     """
 
     __pydantic_config__: ClassVar = _STRICT
 
     campaign_id: str
-    date: OnDate
+    date: OnDate | None = None
+    after: AfterFact | None = None
     catch_up_days: Annotated[int, Within(1, 30)] = 3
 
     def __post_init__(self) -> None:
         check_bounds(self, "occasion.")
         require(bool(self.campaign_id), "occasion.campaign_id", self.campaign_id, "must not be empty")
         require_text("occasion.campaign_id", self.campaign_id, LONGEST_ID)
+        given = [name for name in ("date", "after") if getattr(self, name) is not None]
+        require(len(given) == 1, "occasion", ", ".join(given), "must have exactly one of date, after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +152,22 @@ class Due:
     customer_id: str
     occurrence: str
     due_at: datetime
+
+
+def _require_attributes(where: str, fact: Fact) -> None:
+    n = len(fact.attributes)
+    require(n <= MOST_ATTRIBUTES, where, n, f"must be at most {MOST_ATTRIBUTES}")
+    for name, value in fact.attributes.items():
+        _require_attribute(where, name)
+        require_text(f"{where}.{name}", value, LONGEST_TEXT)
+
+
+def _require_attribute(where: str, name: str) -> None:
+    require(bool(name), where, name, "must not be empty")
+    require_text(where, name, LONGEST_NAME)
+    # Both databases write the name of an attribute into a path, between double quotes.
+    unquotable = {'"', "\\"} & set(name)
+    require(not unquotable, where, name, "must have no double quote and no backslash")
 
 
 def occurrence_id(name: str, customer_id: str, occurrence: str) -> str:

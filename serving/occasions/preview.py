@@ -30,8 +30,8 @@ class Preview:
     Attributes:
         n_at_once: Due already and not decided: decided by the next look, or when the campaign opens.
         by_day: How many are due, by the day of UTC; from that of `as_of` on, one entry a day.
-        n_dates: Customers whose attribute is a date.
-        n_no_date: Customers whose attribute is something else.
+        n_dates: Customers whose attribute is a date; 0 where facts are looked for.
+        n_no_date: Customers whose attribute is something else; likewise.
         example: One of those values, at most 80 characters; None where there is none.
     """
 
@@ -54,7 +54,8 @@ def preview(engine: Engine, name: str, now: datetime, days: int) -> Preview:
     with reaching_the_store(), read_only(engine).connect() as conn:
         stored = load_occasion(conn, name)
         campaign = load_campaign(conn, stored.occasion.campaign_id)
-        n_dates, n_no_date, example = _values(conn, stored.occasion.date)
+        date_rule = stored.occasion.date
+        n_dates, n_no_date, example = (0, 0, None) if date_rule is None else _values(conn, date_rule)
     opens_at = max(now, campaign.send_window.starts_at)
     until = now + timedelta(days=days)
     by_day = {now.date() + timedelta(days=n): 0 for n in range(days + 1)}

@@ -26,6 +26,8 @@ from serving.store.availability import reaching_the_store
 EVERY_SECONDS = 15.0
 # Every time zone differs from UTC by whole quarters of an hour: between two of them no local time comes round.
 _QUARTER = 900
+# Facts come at any time; what follows them is a matter of hours or days.
+_FACTS_SECONDS = 300
 
 
 class OccasionRunner:
@@ -125,10 +127,16 @@ class OccasionRunner:
 
 
 def _worth_a_look(stored: Stored, now: datetime) -> bool:
-    """Whether the local time of the occasion came round in some time zone since the last look."""
-    return stored.passed_at is None or stored.passed_at.timestamp() < _last_round(
-        stored.occasion.date.at, now
-    )
+    """Whether there may be somebody new since the last look.
+
+    A local time comes round in some time zone every quarter of an hour; facts are looked for every five minutes.
+    """
+    if stored.passed_at is None:
+        return True
+    date, passed = stored.occasion.date, stored.passed_at.timestamp()
+    if date is None:
+        return passed <= now.timestamp() - _FACTS_SECONDS
+    return passed < _last_round(date.at, now)
 
 
 def _last_round(at: time, now: datetime) -> float:

@@ -575,6 +575,16 @@ OCCASIONS = _body(
                 "date": {"attribute": "warranty_ends", "every_year": False, "days": -30},
             }
         },
+        "care": {
+            "occasion": {
+                "campaign_id": "care",
+                "after": {
+                    "fact": {"kind": "purchased"},
+                    "seconds": 1_209_600,
+                    "unless": [{"kind": "issue_raised", "attributes": {"about": "return"}}],
+                },
+            }
+        },
     }
 )
 REDEMPTIONS = _body(

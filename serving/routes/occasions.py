@@ -90,8 +90,8 @@ class OccasionPreviewOut(BaseModel):
         description="Due already and not decided: decided by the next look, or when the campaign opens."
     )
     days: list[DayOut] = Field(description="From the present on.")
-    n_dates: int = Field(description="Customers whose attribute is a date.")
-    n_no_date: int = Field(description="Customers whose attribute is something else.")
+    n_dates: int = Field(description="Customers whose attribute is a date; 0 where facts are looked for.")
+    n_no_date: int = Field(description="Customers whose attribute is something else; 0 likewise.")
     example: str | None = Field(description="One of those values, at most 80 characters.")
 
     @classmethod

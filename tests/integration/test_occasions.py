@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import inspect, select
+from sqlalchemy import event, inspect, select
 from typer.testing import CliRunner
 
-from features.history.append import CustomerRecord, append_customers
+from features.history.append import CustomerRecord, append_customers, append_interactions
 from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
 from features.history.members import merge
@@ -25,12 +25,13 @@ from features.history.tables import decisions, occasion_passes, occurrences, out
 from models.domain.campaign import SendWindow
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from models.domain.experiment import Experiment
+from models.domain.interaction import Interaction, InteractionKind
 from nextchannel.main import app, cli
 from serving.app import create_app
-from serving.occasions import runner
-from serving.occasions.occasion import occurrence_id
+from serving.occasions import due, runner
+from serving.occasions.occasion import AfterFact, Fact, Occasion, occurrence_id
 from serving.occasions.runner import OccasionRunner
-from serving.occasions.store import HELD_FOR, hold, load_occasion
+from serving.occasions.store import HELD_FOR, Stored, hold, load_occasion
 from tests.fresh_database import go_back
 from tests.integration.conftest import NOW, Market
 from tests.integration.test_api import problem
@@ -408,8 +409,11 @@ def test_occasions_are_stored_in_versions_listed_changed_and_deleted(api, market
         ("occasion.date.at", {"date": {"attribute": "birth_date", "at": "25:00"}}),
         ("occasion.date.at", {"date": {"attribute": "birth_date", "at": "09:00Z"}}),
         ("occasion.date.every_years", {"date": {"attribute": "birth_date", "every_years": True}}),
-        ("occasion.fact", {"fact": {}}),
-        ("occasion.date", {"date": None}),
+        ("occasion.facts", {"facts": {}}),
+        ("occasion", {"date": None}),
+        ("occasion.after.fact.kind", {"date": None, "after": {"fact": {"kind": "opened"}}}),
+        ("occasion.after.fact.kind", {"date": None, "after": {"fact": {"kind": "bought"}}}),
+        ("occasion", {"after": {"fact": {"kind": "purchased"}}}),
         ("occasion.date.days", {"date": {"attribute": "birth_date", "days": 10**30}}),
     ],
 )
@@ -437,6 +441,121 @@ def test_any_name_of_an_attribute_is_only_a_name(api, market, attribute):
     assert previewed(api)["n_at_once"] == 1
     assert looks(market).run_due() == 1
     assert set(decided(market)) == {"ada"}
+
+
+CARE = {
+    "campaign_id": "spring",
+    "after": {
+        "fact": {"kind": "purchased"},
+        "seconds": 14 * 86_400,
+        "unless": [{"kind": "issue_raised", "attributes": {"about": "return"}}, {"kind": "unsubscribed"}],
+    },
+}
+
+
+def happened(market: Market, event_id: str, customer_id: str, kind: str, at: datetime, **more: Any) -> None:
+    fact = Interaction(
+        source="shop",
+        event_id=event_id,
+        customer_id=customer_id,
+        kind=InteractionKind(kind),
+        occurred_at=at,
+        **more,
+    )
+    with market.engine.begin() as conn:
+        append_interactions(conn, [fact], market.now)
+
+
+def test_care_follows_each_purchase_unless_it_was_taken_back_or_a_machine_made_it(api, market):
+    people(market, {one: {} for one in ("ada", "bob", "cleo", "dan")})
+    stores(api, CARE, "care")
+    for number, one in enumerate(("ada", "bob", "cleo", "stranger")):
+        happened(market, f"p{number}", one, "purchased", NOW)
+    happened(market, "m", "dan", "purchased", NOW, machine_made=True)
+    happened(market, "p9", "ada", "registered", NOW)
+    happened(market, "r", "bob", "issue_raised", NOW + DAY, attributes={"about": "return"})
+    happened(market, "q", "cleo", "issue_raised", NOW + DAY, attributes={"about": "colour"})
+    happened(market, "e", "cleo", "issue_raised", NOW - DAY, attributes={"about": "return"})
+    ahead = previewed(api, 20, "care")
+    assert (ahead["n_at_once"], ahead["n_dates"], ahead["example"]) == (0, 0, None)
+    assert {one["day"]: one["n_due"] for one in ahead["days"] if one["n_due"]} == {"2026-03-15": 2}
+    works = looks(market)
+    market.now = NOW + 14 * DAY - timedelta(seconds=1)
+    assert works.run_due() == 0
+    market.now += timedelta(seconds=1)
+    assert works.run_due() == 0, "nobody looks again so soon"
+    market.now += timedelta(minutes=5)
+    assert works.run_due() == 2
+    assert set(decided(market)) == {"ada", "cleo"}
+    happened(market, "p8", "ada", "purchased", NOW + DAY)
+    market.now = NOW + 15 * DAY
+    assert works.run_due() == 1
+    assert shown(api, "care")["n_decided"] == 3
+
+
+def test_a_fact_that_is_told_late_is_caught_up_and_not_beyond(api, market):
+    people(market, {"ada": {}, "bob": {}})
+    welcome = {"fact": {"kind": "registered", "attributes": {"via": "app"}}}
+    stores(api, {"campaign_id": "spring", "after": welcome, "catch_up_days": 2}, "welcome")
+    happened(market, "1", "ada", "registered", NOW - 47 * HOUR, attributes={"via": "app", "x": "y"})
+    happened(market, "2", "ada", "registered", NOW - HOUR, attributes={"via": "web"})
+    happened(market, "3", "bob", "registered", NOW - 49 * HOUR, attributes={"via": "app"})
+    assert looks(market).run_due() == 1
+    assert set(decided(market)) == {"ada"}
+
+
+def test_facts_of_one_moment_go_over_pages_and_each_is_decided_once(api, market, monkeypatch):
+    people(market, {f"p{n:02}": {} for n in range(25)})
+    stores(api, CARE, "care")
+    for n in range(25):
+        happened(market, f"{n}", f"p{n:02}", "purchased", NOW + timedelta(seconds=n // 10))
+    monkeypatch.setattr(due, "_A_PAGE", 4)
+    market.now = NOW + 15 * DAY
+    works = [looks(market), looks(market, ahead=2 * HELD_FOR)]
+    threads = [threading.Thread(target=each.run_due) for each in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    works[1].run_due()
+    assert len(decided(market)) == 25
+
+
+def test_an_erasure_ends_what_was_still_to_follow_a_fact(api, market):
+    people(market, {"ada": {}, "bob": {}})
+    stores(api, CARE, "care")
+    for one in ("ada", "bob"):
+        happened(market, one, one, "purchased", NOW)
+    assert api.post("/v1/customers/ada/erase").status_code < 300
+    market.now = NOW + 15 * DAY
+    assert looks(market).run_due() == 1
+    assert {row.customer_id for row in rows_of(market, occurrences)} == {"bob"}
+
+
+def test_facts_are_found_by_their_index(api, market):
+    """A look must not read every fact of a history."""
+    statements = []
+    event.listen(
+        market.engine,
+        "before_cursor_execute",
+        lambda _c, _u, text, values, *_: statements.append((text, values)),
+    )
+    rule = AfterFact(fact=Fact(kind=InteractionKind.PURCHASED), seconds=60)
+    stored = Stored(
+        name="care",
+        version=1,
+        created_at=NOW,
+        occasion=Occasion(campaign_id="spring", after=rule),
+        passed_at=None,
+    )
+    assert list(due.due_between(market.engine, stored, NOW - DAY, NOW)) == []
+    text, values = next(one for one in statements if "FROM interactions" in one[0])
+    explain = "EXPLAIN" if market.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with market.engine.connect() as conn:
+        if explain == "EXPLAIN":
+            conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        plan = conn.exec_driver_sql(f"{explain} {text}", values).all()
+    assert "ix_interactions_seldom" in repr(plan)
 
 
 def test_the_migration_goes_back_and_forth(engine):

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.history.tables import SELDOM_KINDS
 from models.domain.errors import InvalidInputError
+from models.domain.interaction import InteractionKind
 from serving.occasions.calendar import anniversary, beginnings, date_in, occurrences
-from serving.occasions.occasion import Occasion, OnDate, occurrence_id
+from serving.occasions.occasion import SETS_OFF, AfterFact, Fact, Occasion, OnDate, occurrence_id
 from serving.occasions.runner import _last_round
 
 ZONES = (
@@ -136,6 +138,41 @@ def test_only_a_whole_iso_date_is_a_date(value):
             "occasion.catch_up_days",
             lambda: Occasion(campaign_id="c", date=OnDate(attribute="day"), catch_up_days=0),
         ),
+        ("occasion", lambda: Occasion(campaign_id="c")),
+        (
+            "occasion",
+            lambda: Occasion(
+                campaign_id="c",
+                date=OnDate(attribute="day"),
+                after=AfterFact(fact=Fact(kind=InteractionKind.PURCHASED)),
+            ),
+        ),
+        ("occasion.after.fact.kind", lambda: AfterFact(fact=Fact(kind=InteractionKind.OPENED))),
+        (
+            "occasion.after.seconds",
+            lambda: AfterFact(fact=Fact(kind=InteractionKind.PURCHASED), seconds=366 * 86_400 + 1),
+        ),
+        (
+            "occasion.after.unless.1.attributes",
+            lambda: AfterFact(
+                fact=Fact(kind=InteractionKind.PURCHASED),
+                unless=(
+                    Fact(kind=InteractionKind.CALLED),
+                    Fact(kind=InteractionKind.CALLED, attributes={'a"b': "x"}),
+                ),
+            ),
+        ),
+        (
+            "occasion.after.unless",
+            lambda: AfterFact(
+                fact=Fact(kind=InteractionKind.PURCHASED),
+                unless=(Fact(kind=InteractionKind.CALLED),) * 11,
+            ),
+        ),
+        (
+            "occasion.after.fact.attributes.about",
+            lambda: AfterFact(fact=Fact(kind=InteractionKind.PURCHASED, attributes={"about": "x" * 513})),
+        ),
         ("occasion.campaign_id", lambda: Occasion(campaign_id="", date=OnDate(attribute="day"))),
     ],
 )
@@ -143,6 +180,10 @@ def test_a_wrong_document_names_its_field(field, made):
     with pytest.raises(InvalidInputError) as refused:
         made()
     assert refused.value.field == field
+
+
+def test_facts_that_set_off_are_those_that_the_index_holds():
+    assert {kind.value for kind in SETS_OFF} == set(SELDOM_KINDS)
 
 
 def test_the_id_of_a_decision_is_of_occasion_customer_and_occurrence():

@@ -1,4 +1,4 @@
-"""Rules that decide on dates of customers, and what was decided by them."""
+"""Rules that decide on dates and facts of customers, and what was decided by them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,8 @@ revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
+
+_SELDOM = sa.text("kind IN ('called', 'converted', 'followed', 'issue_raised', 'purchased', 'registered')")
 
 
 def upgrade() -> None:
@@ -52,8 +54,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_occurrences_customer_id", "occurrences", ["customer_id"])
     op.create_index("ix_occurrences_name_customer_id", "occurrences", ["name", "customer_id"])
+    op.create_index(
+        "ix_interactions_seldom",
+        "interactions",
+        ["kind", "occurred_at"],
+        postgresql_where=_SELDOM,
+        sqlite_where=_SELDOM,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_interactions_seldom", "interactions")
     for table in ("occurrences", "occasion_passes", "occasions"):
         op.drop_table(table)
