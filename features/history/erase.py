@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.among import among
 from features.history.members import lock_people, members_of, person_of
+from features.history.referrals import forget_referrals
 from features.history.sales import rename_sales, sales_reported_twice
 from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
@@ -314,4 +315,5 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
                 update(table).where(table.c.customer_id.in_(customer_ids)).values(**change)
             ).rowcount
     rename_sales(conn, twice, tombstone)
+    forget_referrals(conn, customer_ids)
     return rows

@@ -114,13 +114,32 @@ class AfterFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Referral:
+    """For who referred a friend, once a friend: when that friend has bought or converted for the first time.
+
+    The friend's registration names the referrer: `features.history.referrals`.
+
+    Attributes:
+        seconds: How long after the purchase or conversion.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    seconds: Annotated[int, Within(0, LONGEST_WAIT_SECONDS)] = 0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "occasion.referral.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
-    """When a campaign is decided for a customer: on a date, or after a fact.
+    """When a campaign is decided for a customer: on a date, after a fact, or for a referral.
 
     Attributes:
         campaign_id: What is decided.
         date: On a date of the customer.
         after: After a fact.
+        referral: For who referred a friend.
         catch_up_days: What could not be decided when it was due is decided up to so many days late, and not later.
     """
 
@@ -129,14 +148,17 @@ class Occasion:
     campaign_id: str
     date: OnDate | None = None
     after: AfterFact | None = None
+    referral: Referral | None = None
     catch_up_days: Annotated[int, Within(1, 30)] = 3
 
     def __post_init__(self) -> None:
         check_bounds(self, "occasion.")
         require(bool(self.campaign_id), "occasion.campaign_id", self.campaign_id, "must not be empty")
         require_text("occasion.campaign_id", self.campaign_id, LONGEST_ID)
-        given = [name for name in ("date", "after") if getattr(self, name) is not None]
-        require(len(given) == 1, "occasion", ", ".join(given), "must have exactly one of date, after")
+        given = [name for name in ("date", "after", "referral") if getattr(self, name) is not None]
+        require(
+            len(given) == 1, "occasion", ", ".join(given), "must have exactly one of date, after, referral"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

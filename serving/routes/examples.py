@@ -575,6 +575,7 @@ OCCASIONS = _body(
                 "date": {"attribute": "warranty_ends", "every_year": False, "days": -30},
             }
         },
+        "referral": {"occasion": {"campaign_id": "thanks", "referral": {}}},
         "care": {
             "occasion": {
                 "campaign_id": "care",

@@ -37,7 +37,7 @@ REFUSALS = {
     "PUT /v1/campaigns/{campaign_id}/offers/{offer_id}/incentive": "exactly one of four, and some fields bound others",
     "PUT /v1/campaigns/{campaign_id}": f"the id must be that of the path; {_CAMPAIGN}",
     "PUT /v1/channels/{name}": f"the name must be that of the path; {_COST}",
-    "PUT /v1/occasions/{name}": "exactly one of date and after; its time of day has no time zone, its first fact is of some kinds",
+    "PUT /v1/occasions/{name}": "exactly one of date, after and referral; its time of day has no time zone, its first fact is of some kinds",
     "PUT /v1/segments/{name}": "its features must be known, and depth and number of its parts are bounded",
 }
 """Why, by operation."""

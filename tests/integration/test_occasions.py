@@ -21,7 +21,7 @@ from features.history.append import CustomerRecord, append_customers, append_int
 from features.history.channels import seed_channels
 from features.history.engine import connect, migrate
 from features.history.members import merge
-from features.history.tables import decisions, occasion_passes, occurrences, outbox
+from features.history.tables import decisions, interactions, occasion_passes, occurrences, outbox
 from models.domain.campaign import SendWindow
 from models.domain.errors import NextchannelError, StoreUnavailableError
 from models.domain.experiment import Experiment
@@ -530,6 +530,54 @@ def test_an_erasure_ends_what_was_still_to_follow_a_fact(api, market):
     market.now = NOW + 15 * DAY
     assert looks(market).run_due() == 1
     assert {row.customer_id for row in rows_of(market, occurrences)} == {"bob"}
+
+
+def test_a_referrer_is_decided_for_once_a_friend_when_that_friend_has_bought_first(api, market):
+    people(market, {one: {} for one in ("ada", "friend", "late", "old", "liar", "ghost", "twice", "other")})
+    stores(api, {"campaign_id": "spring", "referral": {}}, "thanks")
+
+    def joins(event_id: str, friend: str, referrer: str, at: datetime = NOW) -> None:
+        happened(market, event_id, friend, "registered", at, attributes={"referred_by": referrer})
+
+    for friend in ("friend", "late", "twice"):
+        joins(f"r-{friend}", friend, "ada")
+    joins("again", "friend", "other")  # the first registration counts
+    joins("r-old", "old", "ada")
+    joins("r-liar", "liar", "liar")
+    joins("r-ghost", "ghost", "nobody")
+    happened(market, "b-old", "old", "purchased", NOW - DAY)  # a customer before
+    works = looks(market)
+    for n, friend in enumerate(("friend", "old", "liar", "ghost", "twice")):
+        happened(market, f"b{n}", friend, "purchased", NOW + HOUR)
+    happened(market, "c", "twice", "converted", NOW + HOUR)
+    happened(market, "m", "late", "converted", NOW + HOUR, machine_made=True)
+    market.now = NOW + 2 * HOUR
+    assert previewed(api, 1, "thanks")["n_at_once"] == 2
+    assert works.run_due() == 2
+    happened(market, "d", "late", "converted", NOW + 3 * HOUR)
+    happened(market, "e", "friend", "purchased", NOW + 3 * HOUR)
+    happened(
+        market, "f", "friend", "purchased", NOW + timedelta(minutes=30)
+    )  # told late: still the same friend
+    market.now = NOW + 4 * HOUR
+    assert works.run_due() == 1
+    assert {row.customer_id for row in rows_of(market, occurrences)} == {"ada"}
+    assert shown(api, "thanks")["n_decided"] == 3
+
+
+def test_an_erased_referrer_is_named_by_nobodys_registration_and_not_decided_for(api, market):
+    people(market, {"ada": {}, "friend": {}, "bob": {}})
+    stores(api, {"campaign_id": "spring", "referral": {}}, "thanks")
+    for friend, referrer in (("friend", "ada"), ("bob", "friend")):
+        said = {"referred_by": referrer, "via": "app"}
+        happened(market, friend, friend, "registered", NOW, attributes=said)
+    assert api.post("/v1/customers/ada/erase").status_code < 300
+    kept = {row.customer_id: row.attributes for row in rows_of(market, interactions)}
+    assert kept == {"friend": {"via": "app"}, "bob": {"referred_by": "friend", "via": "app"}}
+    for one in ("friend", "bob"):
+        happened(market, f"{one}-b", one, "purchased", NOW)
+    assert looks(market).run_due() == 1
+    assert {row.customer_id for row in rows_of(market, occurrences)} == {"friend"}
 
 
 def test_facts_are_found_by_their_index(api, market):

@@ -12,7 +12,7 @@ from features.history.tables import SELDOM_KINDS
 from models.domain.errors import InvalidInputError
 from models.domain.interaction import InteractionKind
 from serving.occasions.calendar import anniversary, beginnings, date_in, occurrences
-from serving.occasions.occasion import SETS_OFF, AfterFact, Fact, Occasion, OnDate, occurrence_id
+from serving.occasions.occasion import SETS_OFF, AfterFact, Fact, Occasion, OnDate, Referral, occurrence_id
 from serving.occasions.runner import _last_round
 
 ZONES = (
@@ -173,6 +173,7 @@ def test_only_a_whole_iso_date_is_a_date(value):
             "occasion.after.fact.attributes.about",
             lambda: AfterFact(fact=Fact(kind=InteractionKind.PURCHASED, attributes={"about": "x" * 513})),
         ),
+        ("occasion.referral.seconds", lambda: Referral(seconds=-1)),
         ("occasion.campaign_id", lambda: Occasion(campaign_id="", date=OnDate(attribute="day"))),
     ],
 )
