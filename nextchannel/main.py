@@ -18,6 +18,7 @@ from nextchannel.commands import (
     import_,
     keys,
     models,
+    occasions,
     outbox,
     plan,
     segment,
@@ -55,6 +56,7 @@ cli.add_typer(contacts.app, name="contacts")
 cli.add_typer(keys.app, name="keys")
 cli.add_typer(segment.app, name="segment")
 cli.add_typer(plan.app, name="plan")
+cli.add_typer(occasions.app, name="occasions")
 cli.command()(check)
 cli.command()(materialize)
 cli.command()(train)

@@ -40,6 +40,7 @@ from serving.routes.lifecycle import lifecycle_routes
 from serving.routes.listing import listing_routes
 from serving.routes.metrics import metrics_routes
 from serving.routes.models import model_routes
+from serving.routes.occasions import occasion_routes
 from serving.routes.pacing import pacing_routes
 from serving.routes.plans import plan_routes
 from serving.routes.receipts import receipt_routes
@@ -116,6 +117,7 @@ def create_app(service: Service, *, owns_process: bool = False) -> FastAPI:
         segment_routes(service),
         audience_routes(service),
         plan_routes(service),
+        occasion_routes(service),
         pacing_routes(service),
         report_routes(service),
         lifecycle_routes(service),

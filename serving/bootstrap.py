@@ -36,6 +36,8 @@ from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner
 from serving.money import Currency
 from serving.observability.metrics import Metrics
+from serving.occasions.runner import EVERY_SECONDS as OCCASIONS_SECONDS
+from serving.occasions.runner import OccasionRunner
 from serving.pacing.pacing import Pacing
 from serving.plans.runner import Plans
 from serving.provider_events import record_provider_events
@@ -178,6 +180,7 @@ def build(config: ServiceConfig) -> Service:
         pacing=pacing,
     )
     follow_ups = FollowUpRunner(engine, decider, clock)
+    occasions = OccasionRunner(engine, snapshots, decider, clock, utc_now)
     refresher = FeatureRefresher(FeatureWriter(workspace), clock)
 
     def feature_list() -> FeatureList | None:
@@ -213,6 +216,7 @@ def build(config: ServiceConfig) -> Service:
             Repeating("champion", snapshots.follow_champion, RELOAD_SECONDS),
             Repeating("checkpoint", Checkpoints(engine).work, CHECKPOINT_SECONDS),
             Repeating("follow-ups", follow_ups.run_due, EVERY_SECONDS),
+            Repeating("occasions", occasions.run_due, OCCASIONS_SECONDS),
             Repeating("held-messages", tidy_held, _HELD_SECONDS),
             Repeating("idempotency-keys", lambda: forget_expired(engine, clock()), _CLEANING_SECONDS),
             Repeating("feature-changes", follower.follow, FOLLOW_SECONDS),
@@ -233,6 +237,7 @@ def build(config: ServiceConfig) -> Service:
             (
                 refresher.run_once,
                 follow_ups.run_due,
+                occasions.run_due,
                 tidy_held,
                 *(() if pacing is None else (pacing.work,)),
             ),

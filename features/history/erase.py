@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.history.among import among
 from features.history.members import lock_people, members_of, person_of
+from features.history.referrals import forget_referrals
 from features.history.sales import rename_sales, sales_reported_twice
 from features.history.suppression import TOMBSTONE, erased_customers
 from features.history.tables import (
@@ -45,6 +46,7 @@ from features.history.tables import (
     identity_journal,
     interactions,
     metadata,
+    occurrences,
     outbox,
     outcomes,
     points_entries,
@@ -62,7 +64,7 @@ from models.domain.errors import NotFoundError
 
 # Rows of these stay without the person; rows of those go; kept answers go that speak of the person; the rest tells of
 # nobody. What providers said of the person's messages loses its words. A test compares with the schema.
-KEPT_NAMELESS = (interactions, decisions, outbox, vouchers, redemptions, points_entries)
+KEPT_NAMELESS = (interactions, decisions, outbox, vouchers, redemptions, points_entries, occurrences)
 REMOVED = (
     identities,
     consents,
@@ -105,6 +107,8 @@ OF_NOBODY = (
     "incentives",
     "coupon_codes",
     "redemption_counts",
+    "occasions",
+    "occasion_passes",
 )
 
 
@@ -299,6 +303,7 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
         outbox.name: {**nameless, "detail": null(), "provider_message_id": null()},
         vouchers.name: nameless,
         points_entries.name: nameless,
+        occurrences.name: {**nameless, "occurrence": "", "due_at": null()},
         redemptions.name: {
             **nameless,
             "event_id": literal(f"{tombstone}/") + redemptions.c.decision_id,
@@ -317,4 +322,5 @@ def _make_nameless(conn: Connection, customer_ids: Sequence[str], tombstone: str
                 update(table).where(table.c.customer_id.in_(customer_ids)).values(**change)
             ).rowcount
     rename_sales(conn, twice, tombstone)
+    forget_referrals(conn, customer_ids)
     return rows

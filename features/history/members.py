@@ -33,6 +33,7 @@ from features.history.tables import (
     hard_bounces,
     identities,
     interactions,
+    occurrences,
     outbox,
     points_entries,
     redemptions,
@@ -62,6 +63,7 @@ FOLLOWING = (
     redemptions,
     points_entries,
     survey_answers,
+    occurrences,
 )
 
 _PEOPLE_LOCK = 7_301_956_103  # any number, the same in every process

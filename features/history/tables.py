@@ -196,6 +196,16 @@ interactions = Table(
 )
 # Most facts answer no decision: leaving those out makes the index small, and adding them cheap.
 Index("ix_interactions_decision_id", interactions.c.decision_id, **_where_known("decision_id"))
+# Few facts are what customers do of their own accord and seldom; a query says the same words to use the index.
+SELDOM_KINDS = ("called", "converted", "followed", "issue_raised", "purchased", "registered")
+SELDOM = text(f"kind IN ({', '.join(map(repr, SELDOM_KINDS))})")
+Index(
+    "ix_interactions_seldom",
+    interactions.c.kind,
+    interactions.c.occurred_at,
+    postgresql_where=SELDOM,
+    sqlite_where=SELDOM,
+)
 
 tags = Table(
     "tags",
@@ -639,6 +649,40 @@ chat_lines = Table(
     UniqueConstraint("line_id", name="uq_chat_lines_line_id"),
     Index(None, "status", "due_at"),
     Index(None, "chat_id", "line_no"),
+)
+
+occasions = Table(
+    "occasions",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, comment="the latest holds"),
+    Column("document", Document, comment="serving.occasions.occasion.Occasion; null: deleted"),
+    Column("created_at", UtcMoment, nullable=False),
+)
+
+occasion_passes = Table(
+    "occasion_passes",
+    metadata,
+    Column("name", String(64), primary_key=True, comment="of the occasion"),
+    Column("passed_at", UtcMoment, comment="when the last complete pass began; null: look at once"),
+    Column("holder", String(36), comment="the process that is at it"),
+    Column("held_until", UtcMoment, comment="by the machine's clock"),
+)
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    Column("decision_id", String(64), primary_key=True, comment="of name, customer and occurrence"),
+    Column("name", String(64), nullable=False, comment="of the occasion"),
+    Column("customer_id", String(128), nullable=False, index=True),
+    _recorded_as(),
+    Column("occurrence", String(32), nullable=False, comment="which one of the customer; empty once erased"),
+    Column("due_at", UtcMoment, comment="null once erased"),
+    Column("settled_at", UtcMoment, nullable=False),
+    Column("status", String(16), nullable=False, comment="serving.occasions.book.OccurrenceStatus"),
+    Column("contacted", Boolean, nullable=False, comment="the decision is to contact"),
+    Column("reason", String(128), comment="why it was dropped"),
+    Index(None, "name", "customer_id"),
 )
 
 rewards = Table(

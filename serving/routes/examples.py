@@ -560,6 +560,34 @@ INCENTIVES = _body(
         }
     }
 )
+OCCASIONS = _body(
+    {
+        "birthday": {
+            "occasion": {
+                "campaign_id": "birthday",
+                "date": {"attribute": "birth_date", "days": -3, "at": "09:00:00"},
+                "catch_up_days": 2,
+            }
+        },
+        "warranty": {
+            "occasion": {
+                "campaign_id": "care",
+                "date": {"attribute": "warranty_ends", "every_year": False, "days": -30},
+            }
+        },
+        "referral": {"occasion": {"campaign_id": "thanks", "referral": {}}},
+        "care": {
+            "occasion": {
+                "campaign_id": "care",
+                "after": {
+                    "fact": {"kind": "purchased"},
+                    "seconds": 1_209_600,
+                    "unless": [{"kind": "issue_raised", "attributes": {"about": "return"}}],
+                },
+            }
+        },
+    }
+)
 REDEMPTIONS = _body(
     {
         "at_the_till": {

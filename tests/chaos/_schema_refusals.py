@@ -24,6 +24,7 @@ REFUSALS = {
     "GET /v1/customers/{customer_id}/history": _CURSOR,
     "GET /v1/decisions": f"{_CURSOR}; `since` must be before `until`",
     "GET /v1/models": _CURSOR,
+    "GET /v1/occasions": _CURSOR,
     "GET /v1/plans": _CURSOR,
     "GET /v1/redemptions/{code}": "latitude and longitude go together",
     "PATCH /v1/channels/{name}": _COST,
@@ -38,6 +39,7 @@ REFUSALS = {
     "PUT /v1/campaigns/{campaign_id}": f"the id must be that of the path; {_CAMPAIGN}",
     "PUT /v1/channels/{name}/answers": "its words must differ and its texts fit the channel; number and depth are bounded",
     "PUT /v1/channels/{name}": f"the name must be that of the path; {_COST}",
+    "PUT /v1/occasions/{name}": "exactly one of date, after and referral; its time of day has no time zone, its first fact is of some kinds",
     "PUT /v1/segments/{name}": "its features must be known, and depth and number of its parts are bounded",
 }
 """Why, by operation."""

@@ -370,6 +370,7 @@ def test_openapi_has_examples_for_success_silence_exclusion_and_problems(api):
         "/v1/customers/{customer_id}/export", "/v1/customers/{customer_id}/erase",
         "/v1/segments/{name}/members/{customer_id}", "/v1/segments/{name}/decisions", "/v1/tags",
         "/v1/plans", "/v1/plans/{plan_id}", "/v1/plans/{plan_id}/start", "/v1/plans/{plan_id}/pause", "/v1/plans/{plan_id}/cancel",
+        "/v1/occasions", "/v1/occasions/{name}", "/v1/occasions/{name}/preview",
         "/v1/shadow-prices",
         "/v1/lifecycle", "/v1/lifecycle/channels",
         "/v1/campaigns/{campaign_id}/offers/{offer_id}/incentive", "/v1/campaigns/{campaign_id}/offers/{offer_id}/codes",
