@@ -22,7 +22,7 @@ from models.domain.errors import ConflictError
 from models.domain.interaction import Interaction, Place
 from serving.incentives.incentive import IncentiveKind
 from serving.incentives.lottery import draw
-from serving.incentives.standing import NotRedeemableError, Standing, Whereabouts, standing_of
+from serving.incentives.standing import NotRedeemableError, VoucherStanding, Whereabouts, standing_of
 from serving.incentives.store import ALL, Stored, hold, load_incentive
 from serving.incentives.survey import Answer, checked_answers
 from serving.incentives.vouchers import REDEEMED, Voucher
@@ -97,7 +97,7 @@ def redeem(conn: Connection, voucher: Voucher, asked: Asked, now: datetime) -> R
     # Who knows the secret knows the tickets that win: none is taken that is said to have been in time.
     at = asked.occurred_at if incentive.lottery is None else max(asked.occurred_at, now)
     standing = standing_of(conn, voucher, incentive, at, asked.whereabouts)
-    if standing is not Standing.VALID:
+    if standing is not VoucherStanding.VALID:
         raise NotRedeemableError(standing)
     answers = {} if incentive.survey is None else checked_answers(incentive.survey, asked.answers)
     near = None if incentive.points is None else asked.whereabouts.near(incentive.points)

@@ -17,7 +17,7 @@ from serving.incentives.store import ALL
 from serving.incentives.vouchers import Voucher
 
 
-class Standing(StrEnum):
+class VoucherStanding(StrEnum):
     """What a till is told of a code."""
 
     VALID = "valid"
@@ -35,7 +35,7 @@ class NotRedeemableError(ConflictError):
         standing: Why.
     """
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: VoucherStanding) -> None:
         self.standing = standing
         super().__init__(f"it cannot be redeemed: {standing}")
 
@@ -63,7 +63,7 @@ class Whereabouts:
 
 def standing_of(
     conn: Connection, voucher: Voucher, incentive: Incentive, at: datetime, whereabouts: Whereabouts
-) -> Standing:
+) -> VoucherStanding:
     """Whether a voucher can be redeemed.
 
     Args:
@@ -74,28 +74,28 @@ def standing_of(
         whereabouts: Where.
     """
     if _n_redeemed(conn, {"decision_id": voucher.decision_id}):
-        return Standing.USED
-    if (standing := in_time(incentive, voucher.given_at, at)) is not Standing.VALID:
+        return VoucherStanding.USED
+    if (standing := in_time(incentive, voucher.given_at, at)) is not VoucherStanding.VALID:
         return standing
     points = incentive.points
     if points is not None and points.shops:
         near = whereabouts.near(points)
         if near is None or near.metres > points.within_metres:
-            return Standing.TOO_FAR
+            return VoucherStanding.TOO_FAR
     offer = {"campaign_id": voucher.campaign_id, "offer_id": voucher.offer_id}
     if incentive.most_per_customer is not None:
         mine = _n_redeemed(conn, {**offer, "customer_id": voucher.customer_id})
         if mine >= incentive.most_per_customer:
-            return Standing.LIMIT_REACHED
-    return Standing.LIMIT_REACHED if exhausted(conn, voucher, incentive) else Standing.VALID
+            return VoucherStanding.LIMIT_REACHED
+    return VoucherStanding.LIMIT_REACHED if exhausted(conn, voucher, incentive) else VoucherStanding.VALID
 
 
-def in_time(incentive: Incentive, given_at: datetime, at: datetime) -> Standing:
+def in_time(incentive: Incentive, given_at: datetime, at: datetime) -> VoucherStanding:
     """By the clock alone: too early, expired or valid."""
     lapses_at = incentive.lapses_at(given_at)
     if lapses_at is not None and at >= lapses_at:
-        return Standing.EXPIRED
-    return Standing.TOO_EARLY if at < incentive.opens_at(given_at) else Standing.VALID
+        return VoucherStanding.EXPIRED
+    return VoucherStanding.TOO_EARLY if at < incentive.opens_at(given_at) else VoucherStanding.VALID
 
 
 def exhausted(conn: Connection, voucher: Voucher, incentive: Incentive) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from serving.explain.catalogue import Language
-from serving.incentives.standing import Standing
+from serving.incentives.standing import VoucherStanding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Words:
     wrong: str
     thanks: str
     redeemed: str
-    standing: Mapping[Standing, str]
+    standing: Mapping[VoucherStanding, str]
 
 
 WORDS: Mapping[Language, Words] = MappingProxyType(
@@ -60,12 +60,12 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             thanks="Thank you for your answers.",
             redeemed="Redeemed on {moment}.",
             standing={
-                Standing.VALID: "",
-                Standing.USED: "This was redeemed already.",
-                Standing.TOO_EARLY: "It cannot be redeemed yet.",
-                Standing.EXPIRED: "It has expired.",
-                Standing.TOO_FAR: "You are too far from our shops.",
-                Standing.LIMIT_REACHED: "It has been redeemed as often as it can be.",
+                VoucherStanding.VALID: "",
+                VoucherStanding.USED: "This was redeemed already.",
+                VoucherStanding.TOO_EARLY: "It cannot be redeemed yet.",
+                VoucherStanding.EXPIRED: "It has expired.",
+                VoucherStanding.TOO_FAR: "You are too far from our shops.",
+                VoucherStanding.LIMIT_REACHED: "It has been redeemed as often as it can be.",
             },
         ),
         Language.CHINESE: Words(
@@ -87,12 +87,12 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             thanks="感謝您的回答。",
             redeemed="已於 {moment} 兌換。",
             standing={
-                Standing.VALID: "",
-                Standing.USED: "已經兌換過了。",
-                Standing.TOO_EARLY: "尚未開放兌換。",
-                Standing.EXPIRED: "已過期。",
-                Standing.TOO_FAR: "您離我們的門市太遠。",
-                Standing.LIMIT_REACHED: "兌換次數已達上限。",
+                VoucherStanding.VALID: "",
+                VoucherStanding.USED: "已經兌換過了。",
+                VoucherStanding.TOO_EARLY: "尚未開放兌換。",
+                VoucherStanding.EXPIRED: "已過期。",
+                VoucherStanding.TOO_FAR: "您離我們的門市太遠。",
+                VoucherStanding.LIMIT_REACHED: "兌換次數已達上限。",
             },
         ),
         Language.JAPANESE: Words(
@@ -114,12 +114,12 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             thanks="ご回答ありがとうございました。",
             redeemed="{moment} に引き換え済みです。",
             standing={
-                Standing.VALID: "",
-                Standing.USED: "すでに引き換え済みです。",
-                Standing.TOO_EARLY: "まだ引き換えられません。",
-                Standing.EXPIRED: "有効期限が切れています。",
-                Standing.TOO_FAR: "店舗から離れすぎています。",
-                Standing.LIMIT_REACHED: "引き換えの上限に達しました。",
+                VoucherStanding.VALID: "",
+                VoucherStanding.USED: "すでに引き換え済みです。",
+                VoucherStanding.TOO_EARLY: "まだ引き換えられません。",
+                VoucherStanding.EXPIRED: "有効期限が切れています。",
+                VoucherStanding.TOO_FAR: "店舗から離れすぎています。",
+                VoucherStanding.LIMIT_REACHED: "引き換えの上限に達しました。",
             },
         ),
     }

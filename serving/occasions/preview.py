@@ -14,7 +14,7 @@ from features.history.tables import customers
 from serving.occasions.calendar import date_in
 from serving.occasions.due import due_between
 from serving.occasions.occasion import OnDate
-from serving.occasions.standing import Standing, standing
+from serving.occasions.standing import OccasionStanding, standing
 from serving.occasions.store import Stored, load_occasion
 from serving.store.availability import reaching_the_store
 
@@ -36,7 +36,7 @@ class Preview:
     """
 
     as_of: datetime
-    standing: Standing
+    standing: OccasionStanding
     n_at_once: int
     by_day: dict[date, int]
     n_dates: int
@@ -60,7 +60,7 @@ def preview(engine: Engine, name: str, now: datetime, days: int) -> Preview:
     until = now + timedelta(days=days)
     by_day = {now.date() + timedelta(days=n): 0 for n in range(days + 1)}
     n_at_once = 0
-    if standing(campaign, now) is not Standing.CLOSED and opens_at <= until:
+    if standing(campaign, now) is not OccasionStanding.CLOSED and opens_at <= until:
         caught_up_from = opens_at - timedelta(days=stored.occasion.catch_up_days)
         # A look at the very end of the window finds it closed.
         last = min(until, campaign.send_window.closes_at - timedelta(microseconds=1))

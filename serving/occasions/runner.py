@@ -17,7 +17,7 @@ from serving.decide import Decider
 from serving.occasions.book import settle
 from serving.occasions.due import due_between
 from serving.occasions.occasion import Due, occurrence_id
-from serving.occasions.standing import Standing, caught_up, standing
+from serving.occasions.standing import OccasionStanding, caught_up, standing
 from serving.occasions.store import Stored, hold, let_go, list_occasions
 from serving.request import DecisionRequest
 from serving.snapshot import Snapshots
@@ -79,7 +79,7 @@ class OccasionRunner:
             campaign = self._snapshots.current.campaign(stored.occasion.campaign_id)
         except NotFoundError:
             return False
-        return standing(campaign, now) is Standing.ACTIVE
+        return standing(campaign, now) is OccasionStanding.ACTIVE
 
     def _look(self, stored: Stored, now: datetime) -> int:
         """One look at everybody; how many decisions were taken."""

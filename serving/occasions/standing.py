@@ -10,7 +10,7 @@ from models.domain.campaign import Campaign
 from serving.occasions.occasion import Occasion
 
 
-class Standing(StrEnum):
+class OccasionStanding(StrEnum):
     """Whether an occasion works."""
 
     ACTIVE = "active"
@@ -18,11 +18,11 @@ class Standing(StrEnum):
     CLOSED = "campaign_closed"
 
 
-def standing(campaign: Campaign, now: datetime) -> Standing:
+def standing(campaign: Campaign, now: datetime) -> OccasionStanding:
     """Whether an occasion for the campaign works now: from the start of its send window until it has closed."""
     if now >= campaign.send_window.closes_at:
-        return Standing.CLOSED
-    return Standing.ACTIVE if now >= campaign.send_window.starts_at else Standing.NOT_OPEN_YET
+        return OccasionStanding.CLOSED
+    return OccasionStanding.ACTIVE if now >= campaign.send_window.starts_at else OccasionStanding.NOT_OPEN_YET
 
 
 @dataclass(frozen=True, slots=True)

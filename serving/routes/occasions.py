@@ -16,7 +16,7 @@ from models.domain.errors import InvalidInputsError
 from serving.occasions.book import tally
 from serving.occasions.occasion import Occasion
 from serving.occasions.preview import LONGEST_PREVIEW_DAYS, Preview, preview
-from serving.occasions.standing import Standing, standing
+from serving.occasions.standing import OccasionStanding, standing
 from serving.occasions.store import Stored, delete_occasion, list_occasions, load_occasion, save_occasion
 from serving.routes.examples import OCCASIONS, PROBLEMS
 from serving.routes.fields import unstorable_in
@@ -61,7 +61,7 @@ class OccasionOut(BaseModel):
 class WorkingOccasionOut(OccasionOut):
     """An occasion, and what it did under its name, in every version."""
 
-    standing: Standing = Field(description="Only an active one decides.")
+    standing: OccasionStanding = Field(description="Only an active one decides.")
     n_decided: int = Field(description="Decisions, those for no contact included.")
     n_contacted: int = Field(description="Decisions to contact.")
     n_dropped: dict[str, int] = Field(description="Occurrences that could not be decided, by reason.")
@@ -85,7 +85,7 @@ class OccasionPreviewOut(BaseModel):
     """Who will be due, as far as it is known; nothing was decided."""
 
     as_of: datetime
-    standing: Standing
+    standing: OccasionStanding
     n_at_once: int = Field(
         description="Due already and not decided: decided by the next look, or when the campaign opens."
     )

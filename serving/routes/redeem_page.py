@@ -28,7 +28,7 @@ from serving.incentives.distance import Position
 from serving.incentives.incentive import IncentiveKind, Question, QuestionKind, Survey, said
 from serving.incentives.lottery import commitment
 from serving.incentives.redeem import Asked, redeem
-from serving.incentives.standing import NotRedeemableError, Standing, Whereabouts, standing_of
+from serving.incentives.standing import NotRedeemableError, VoucherStanding, Whereabouts, standing_of
 from serving.incentives.store import Stored, load_incentive
 from serving.incentives.survey import LONGEST_ANSWER, Answer
 from serving.incentives.vouchers import Voucher, find_voucher
@@ -179,7 +179,7 @@ def _values(conn: Connection, found: _Found, now: datetime) -> dict[str, Any]:
         )
     ).one_or_none()
     standing = standing_of(conn, voucher, incentive, now, Whereabouts())
-    far = standing is Standing.TOO_FAR  # as far as is known: the browser has not said where it is
+    far = standing is VoucherStanding.TOO_FAR  # as far as is known: the browser has not said where it is
     titles = {prize.prize_id: said(prize.title, language) for prize in (lottery.prizes if lottery else ())}
     opens_at, lapses_at = incentive.opens_at(voucher.given_at), incentive.lapses_at(voucher.given_at)
 
@@ -197,7 +197,7 @@ def _values(conn: Connection, found: _Found, now: datetime) -> dict[str, Any]:
         "lapses": "" if lapses_at is None else local(lapses_at),
         "points": 0 if points is None else points.points,
         "near": points is not None and bool(points.shops),
-        "opened": far or standing is Standing.VALID,
+        "opened": far or standing is VoucherStanding.VALID,
         "problem": "" if far else words.standing[standing],
         "redeemed": "" if redeemed is None else local(redeemed.occurred_at),
         "prize": "" if redeemed is None or redeemed.prize is None else titles[redeemed.prize],

@@ -16,7 +16,7 @@ from models.domain.interaction import Place
 from serving.incentives.distance import Position
 from serving.incentives.incentive import LONGEST_CODE, IncentiveKind
 from serving.incentives.redeem import Asked, Redemption, redeem
-from serving.incentives.standing import Standing, Whereabouts, exhausted, in_time, standing_of
+from serving.incentives.standing import VoucherStanding, Whereabouts, exhausted, in_time, standing_of
 from serving.incentives.store import load_incentive
 from serving.incentives.survey import Answer
 from serving.incentives.vouchers import Voucher, find_by_code, find_voucher, the_one_with
@@ -95,7 +95,7 @@ class RedemptionOut(BaseModel):
 class CheckedOut(BaseModel):
     """What a till may know of a code; not whose it is."""
 
-    standing: Standing
+    standing: VoucherStanding
     kind: IncentiveKind
     campaign_id: str
     offer_id: str
@@ -173,8 +173,8 @@ def _checked(conn: Connection, voucher: Voucher, now: datetime, whereabouts: Whe
     incentive = load_incentive(conn, voucher.campaign_id, voucher.offer_id, voucher.version).incentive
     if voucher.shared:  # nobody in particular: what holds for all of them
         standing = in_time(incentive, voucher.given_at, now)
-        if standing is Standing.VALID and exhausted(conn, voucher, incentive):
-            standing = Standing.LIMIT_REACHED
+        if standing is VoucherStanding.VALID and exhausted(conn, voucher, incentive):
+            standing = VoucherStanding.LIMIT_REACHED
     else:
         standing = standing_of(conn, voucher, incentive, now, whereabouts)
     return CheckedOut(

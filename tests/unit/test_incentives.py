@@ -27,7 +27,7 @@ from serving.incentives.incentive import (
     said,
 )
 from serving.incentives.lottery import commitment, draw, make_secret
-from serving.incentives.standing import Standing, in_time
+from serving.incentives.standing import VoucherStanding, in_time
 from serving.incentives.survey import checked_answers
 from serving.incentives.words import WORDS, language_of
 
@@ -123,9 +123,9 @@ def test_terms_hold_from_the_later_beginning_until_the_earlier_end():
     )
     assert (locked.opens_at(NOON), locked.lapses_at(NOON)) == (NOON + HOUR, NOON + 1.5 * HOUR)
     assert locked.lapses_at(NOON - HOUR) == NOON + HOUR
-    assert in_time(locked, NOON, NOON + HOUR - timedelta(microseconds=1)) is Standing.TOO_EARLY
-    assert in_time(locked, NOON, NOON + HOUR) is Standing.VALID
-    assert in_time(locked, NOON, NOON + 1.5 * HOUR) is Standing.EXPIRED
+    assert in_time(locked, NOON, NOON + HOUR - timedelta(microseconds=1)) is VoucherStanding.TOO_EARLY
+    assert in_time(locked, NOON, NOON + HOUR) is VoucherStanding.VALID
+    assert in_time(locked, NOON, NOON + 1.5 * HOUR) is VoucherStanding.EXPIRED
 
 
 def test_what_a_draw_costs_is_expected_over_its_prizes():
@@ -172,8 +172,8 @@ def test_answers_that_are_not_required_may_be_left_out():
 
 def test_every_language_says_everything_and_a_text_falls_back_to_english():
     for words in WORDS.values():
-        assert set(words.standing) == set(Standing)
-        assert [name for name, text in words.standing.items() if not text] == [Standing.VALID]
+        assert set(words.standing) == set(VoucherStanding)
+        assert [name for name, text in words.standing.items() if not text] == [VoucherStanding.VALID]
         assert "{moment}" in words.opens
         assert "{moment}" in words.lapses
         assert "{moment}" in words.redeemed
