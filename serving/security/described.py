@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from serving.problems import Problem
 from serving.security.rules import RuleTable
@@ -30,6 +31,10 @@ _HEADERS = {
     },
     "503": _RETRY,
 }
+# No route names the model, so that FastAPI does not work it out for each.
+_PROBLEM_SCHEMAS: dict[str, Any] = models_json_schema(
+    [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+)[1]["$defs"]
 _WITHOUT_BODY = ("401", "403", "429")
 
 
@@ -49,7 +54,8 @@ def describe_keys(app: FastAPI) -> None:
                     "description": "`nextchannel keys create` makes a key. Scopes: decide, ingest, send, read, admin.",
                 }
             }
-            components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema())
+            schemas = components.setdefault("schemas", {})
+            components["schemas"] = dict(sorted((_PROBLEM_SCHEMAS | schemas).items()))
             _say_local_times(described)
             for path, operations in described["paths"].items():
                 for method, operation in operations.items():
