@@ -17,6 +17,9 @@ def _whole(number: object) -> object:
 WHOLE = BeforeValidator(_whole)
 """For `Annotated[int, Strict(), ..., WHOLE]`, behind any bounds: a whole number as JSON has it, where 5.0 is one."""
 
+Whole = Annotated[int, Strict(), WHOLE]
+"""A whole number, where JSON's 5.0 is one: never text that reads like one, nor a truth value."""
+
 
 class _KeysAlike:
     """Pydantic describes what stands under keys of the right form, and leaves every other key free."""

@@ -9,6 +9,7 @@ Whoever holds a task alone may end it. What came of it becomes facts of the cust
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,7 @@ SOURCE = "call"
 HOLD_TIME = timedelta(minutes=30)
 _LONGEST_NOTE = 2_000
 _LONGEST_NAME = 64
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_SHOWN = 100
 _MOST_HISTORY = 50
 
@@ -226,13 +228,13 @@ def require_agent(agent: str) -> None:
     """Refuse what is no name of an agent.
 
     Raises:
-        InvalidInputError: it is empty, too long or not printable.
+        InvalidInputError: it is empty, too long or holds control characters.
     """
     require(
-        0 < len(agent) <= _LONGEST_NAME and agent.isprintable(),
+        0 < len(agent) <= _LONGEST_NAME and not _CONTROLS.search(agent),
         "agent",
         agent,
-        f"must be a name of 1 to {_LONGEST_NAME} characters",
+        f"must be a name of 1 to {_LONGEST_NAME} characters, none of them a control character",
     )
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError, with_config
 
+from features.json_types import Whole
 from models.domain.campaign import Content
 from models.domain.errors import InvalidInputError, InvalidInputsError
 from serving.chat.hours import OpeningSpan, Timetable, Weekday
@@ -58,7 +59,7 @@ class Office:
     person_words: tuple[str, ...] = ("Talk to a person", "真人客服", "オペレーター")
     handed_over: Content = HANDED_OVER
     closed: Content = CLOSED
-    silence_seconds: int = SILENCE_SECONDS
+    silence_seconds: Whole = SILENCE_SECONDS
 
     @property
     def timetable(self) -> Timetable:
@@ -83,7 +84,7 @@ class Answers:
     groups: tuple[KeywordGroup, ...]
     menu: Content = MENU
     back: tuple[str, ...] = ("Menu", "選單", "メニュー")
-    position_seconds: int = 1_800
+    position_seconds: Whole = 1_800
     fields: Mapping[str, str] = field(default_factory=dict)
     office: Office | None = None
 

@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
+from pydantic import StrictBool
+
+from features.json_types import Number, Whole
 from models.domain.bounds import NotEmpty, Within, check_bounds
 from models.domain.errors import require
 from models.domain.interaction import KNOWN_TIME, LONGEST_NAME, require_text
@@ -98,8 +101,8 @@ class Shop:
     """
 
     shop_id: str
-    latitude: Annotated[float, Within(-90, 90)]
-    longitude: Annotated[float, Within(-180, 180)]
+    latitude: Annotated[Number, Within(-90, 90)]
+    longitude: Annotated[Number, Within(-180, 180)]
 
     def __post_init__(self) -> None:
         check_bounds(self, "incentive.points.shops.")
@@ -118,11 +121,11 @@ class Points:
         within_metres: How near.
     """
 
-    points: Annotated[int, Within(1, 1_000_000_000)]
-    from_seconds: Annotated[int, Within(0, _LONGEST_SECONDS)] = 0
-    until_seconds: Annotated[int, Within(1, _LONGEST_SECONDS)] | None = None
+    points: Annotated[Whole, Within(1, 1_000_000_000)]
+    from_seconds: Annotated[Whole, Within(0, _LONGEST_SECONDS)] = 0
+    until_seconds: Annotated[Whole, Within(1, _LONGEST_SECONDS)] | None = None
     shops: tuple[Shop, ...] = ()
-    within_metres: Annotated[int, Within(1, 20_100_000)] = 500
+    within_metres: Annotated[Whole, Within(1, 20_100_000)] = 500
 
     def __post_init__(self) -> None:
         check_bounds(self, "incentive.points.")
@@ -147,9 +150,9 @@ class Prize:
 
     prize_id: str
     title: Texts
-    number: Annotated[int, Within(0, _LARGEST)]
-    p_win: Annotated[float, Within(0, 1)]
-    cost_minor: Annotated[float, Within(0, 1e15)] = 0.0
+    number: Annotated[Whole, Within(0, _LARGEST)]
+    p_win: Annotated[Number, Within(0, 1)]
+    cost_minor: Annotated[Number, Within(0, 1e15)] = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "incentive.lottery.prizes.")
@@ -196,9 +199,9 @@ class Question:
     kind: QuestionKind
     text: Texts
     options: tuple[Option, ...] = ()
-    least: Annotated[int, Within(0, 100)] = 1
-    most: Annotated[int, Within(0, 100)] = 5
-    required: bool = True
+    least: Annotated[Whole, Within(0, 100)] = 1
+    most: Annotated[Whole, Within(0, 100)] = 5
+    required: StrictBool = True
 
     def __post_init__(self) -> None:
         place = "incentive.survey.questions"
@@ -239,9 +242,9 @@ class Incentive:
     title: Annotated[Texts, NotEmpty("must be given in at least one language")]
     valid_from: Annotated[datetime, KNOWN_TIME] | None = None
     valid_until: Annotated[datetime, KNOWN_TIME] | None = None
-    most_per_customer: Annotated[int, Within(1, _LARGEST)] | None = 1
-    most: Annotated[int, Within(1, _LARGEST)] | None = None
-    cost_minor: Annotated[float, Within(0, 1e15)] = 0.0
+    most_per_customer: Annotated[Whole, Within(1, _LARGEST)] | None = 1
+    most: Annotated[Whole, Within(1, _LARGEST)] | None = None
+    cost_minor: Annotated[Number, Within(0, 1e15)] = 0.0
     coupon: Coupon | None = field(default=None)
     survey: Survey | None = field(default=None)
     points: Points | None = field(default=None)

@@ -8,6 +8,9 @@ from datetime import datetime, time
 from typing import Annotated, ClassVar
 from uuid import UUID, uuid5
 
+from pydantic import StrictBool
+
+from features.json_types import Whole
 from models.domain.bounds import Within, check_bounds
 from models.domain.errors import require
 from models.domain.follow_up import LONGEST_WAIT_SECONDS
@@ -53,8 +56,8 @@ class OnDate:
     __pydantic_config__: ClassVar = _STRICT
 
     attribute: str
-    every_year: bool = True
-    days: Annotated[int, Within(-366, 366)] = 0
+    every_year: StrictBool = True
+    days: Annotated[Whole, Within(-366, 366)] = 0
     at: time = time(9)
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class AfterFact:
     __pydantic_config__: ClassVar = _STRICT
 
     fact: Fact
-    seconds: Annotated[int, Within(0, LONGEST_WAIT_SECONDS)] = 0
+    seconds: Annotated[Whole, Within(0, LONGEST_WAIT_SECONDS)] = 0
     unless: tuple[Fact, ...] = ()
 
     def __post_init__(self) -> None:
@@ -125,7 +128,7 @@ class Referral:
 
     __pydantic_config__: ClassVar = _STRICT
 
-    seconds: Annotated[int, Within(0, LONGEST_WAIT_SECONDS)] = 0
+    seconds: Annotated[Whole, Within(0, LONGEST_WAIT_SECONDS)] = 0
 
     def __post_init__(self) -> None:
         check_bounds(self, "occasion.referral.")
@@ -149,7 +152,7 @@ class Occasion:
     date: OnDate | None = None
     after: AfterFact | None = None
     referral: Referral | None = None
-    catch_up_days: Annotated[int, Within(1, 30)] = 3
+    catch_up_days: Annotated[Whole, Within(1, 30)] = 3
 
     def __post_init__(self) -> None:
         check_bounds(self, "occasion.")

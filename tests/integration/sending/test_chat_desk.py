@@ -110,6 +110,9 @@ def test_one_agent_holds_a_chat_and_alone_may_answer_in_it(desk):
     desk.market.now += timedelta(minutes=29)
     ask(desk, "take", "Jun", 409)
     desk.market.now += timedelta(minutes=1)
+    ask(desk, "take", "\U00036327 Jun")  # any letter, also one that Unicode has not given away yet
+    ask(desk, "end", "\U00036327 Jun")
+    desk.hears("talk to a person")
     ask(desk, "take", "Jun")
     ask(desk, "end", "Jun")
     ask(desk, "end", "Jun", 409)
@@ -197,7 +200,7 @@ def test_the_queue_comes_in_pages_who_has_waited_longest_first(desk):
     ("verb", "posted", "field"),
     [
         ("take", {"agent": ""}, "agent"),
-        ("take", {"agent": "a\u0085b"}, "agent"),
+        ("take", {"agent": "a\u0007b"}, "agent"),
         ("say", {"agent": "Mei", "text": ""}, "text"),
         ("say", {"agent": "Mei", "text": " \n "}, "text"),
         ("say", {"agent": "Mei", "text": "a\0b"}, "text"),
