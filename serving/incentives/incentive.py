@@ -17,6 +17,7 @@ from models.domain.bounds import NotEmpty, Within, check_bounds
 from models.domain.errors import require
 from models.domain.interaction import KNOWN_TIME, LONGEST_NAME, require_text
 from serving.explain.catalogue import Language
+from serving.routes.fields import AS_TEXT
 
 Texts = Mapping[Language, str]
 """The same words by language; who reads another one gets English, else the first."""
@@ -240,8 +241,8 @@ class Incentive:
     """
 
     title: Annotated[Texts, NotEmpty("must be given in at least one language")]
-    valid_from: Annotated[datetime, KNOWN_TIME] | None = None
-    valid_until: Annotated[datetime, KNOWN_TIME] | None = None
+    valid_from: Annotated[datetime, KNOWN_TIME, AS_TEXT] | None = None
+    valid_until: Annotated[datetime, KNOWN_TIME, AS_TEXT] | None = None
     most_per_customer: Annotated[Whole, Within(1, _LARGEST)] | None = 1
     most: Annotated[Whole, Within(1, _LARGEST)] | None = None
     cost_minor: Annotated[Number, Within(0, 1e15)] = 0.0

@@ -39,12 +39,14 @@ ShortName = Annotated[
 LongText = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+AS_TEXT = BeforeValidator(_is_text)
+"""For a moment: given as text, never as a number."""
 # Bounds before the function: pydantic then compares by itself, which halves the cost of a moment.
 Moment = Annotated[
     AwareDatetime,
     Field(ge=KNOWN_TIME.first, lt=KNOWN_TIME.end),
     KNOWN_TIME,
-    BeforeValidator(_is_text),
+    AS_TEXT,
 ]
 # `zone` refuses a name in better words than a pattern would.
 TimeZone = Annotated[ShortName, Field(json_schema_extra={"pattern": ZONE_FORM})]

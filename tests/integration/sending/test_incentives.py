@@ -651,6 +651,7 @@ def test_an_answered_survey_is_redeemed_and_goes_with_the_person(till):
         ({"cost_minor": -1}, "incentive.cost_minor"),
         ({"cost_minor": "1e999"}, "incentive.cost_minor"),
         ({"cost_minor": False}, "incentive.cost_minor"),
+        ({"valid_from": 0}, "incentive.valid_from"),
         ({"most": 0}, "incentive.most"),
         ({"most": "5"}, "incentive.most"),
         ({"most": True}, "incentive.most"),
