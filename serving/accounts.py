@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from serving.breaker import Breaker, BreakerSettings, BreakerState
-from serving.channels.contract import ChannelAdapter, Idempotency, SendsBatches
+from serving.channels.contract import (
+    ChannelAdapter,
+    Idempotency,
+    QuotaError,
+    RecipientBusyError,
+    RetryLaterError,
+    SendsBatches,
+)
 from serving.store.rates import Rate
 
 # So many messages are claimed for each call at a time: the next ones are there before the calls have ended. Fewer
@@ -44,6 +51,23 @@ class Account:
         """Whether the provider is left alone at `now`."""
         paused = self.paused_until is not None and now < self.paused_until
         return paused or self.breaker.state(now) is BreakerState.OPEN
+
+    def refuses(self, error: RetryLaterError, wait: Callable[[], timedelta], now: datetime) -> None:
+        """Note what a refusal for now says of the account.
+
+        Args:
+            error: The refusal.
+            wait: Asked how long to leave the account alone where a quota is used up and the provider names no time.
+            now: Aware.
+        """
+        if isinstance(error, QuotaError):
+            # Whatever else goes to this account now would be refused as well.
+            until = now + (error.retry_after or wait())
+            self.paused_until = max(until, self.paused_until or now)
+        if isinstance(error, QuotaError | RecipientBusyError):
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed(now)
 
     def room(self, calls: int, now: datetime) -> int:
         """How many more messages it may have; few are not worth a claim.

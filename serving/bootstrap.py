@@ -26,11 +26,11 @@ from models.domain.party import Party
 from serving.admission import Admission
 from serving.background import Repeating
 from serving.calls import CallQueue
-from serving.chat.sender import ChatSender, ChatSettings
+from serving.chat.sender import ChatSender
 from serving.counting import Counting
 from serving.customers import Customers
 from serving.decide import Decider
-from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import ChatSettings, DispatchSettings, UnknownPolicy
 from serving.dispatcher import Dispatcher
 from serving.erasure import UPKEEP_SECONDS, Eraser
 from serving.followups.runner import EVERY_SECONDS, FollowUpRunner

@@ -27,12 +27,12 @@ from models.domain.errors import ConflictError, NotFoundError, require
 from models.domain.interaction import Interaction, InteractionKind
 from serving.channels.contract import AgentTask
 from serving.receipts import advance
+from serving.routes.fields import NO_CONTROLS
 
 SOURCE = "call"
 HOLD_TIME = timedelta(minutes=30)
 _LONGEST_NOTE = 2_000
 _LONGEST_NAME = 64
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_SHOWN = 100
 _MOST_HISTORY = 50
 
@@ -231,7 +231,7 @@ def require_agent(agent: str) -> None:
         InvalidInputError: it is empty, too long or holds control characters.
     """
     require(
-        0 < len(agent) <= _LONGEST_NAME and not _CONTROLS.search(agent),
+        len(agent) <= _LONGEST_NAME and re.fullmatch(NO_CONTROLS, agent) is not None,
         "agent",
         agent,
         f"must be a name of 1 to {_LONGEST_NAME} characters, none of them a control character",

@@ -24,13 +24,11 @@ from serving.channels.contract import (
     FinalRefusalError,
     Idempotency,
     Links,
-    QuotaError,
-    RecipientBusyError,
     RetryLaterError,
     SendsBatches,
     UnknownOutcomeError,
 )
-from serving.dispatch_settings import DispatchSettings, UnknownPolicy
+from serving.dispatch_settings import DispatchSettings
 from serving.send_check import SendFacts, judge
 from serving.store.endings import ClaimedMessage, Ending, OutboxStatus, failed, later, sent, unknown
 
@@ -92,10 +90,8 @@ class Delivery:
 
     def parks(self, channel: str) -> bool:
         """Whether a message of the channel that was perhaps sent is left to a person."""
-        settings = self._settings
         keyed = self._adapters[channel].capabilities.idempotency is Idempotency.KEYED
-        policy = settings.unknown_outcomes.get(channel, settings.unknown_outcome)
-        return policy is UnknownPolicy.PARK_UNKNOWN and not keyed
+        return self._settings.parks(channel) and not keyed
 
     def _judged(self, claimed: ClaimedMessage, facts: SendFacts, clock: Clock) -> Message | Ending:
         try:
@@ -138,7 +134,7 @@ class Delivery:
                 return [later(each, clock(), clock(), str(exc), in_doubt=False) for each in claims]
             return [failed(first, clock(), str(exc))]
         except RetryLaterError as exc:
-            self._note(account, exc, first.attempts, clock())
+            account.refuses(exc, lambda: self._settings.backoff.wait(first.attempts, self._rng), clock())
             return [self._again(each, clock(), str(exc), exc.retry_after) for each in claims]
         except Exception as exc:
             # Besides `UnknownOutcomeError` and the time limit: a defect of the adapter, at whatever point.
@@ -161,17 +157,6 @@ class Delivery:
             return await adapter.send_batch(messages, first.batch_id)
         (message,) = messages
         return [await adapter.send(message)]
-
-    def _note(self, account: Account, error: RetryLaterError, attempt: int, now: datetime) -> None:
-        """What a refusal for now says of the account."""
-        if isinstance(error, QuotaError):
-            # Whatever else goes to this account now would be refused as well.
-            wait = error.retry_after or self._settings.backoff.wait(attempt, self._rng)
-            account.paused_until = max(now + wait, account.paused_until or now)
-        if isinstance(error, QuotaError | RecipientBusyError):
-            account.breaker.succeeded()
-        else:
-            account.breaker.failed(now)
 
     def _again(
         self,

@@ -20,16 +20,15 @@ class UnknownPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchSettings:
-    """How a dispatcher works.
+class SendingSettings:
+    """How any sender works.
 
     Attributes:
-        concurrency: Most messages that are claimed and not settled.
-        concurrency_per_account: Most calls at a time to one provider account; three times as many wait for their turn.
-        lease_seconds: How long a claimed message belongs to this process.
+        concurrency_per_account: Most calls at a time to one provider account.
+        lease_seconds: How long what was claimed belongs to this process.
         send_timeout_seconds: Longest that an adapter may take; shorter than the lease.
-        max_attempts: After so many the message is a dead letter.
-        poll_seconds: How often to look for due messages when there were none.
+        max_attempts: After so many it is given up.
+        poll_seconds: How often to look for what is due when there was nothing.
         unknown_outcome: For providers without idempotency key.
         unknown_outcomes: The same for some channels by name, instead.
         backoff: Wait between attempts.
@@ -37,7 +36,6 @@ class DispatchSettings:
         breaker: When a provider is left alone.
     """
 
-    concurrency: int = 128
     concurrency_per_account: int = 16
     lease_seconds: float = 90.0
     send_timeout_seconds: float = 45.0
@@ -50,7 +48,6 @@ class DispatchSettings:
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     def __post_init__(self) -> None:
-        require(self.concurrency >= 1, "concurrency", self.concurrency, "must be >= 1")
         require(
             self.concurrency_per_account >= 1,
             "concurrency_per_account",
@@ -65,3 +62,38 @@ class DispatchSettings:
             self.send_timeout_seconds,
             f"must be > 0 and < lease_seconds {self.lease_seconds}",
         )
+
+    def parks(self, channel: str) -> bool:
+        """Whether what was perhaps sent on the channel is left to a person, where no key clears it up."""
+        return self.unknown_outcomes.get(channel, self.unknown_outcome) is UnknownPolicy.PARK_UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchSettings(SendingSettings):
+    """How a dispatcher works; three times as many messages as calls to an account wait for their turn.
+
+    Attributes:
+        concurrency: Most messages that are claimed and not settled.
+    """
+
+    concurrency: int = 128
+
+    def __post_init__(self) -> None:
+        require(self.concurrency >= 1, "concurrency", self.concurrency, "must be >= 1")
+        SendingSettings.__post_init__(
+            self
+        )  # a class with slots is made twice: `super()` would mean the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatSettings(SendingSettings):
+    """How lines of chats are sent: somebody waits for the answer.
+
+    The lease is shorter than a reply token lasts, so that after a crash the token still tells whether the reply was taken.
+    """
+
+    lease_seconds: float = 25.0
+    send_timeout_seconds: float = 10.0
+    max_attempts: int = 8
+    poll_seconds: float = 0.25
+    backoff: Backoff = field(default_factory=lambda: Backoff(base_seconds=2.0, cap_seconds=300.0))

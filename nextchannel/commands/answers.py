@@ -39,22 +39,15 @@ def load(
     file: Annotated[Path, typer.Argument(help="Answers as JSON: docs/how-to/answer-in-chat.md.")],
 ) -> None:
     """Store the answers of a channel; changed ones become a new version."""
-    import json
-
-    from models.domain.errors import InvalidInputError, InvalidInputsError, NotFoundError
+    from models.domain.errors import InvalidInputsError
     from nextchannel.commands.installation import open_history
+    from nextchannel.commands.json_file import read_json
     from nextchannel.settings import Settings
     from serving.chat.document import from_document
     from serving.chat.store import save_answers
     from serving.routes.fields import unstorable_in
 
-    if not file.is_file():
-        raise NotFoundError("file", str(file))
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise InvalidInputError("file", str(file), f"must be JSON ({exc})") from exc
-    answers = from_document(document)
+    answers = from_document(read_json(file))
     if unstorable := unstorable_in(answers, ""):
         raise InvalidInputsError(unstorable)
     with open_history(Settings()).begin() as conn:

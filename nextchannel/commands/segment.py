@@ -24,22 +24,14 @@ _Name = Annotated[str, typer.Argument(help="Name of the segment.")]
 @app.command()
 def put(file: Annotated[Path, typer.Argument(help="One segment as JSON: docs/how-to/segments.md.")]) -> None:
     """Store a segment; a changed one becomes a new version."""
-    import json
-
     from features.segments.everybody import check_features
     from features.segments.language import feature_names, parse_segment
     from features.segments.store import save_segment
-    from models.domain.errors import InvalidInputError, NotFoundError
     from nextchannel.commands.installation import open_history
+    from nextchannel.commands.json_file import read_json
     from nextchannel.settings import Settings
 
-    if not file.is_file():
-        raise NotFoundError("file", str(file))
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise InvalidInputError("file", str(file), f"must be JSON ({exc})") from exc
-    segment = parse_segment(document)
+    segment = parse_segment(read_json(file))
     engine = open_history(Settings())
     if feature_names(segment.condition):
         check_features(segment, _features(engine))

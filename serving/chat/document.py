@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError, with_config
@@ -16,6 +16,7 @@ from models.domain.campaign import Content
 from models.domain.errors import InvalidInputError, InvalidInputsError
 from serving.chat.hours import OpeningSpan, Timetable, Weekday
 from serving.chat.tree import KeywordGroup
+from serving.routes.fields import AS_TEXT
 
 MENU = Content(
     body="Please choose:",
@@ -55,7 +56,7 @@ class Office:
 
     time_zone: str
     hours: Mapping[Weekday, tuple[OpeningSpan, ...]]
-    closed_on: tuple[date, ...] = ()
+    closed_on: tuple[Annotated[date, AS_TEXT], ...] = ()
     person_words: tuple[str, ...] = ("Talk to a person", "真人客服", "オペレーター")
     handed_over: Content = HANDED_OVER
     closed: Content = CLOSED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,12 +20,12 @@ from serving.chat.lines import ReplyToken, add_heard, add_line, line_id
 from serving.chat.reaction import Reaction, Why, react, react_to_stranger, standing_at
 from serving.chat.store import StoredAnswers, find_answers
 from serving.content import Person
+from serving.routes.fields import UNSTORABLE
 
 _SPOKEN = frozenset({InteractionKind.REPLIED, InteractionKind.CLICKED})
 # What was said longer ago is heard, and not answered any more: providers repeat what we could not take.
 _ANSWERED_WITHIN = timedelta(hours=24)
 _LONGEST_HEARD = 5_000
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 AUTOMATIC, HANDED_OVER = "automatic", "handed_over"
 
 
@@ -101,7 +100,7 @@ def _hear_one(
 ) -> None:
     if found is None and not _has_chat(conn, channel.name, customer_id):
         return
-    text = _UNSTORABLE.sub("\ufffd", event.attributes[SAID])[:_LONGEST_HEARD]
+    text = UNSTORABLE.sub("\ufffd", event.attributes[SAID])[:_LONGEST_HEARD]
     chat = _chat_of(conn, channel.name, customer_id, event.occurred_at)
     said = line_id("heard", event.provider, event.event_id)
     if not add_heard(conn, chat, said, text, event.occurred_at):

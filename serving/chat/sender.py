@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -26,14 +26,10 @@ from features.history.query import load_recipients
 from models.domain.channel import Channel, ContentKind, IdentityKind
 from models.domain.message import Message
 from serving.accounts import Account, accounts_of
-from serving.backoff import Backoff
-from serving.breaker import BreakerSettings
 from serving.channels.contract import (
     ChannelAdapter,
     FinalRefusalError,
     Idempotency,
-    QuotaError,
-    RecipientBusyError,
     Replies,
     ReplyExpiredError,
     RetryLaterError,
@@ -42,10 +38,10 @@ from serving.channels.contract import (
 )
 from serving.channels.rendering import as_list
 from serving.chat.lines import ClaimedLine, LineEnding, claim, due_channels, settle
-from serving.dispatch_settings import UnknownPolicy
+from serving.dispatch_settings import ChatSettings
 from serving.store.availability import lost
 from serving.store.endings import OutboxStatus
-from serving.store.rates import Rate, spend, tokens
+from serving.store.rates import spend, tokens
 
 _log = logging.getLogger(__name__)
 OUT_OF_WINDOW = "provider_window"
@@ -56,36 +52,6 @@ _TAKEN_BEFORE = "an earlier attempt was taken"
 
 Clock = Callable[[], datetime]
 Recipients = Mapping[tuple[str, IdentityKind], Callable[[], str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatSettings:
-    """How lines are sent.
-
-    Attributes:
-        lease_seconds: How long a claimed line belongs to this process: shorter than a reply token lasts, so that after
-            a crash the token still tells whether the reply was taken.
-        send_timeout_seconds: Longest that an adapter may take; shorter than the lease.
-        at_once: Lines that are on the wire to one provider at the same time.
-        max_attempts: After so many it has failed.
-        poll_seconds: How often to look for lines when there were none.
-        unknown_outcome: Where nobody can know whether a line was sent.
-        unknown_outcomes: The same for some channels, instead.
-        backoff: Wait between attempts: somebody waits for the answer.
-        rates: Rate by name of the adapter, shared with campaigns.
-        breaker: When a provider is left alone.
-    """
-
-    lease_seconds: float = 25.0
-    send_timeout_seconds: float = 10.0
-    at_once: int = 16
-    max_attempts: int = 8
-    poll_seconds: float = 0.25
-    unknown_outcome: UnknownPolicy = UnknownPolicy.AT_LEAST_ONCE
-    unknown_outcomes: Mapping[str, UnknownPolicy] = field(default_factory=dict)
-    backoff: Backoff = field(default_factory=lambda: Backoff(base_seconds=2.0, cap_seconds=300.0))
-    rates: Mapping[str, Rate] = field(default_factory=dict)
-    breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +145,9 @@ class ChatSender:
         settings = self._settings
         with self._engine.begin() as conn:
             now = clock()
-            most = min(settings.at_once, account.room(settings.at_once, now))  # none while it rests
+            most = min(
+                settings.concurrency_per_account, account.room(settings.concurrency_per_account, now)
+            )  # none while it rests
             if most and account.rate is not None:
                 most = min(most, tokens(conn, account.name, account.rate, now))
             lines = (
@@ -223,7 +191,7 @@ class ChatSender:
             _log.warning("line %s: its ending was not written: %s", line.line_id, exc)
 
     async def _attempt(self, account: Account, line: ClaimedLine, found: _Claim, clock: Clock) -> LineEnding:
-        if line.in_doubt and line.token is None and self._parks(line.channel):
+        if line.in_doubt and line.token is None and self._settings.parks(line.channel):
             return LineEnding(status=OutboxStatus.UNKNOWN, detail=_STOPPED)
         now = clock()
         channel = found.channels.get(line.channel)
@@ -262,13 +230,13 @@ class ChatSender:
             account.breaker.succeeded()
             return LineEnding(status=OutboxStatus.FAILED, detail=str(exc))
         except RetryLaterError as exc:
-            self._note(account, exc, line.attempts, clock())
+            account.refuses(exc, lambda: self._settings.backoff.wait(line.attempts, self._rng), clock())
             return self._again(line, clock(), str(exc), exc.retry_after, in_doubt=line.in_doubt)
         except (UnknownOutcomeError, TimeoutError) as exc:
             account.breaker.failed(clock())
             words = str(exc) or f"no answer within {self._settings.send_timeout_seconds} s"
             doubt = self._may_be_taken(line)
-            if doubt and line.token is None and self._parks(line.channel):
+            if doubt and line.token is None and self._settings.parks(line.channel):
                 return LineEnding(status=OutboxStatus.UNKNOWN, detail=words)
             return self._again(line, clock(), words, in_doubt=doubt)
         account.breaker.succeeded()
@@ -277,19 +245,6 @@ class ChatSender:
     def _may_be_taken(self, line: ClaimedLine) -> bool:
         """Whether an attempt without an answer leaves a doubt that no key clears up."""
         return line.token is not None or line.channel not in self._keyed
-
-    def _parks(self, channel: str) -> bool:
-        policy = self._settings.unknown_outcomes.get(channel, self._settings.unknown_outcome)
-        return policy is UnknownPolicy.PARK_UNKNOWN
-
-    def _note(self, account: Account, error: RetryLaterError, attempt: int, now: datetime) -> None:
-        if isinstance(error, QuotaError):
-            wait = error.retry_after or self._settings.backoff.wait(attempt, self._rng)
-            account.paused_until = max(now + wait, account.paused_until or now)
-        if isinstance(error, QuotaError | RecipientBusyError):
-            account.breaker.succeeded()
-        else:
-            account.breaker.failed(now)
 
     def _again(
         self,

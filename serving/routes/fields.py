@@ -28,19 +28,17 @@ from models.domain.interaction import KNOWN_TIME, LONGEST_ID, LONGEST_NAME, LONG
 def _is_text(moment: object) -> object:
     # A number, also one in text, would be read as seconds or milliseconds since 1970, whichever looks likelier.
     if (moment[4:5] != "-") if isinstance(moment, str) else not isinstance(moment, datetime):
-        raise ValueError("must be text, ISO 8601 with an offset")
+        raise ValueError("must be text, ISO 8601")
     return moment
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ShortName = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
-LongText = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+"""The pattern of a text of one line or word: without control characters."""
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=NO_CONTROLS)]
+ShortName = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=NO_CONTROLS)]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=NO_CONTROLS)]
 AS_TEXT = BeforeValidator(_is_text)
-"""For a moment: given as text, never as a number."""
+"""For a moment or a date: given as text, never as a number."""
 # Bounds before the function: pydantic then compares by itself, which halves the cost of a moment.
 Moment = Annotated[
     AwareDatetime,
@@ -81,7 +79,8 @@ def text_of(words: type[StrEnum]) -> GetPydanticSchema:
 _NO_TEXT = "must not hold the character NUL, nor one half of a surrogate pair: no database stores them"
 _LARGEST = 2**63 - 1
 _NO_NUMBER = "must be a finite number"
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What no database stores of a text."""
 
 
 def unstorable_in(noun: object, prefix: str) -> list[InvalidInputError]:
@@ -101,7 +100,7 @@ def unstorable_in(noun: object, prefix: str) -> list[InvalidInputError]:
             refuse(path, part, _NO_NUMBER)
         elif isinstance(part, int) and abs(part) > _LARGEST:
             refuse(path, str(part)[:40], f"must be in [-{_LARGEST}, {_LARGEST}]")
-        elif isinstance(part, str) and _UNSTORABLE.search(part):
+        elif isinstance(part, str) and UNSTORABLE.search(part):
             refuse(path, part[:40], _NO_TEXT)
         elif is_dataclass(part):
             for each in fields(part):

@@ -21,7 +21,7 @@ from serving.incentives.store import load_incentive
 from serving.incentives.survey import Answer
 from serving.incentives.vouchers import Voucher, find_by_code, find_voucher, the_one_with
 from serving.routes.examples import PROBLEMS, REDEMPTIONS
-from serving.routes.fields import Moment, Name, ShortName, either
+from serving.routes.fields import NO_CONTROLS, Moment, Name, ShortName, either
 from serving.service import Service
 from serving.store.availability import reaching_the_store
 
@@ -29,7 +29,7 @@ from serving.store.availability import reaching_the_store
 _CLOCKS_APART = timedelta(minutes=5)
 
 TypedCode = Annotated[
-    str, Field(min_length=1, max_length=LONGEST_CODE, pattern=r"^[^\x00-\x1f\x7f]+$", description="As typed.")
+    str, Field(min_length=1, max_length=LONGEST_CODE, pattern=NO_CONTROLS, description="As typed.")
 ]
 Latitude = Annotated[float, Field(ge=-90, le=90, description="Degrees north, WGS-84.")]
 Longitude = Annotated[float, Field(ge=-180, le=180, description="Degrees east, WGS-84.")]

@@ -6,9 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from random import Random
 
 import polars as pl
 import pytest
@@ -18,23 +17,16 @@ from sqlalchemy import Engine, create_engine
 from features import offline
 from features.compute import POINTS
 from features.feature_list import FeatureList
-from features.history.append import CustomerRecord, append_customers, append_interactions
 from features.offline import build_snapshots, materialize, training_frame
 from features.online import FeatureReader
 from features.side_by_side import rows_at, rows_of_parts
 from features.workspace import FeatureWorkspace
-from models.domain.channel import DEFAULT_CHANNELS
 from models.domain.errors import InvalidInputError, StoreUnavailableError
-from models.domain.interaction import Interaction, InteractionKind
 from nextchannel.commands.installation import open_features
 from nextchannel.settings import Settings
+from tests.integration.test_features_store import CHANNELS, CUSTOMERS, START, fill
 
 distributed = pytest.importorskip("distributed", reason="Dask's scheduler is not installed")
-
-START = datetime(2026, 3, 1, tzinfo=UTC)
-CHANNELS = [channel for channel in DEFAULT_CHANNELS if channel.name in ("email", "sms", "push")]
-CUSTOMERS = [f"c-{number:02}" for number in range(60)]
-KINDS = (InteractionKind.OPENED, InteractionKind.CLICKED, InteractionKind.PURCHASED, InteractionKind.VISITED)
 
 
 @pytest.fixture(scope="module")
@@ -44,39 +36,6 @@ def cluster() -> Iterator[str]:
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
     ) as started:
         yield started.scheduler_address
-
-
-def fill(engine: Engine) -> None:
-    random = Random(5)
-    with engine.begin() as conn:
-        append_customers(
-            conn,
-            [
-                CustomerRecord(
-                    customer_id=name,
-                    time_zone=random.choice(["Asia/Taipei", "Europe/Paris"]),
-                    created_at=START - timedelta(days=300),
-                    attributes={"age": random.randint(18, 90), "segment": random.choice(["gold", "silver"])},
-                )
-                for name in CUSTOMERS
-            ],
-        )
-        append_interactions(
-            conn,
-            [
-                Interaction(
-                    source="random",
-                    event_id=str(number),
-                    customer_id=random.choice(CUSTOMERS),
-                    kind=random.choice(KINDS),
-                    occurred_at=START - timedelta(days=random.uniform(0, 200)),
-                    channel=random.choice(["email", "sms", "push", None]),
-                    value_minor=random.choice([None, random.uniform(-100, 10_000)]),
-                )
-                for number in range(3_000)
-            ],
-            START,
-        )
 
 
 def defined(engine: Engine, folder: Path, dask: str = "") -> FeatureWorkspace:

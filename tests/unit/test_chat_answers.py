@@ -333,6 +333,8 @@ def test_what_cannot_be_answered_is_refused_with_its_place(changes, field, words
         ({"groups": [group("A", colour="red")]}, "groups.0.colour"),
         ({"groups": [group("A", kind="poem")]}, "groups.0.kind"),
         ({"office": {"time_zone": "UTC", "hours": {"someday": []}}}, "office.hours.someday.[key]"),
+        ({"office": {"time_zone": "UTC", "hours": {}, "closed_on": [946684800]}}, "office.closed_on.0"),
+        ({"office": {"time_zone": "UTC", "hours": {}, "silence_seconds": True}}, "office.silence_seconds"),
     ],
 )
 def test_a_document_of_another_form_is_refused_with_its_place(changes, field):

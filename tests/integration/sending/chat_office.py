@@ -24,8 +24,9 @@ from serving.channels.line import LineAdapter
 from serving.channels.testing import ExampleLinks, SignedEvents
 from serving.channels.whatsapp import WhatsAppAdapter
 from serving.chat.document import Answers, from_document
-from serving.chat.sender import ChatSender, ChatSettings
+from serving.chat.sender import ChatSender
 from serving.chat.store import save_answers
+from serving.dispatch_settings import ChatSettings
 from tests.integration.channels import providers
 
 RETURNS = {

@@ -201,6 +201,7 @@ def test_the_queue_comes_in_pages_who_has_waited_longest_first(desk):
     [
         ("take", {"agent": ""}, "agent"),
         ("take", {"agent": "a\u0007b"}, "agent"),
+        ("take", {"agent": "Mei\n"}, "agent"),
         ("say", {"agent": "Mei", "text": ""}, "text"),
         ("say", {"agent": "Mei", "text": " \n "}, "text"),
         ("say", {"agent": "Mei", "text": "a\0b"}, "text"),

@@ -21,8 +21,8 @@ from features.history.tables import chat_lines, chats, customers, interactions, 
 from models.domain.channel import IdentityKind
 from serving.channels.line import LineAdapter
 from serving.chat.lines import claim
-from serving.chat.sender import ChatSender, ChatSettings
-from serving.dispatch_settings import UnknownPolicy
+from serving.chat.sender import ChatSender
+from serving.dispatch_settings import ChatSettings, UnknownPolicy
 from serving.provider_events import record_provider_events
 from serving.sending import SendingThread
 from tests.integration.sending.chat_office import (
