@@ -32,7 +32,16 @@ from features.history.among import among
 from features.history.contested import contested
 from features.history.moments import earlier
 from features.history.reached import reached
-from features.history.tables import RowId, channel_outcomes, decisions, interactions, outcomes, rewards
+from features.history.sales import net_value_told, of_this_redemption
+from features.history.tables import (
+    RowId,
+    channel_outcomes,
+    decisions,
+    interactions,
+    outcomes,
+    redemptions,
+    rewards,
+)
 from models.domain.campaign import Campaign
 from models.domain.experiment import Arm
 from models.domain.interaction import InteractionKind as Kind
@@ -111,9 +120,8 @@ def _outcomes(
     if repeats:
         conversions = conversions.where(interactions.c.interaction_id.not_in(repeats))
     since = (
-        conversions.add_columns(
-            func.sum(func.coalesce(interactions.c.value_minor, margin)).label("value_minor")
-        )
+        conversions.add_columns(func.sum(func.coalesce(net_value_told(), margin)).label("value_minor"))
+        .outerjoin(redemptions, of_this_redemption())
         .outerjoin(answered, answered.c.decision_id == interactions.c.decision_id)
         .where(
             interactions.c.occurred_at >= people.c.entered_at,

@@ -20,9 +20,9 @@ from features.history.channels import load_channels
 from features.history.marks import newest_fact, note_changes
 from features.history.outcomes import of_customers, working_out
 from features.history.reached import released
-from features.history.sales import repeats_of_sales
+from features.history.sales import net_value_told, of_this_redemption, repeats_of_sales
 from features.history.sole import sole_holder
-from features.history.tables import decisions, interactions, rewards
+from features.history.tables import decisions, interactions, redemptions, rewards
 from features.history.transactions import Transactions
 from features.history.unsettled import next_part, strike_out
 from models.domain.attribution import Attributable, attribute
@@ -287,10 +287,11 @@ def _load_facts(
             interactions.c.channel,
             interactions.c.campaign_id,
             interactions.c.decision_id,
-            interactions.c.value_minor,
+            net_value_told().label("value_minor"),
             interactions.c.machine_made,
             interactions.c.attributes,
         )
+        .outerjoin(redemptions, of_this_redemption())
         .where(
             or_(
                 among(conn, interactions.c.customer_id, customer_ids),

@@ -1,16 +1,19 @@
-"""One sale is counted once, though the till reports a redemption and the shop system the purchase.
+"""What a sale counts for that a redemption tells of: once, and net of what the redemption cost.
 
-Two facts speak of one sale where they are of the same customer and say the same order: the redemption by its `order_id`, the
+The till reports a redemption and the shop system the purchase. Two facts speak of one sale where they are of the same customer and say the same order: the redemption by its `order_id`, the
 other one in its attribute `order_id`. For the campaign that the redemption belongs to, the redemption counts and the other one
 does not, whichever came first. For every other campaign the other one counts as ever: the redemption names a decision, so it
 belongs to none of them. Facts that repeat an order among themselves are left as they are: they may be its lines.
+
+Margins of offers are net of what redeeming costs on average. The value that a till tells is not: what this redemption cost is
+taken off it, so that both are of one kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from features.history.among import among
 from features.history.tables import interactions, redemptions
@@ -33,6 +36,19 @@ def repeats_of_sales(conn: Connection, campaign_id: str, customer_ids: Sequence[
             )
         )
     )
+
+
+def of_this_redemption() -> ColumnElement[bool]:
+    """SQL condition that joins a row of `interactions` with the redemption that wrote it."""
+    return and_(interactions.c.source == REDEMPTION, redemptions.c.decision_id == interactions.c.decision_id)
+
+
+def net_value_told() -> ColumnElement[float | None]:
+    """SQL expression on rows of `interactions` joined with `of_this_redemption`: value less what was redeemed, minor units.
+
+    Null where the fact tells no value: the margin of the offer counts then.
+    """
+    return interactions.c.value_minor - func.coalesce(redemptions.c.cost_minor, 0.0)
 
 
 def sales_reported_twice(conn: Connection, customer_ids: Sequence[str]) -> list[tuple[int, str]]:

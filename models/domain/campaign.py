@@ -74,7 +74,7 @@ class Offer:
 
     Attributes:
         offer_id: Unique within the campaign.
-        margin_minor: Margin of a conversion under this offer, minor units, after its discount.
+        margin_minor: Margin of a conversion under this offer, minor units, after its discount and what redeeming costs on average.
         content: What is said, by content kind.
     """
 

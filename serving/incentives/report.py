@@ -36,7 +36,7 @@ class IncentiveReport:
         share: Redeemed of given; None before the first.
         cost_minor: Of what was redeemed, prizes included, minor units.
         expected_cost_minor: Of one redemption, minor units.
-        margin_minor: Of a conversion under the offer, minor units; None where the campaign has it no more.
+        margin_minor: Of a conversion under the offer, net of that, minor units; None where the campaign has it no more.
         points_outstanding: Given, neither redeemed nor lapsed; None for other kinds.
         prizes: Of a draw, in its order.
         n_codes_left: Codes of the list that nobody has; None for other codes.

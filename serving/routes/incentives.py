@@ -65,7 +65,9 @@ class IncentiveOut(BaseModel):
     version: int
     created_at: datetime
     incentive: Incentive
-    margin_minor: float = Field(description="Of a conversion under the offer, minor units.")
+    margin_minor: float = Field(
+        description="Of a conversion under the offer, net of `expected_cost_minor`, minor units."
+    )
     expected_cost_minor: float = Field(description="Of one redemption, prizes included, minor units.")
     draw: DrawOut | None = Field(description="Of a lottery; null for what is none.")
 

@@ -22,6 +22,7 @@ from sqlalchemy import select, update
 
 from features.history.append import CustomerRecord, append_customers
 from features.history.campaigns import load_campaign
+from features.history.engine import migrate
 from features.history.rewards import settle_rewards
 from features.history.tables import (
     coupon_codes,
@@ -32,6 +33,7 @@ from features.history.tables import (
     redemptions,
     rewards,
     survey_answers,
+    unsettled,
     vouchers,
 )
 from models.domain.campaign import Content, Offer
@@ -45,6 +47,7 @@ from serving.dispatcher import Dispatcher
 from serving.incentives.incentive import Incentive, Lottery, Prize
 from serving.incentives.lottery import commitment, draw
 from serving.tracking import Token, TokenKind
+from tests.fresh_database import go_back
 from tests.integration.conftest import Market
 from tests.integration.sending.conftest import NOON, SIGNING_KEY, Shop
 
@@ -245,7 +248,7 @@ def test_a_mail_says_the_code_and_the_till_redeems_it_once_as_a_conversion(till)
         "converted", "d0", "spring", "tulips",
     )  # fmt: skip
     assert (fact["value_minor"], fact["place"], fact["occurred_at"]) == (2_500.0, "shop", till.market.now)
-    assert till.settled() == {"d0": (True, 2_500.0), "d1": (False, 0.0)}
+    assert till.settled() == {"d0": (True, 2_400.0), "d1": (False, 0.0)}  # less the 100 that it cost
     assert till.shop.row(till.shop.facts("sent")[0]["event_id"].split("/")[0])["receipt"] == "converted"
     report = till.reported()
     assert (report["n_given"], report["n_redeemed"], report["share"], report["cost_minor"]) == (
@@ -265,6 +268,20 @@ def test_a_redemption_without_a_value_is_worth_the_margin(till):
     assert till.settled() == {"d0": (True, 500.0)}
 
 
+def test_an_update_takes_the_cost_off_what_was_settled_before(till):
+    till.gives(COUPON)
+    till.mails(3)
+    till.redeems(code=till.codes["d0"], value_minor=2_500.0)
+    till.redeems(decision_id="d1", event_id="2")
+    net = till.settled()
+    with till.shop.engine.begin() as conn:
+        conn.execute(update(rewards).where(rewards.c.decision_id == "d0").values(value_minor=2_500.0))
+        go_back(conn, "0023")
+    migrate(till.shop.engine)
+    assert [row.customer_id for row in till.rows(unsettled)] == ["c0"]
+    assert till.settled() == net
+
+
 @pytest.mark.parametrize("till_first", [True, False])
 def test_a_sale_that_two_systems_report_is_counted_once(till, till_first):
     till.gives(COUPON)
@@ -278,9 +295,9 @@ def test_a_sale_that_two_systems_report_is_counted_once(till, till_first):
         till.settled()
         till.market.now += timedelta(minutes=1)
     till.tells("s-2", value_minor=70.0, attributes={"order_id": "o-2"})  # another sale
-    assert till.settled() == {"d0": (True, 2_570.0)}
+    assert till.settled() == {"d0": (True, 2_470.0)}
     (kept,) = till.rows(outcomes)
-    assert (kept.converted, kept.value_minor) == (True, 2_570.0)
+    assert (kept.converted, kept.value_minor) == (True, 2_470.0)
 
 
 def test_an_erasure_takes_codes_and_answers_from_the_person_and_changes_no_total(till):
@@ -299,7 +316,7 @@ def test_an_erasure_takes_codes_and_answers_from_the_person_and_changes_no_total
     assert till.settled() == before
     assert till.reported() == reported
     (kept,) = till.rows(outcomes)[:1] or [None]
-    assert sum(row.value_minor for row in till.rows(outcomes)) == 2_500.0
+    assert sum(row.value_minor for row in till.rows(outcomes)) == 2_400.0
     assert kept is not None
     everything = repr([till.rows(table) for table in (vouchers, redemptions, interactions, points_entries)])
     assert "'c0'" not in everything
