@@ -58,10 +58,10 @@ class Place(StrEnum):
     CHAT = "chat"
 
 
-# A message that met one of these reached nobody: its decision earns no reward, not a zero.
 # What importers and shops say of the price of a purchase or conversion, in its attribute `price`.
 PRICE, DISCOUNTED, FULL_PRICE = "price", "discounted", "full"
 
+# A message that met one of these reached nobody: its decision earns no reward, not a zero.
 NOT_REACHED = frozenset({InteractionKind.FAILED, InteractionKind.BOUNCED, InteractionKind.SUPPRESSED})
 
 

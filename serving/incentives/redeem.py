@@ -19,8 +19,8 @@ from features.history.insert import insert_new
 from features.history.sales import ORDER_ID, REDEMPTION
 from features.history.tables import decisions, points_entries, redemption_counts, redemptions, survey_answers
 from models.domain.errors import ConflictError
-from models.domain.interaction import Interaction, Place
-from serving.incentives.incentive import IncentiveKind
+from models.domain.interaction import DISCOUNTED, PRICE, Interaction, Place
+from serving.incentives.incentive import Incentive, IncentiveKind
 from serving.incentives.lottery import draw
 from serving.incentives.standing import NotRedeemableError, VoucherStanding, Whereabouts, standing_of
 from serving.incentives.store import ALL, Stored, hold, load_incentive
@@ -125,7 +125,7 @@ def redeem(conn: Connection, voucher: Voucher, asked: Asked, now: datetime) -> R
         _count(conn, voucher, counted, cost_minor if counted == ALL else 0.0)
     _enter(conn, stored, voucher, now)
     _keep(conn, voucher, answers, now)
-    _tell(conn, voucher, asked, incentive.kind, now)
+    _tell(conn, voucher, asked, incentive, now)
     return _redemption(_known(conn, voucher, asked), stored, repeated=False)
 
 
@@ -207,8 +207,13 @@ def _keep(conn: Connection, voucher: Voucher, answers: Mapping[str, Answer], now
     )
 
 
-def _tell(conn: Connection, voucher: Voucher, asked: Asked, kind: IncentiveKind, now: datetime) -> None:
-    """The conversion, for the campaign in the version that decided."""
+def _tell(conn: Connection, voucher: Voucher, asked: Asked, incentive: Incentive, now: datetime) -> None:
+    """The conversion, for the campaign in the version that decided: at a discount where a coupon costs something."""
+    attributes = {"incentive": str(incentive.kind)}
+    if asked.order_id:
+        attributes[ORDER_ID] = asked.order_id
+    if incentive.coupon is not None and incentive.cost_minor:
+        attributes[PRICE] = DISCOUNTED
     version = conn.scalar(
         select(decisions.c.campaign_version).where(decisions.c.decision_id == voucher.decision_id)
     )
@@ -224,7 +229,7 @@ def _tell(conn: Connection, voucher: Voucher, asked: Asked, kind: IncentiveKind,
         decision_id=voucher.decision_id,
         value_minor=asked.value_minor,
         place=asked.place,
-        attributes={"incentive": str(kind)} | ({ORDER_ID: asked.order_id} if asked.order_id else {}),
+        attributes=attributes,
     )
     append_interactions(conn, [fact], now)
     advance(conn, [fact], now)

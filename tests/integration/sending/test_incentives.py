@@ -28,6 +28,7 @@ from features.history.tables import (
     coupon_codes,
     decisions,
     interactions,
+    outbox,
     outcomes,
     points_entries,
     redemptions,
@@ -248,8 +249,10 @@ def test_a_mail_says_the_code_and_the_till_redeems_it_once_as_a_conversion(till)
         "converted", "d0", "spring", "tulips",
     )  # fmt: skip
     assert (fact["value_minor"], fact["place"], fact["occurred_at"]) == (2_500.0, "shop", till.market.now)
+    assert fact["attributes"] == {"incentive": "coupon", "order_id": "o-1", "price": "discounted"}
     assert till.settled() == {"d0": (True, 2_400.0), "d1": (False, 0.0)}  # less the 100 that it cost
-    assert till.shop.row(till.shop.facts("sent")[0]["event_id"].split("/")[0])["receipt"] == "converted"
+    assert [row.discounted for row in till.rows(rewards) if row.converted] == [True]
+    assert {row.decision_id: row.receipt for row in till.rows(outbox)} == {"d0": "converted", "d1": None}
     report = till.reported()
     assert (report["n_given"], report["n_redeemed"], report["share"], report["cost_minor"]) == (
         2,
