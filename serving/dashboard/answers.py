@@ -17,17 +17,17 @@ class PageAnswers:
 
     Args:
         service: Whose.
-        values: What every template may use.
+        values: What each of its pages may use.
     """
 
     def __init__(self, service: Service, **values: object) -> None:
         self._service = service
         self._environment = page_environment(service.currency)
-        self._environment.globals.update(values)
+        self._values = values | {"title": service.title}
 
     def page(self, template: str, status_code: int = 200, **values: object) -> HTMLResponse:
         """A template, filled in."""
-        html = self._environment.get_template(template).render(title=self._service.title, **values)
+        html = self._environment.get_template(template).render(self._values | values)
         return HTMLResponse(html, status_code=status_code, headers=PAGE_HEADERS)
 
     def refusal(self, problem: Problem) -> HTMLResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -123,8 +124,9 @@ def _scarce(service: Service, campaign_id: str) -> ScarcePanel | None:
     return None if pace is None or campaign is None else ScarcePanel.of(pace, campaign)
 
 
+@cache
 def page_environment(currency: Currency) -> Environment:
-    """Where the pages' templates are read, with the filters that they use."""
+    """Where the pages' templates are read, with the filters that they use; every template is compiled once."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
