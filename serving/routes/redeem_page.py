@@ -45,7 +45,7 @@ SOURCE = "page"
 _MOST_FIELDS = 700
 _MOST_BYTES = 700_000
 # Browsers that make pages dark by themselves leave this one, and its code, as they are.
-_STYLE = """:root{color-scheme:only light}svg{display:block;max-width:100%;height:auto;forced-color-adjust:none}
+_STYLE = """:root{color-scheme:only light}svg{display:block;max-width:100%;height:auto}
 body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
 nav{text-align:right;font-size:.9rem}a{color:#0b5cad}
 .large{font-size:2rem;font-weight:700;margin:.3rem 0;overflow-wrap:anywhere}.code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}
