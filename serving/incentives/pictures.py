@@ -11,6 +11,8 @@ from io import BytesIO
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from serving.incentives.incentive import CodePicture
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 WIDTH_PX = 320
 """Most of a picture, CSS pixels: a phone of 360 has 328 between the margins of the page."""
 
-# ISO/IEC 15420 asks of bars in linear symbols for 15 % of the length at least; hands are not steady.
+# Of the length of bars: a line must cross all of them, from a hand that is not steady.
 _BARS_HEIGHT = 0.25
 _SQUARE_PX = 240
 _STROKE_PX = 20
@@ -85,10 +87,8 @@ def _modules(picture: CodePicture, code: str) -> list[bytes]:
         if picture is CodePicture.QR
         else zxingcpp.create_barcode(code, zxingcpp.BarcodeFormat.Code128)
     )
-    image = made.to_image()
-    n_rows, width = image.shape
-    every = bytes(memoryview(image))
-    return [every[y * width : (y + 1) * width] for y in range(n_rows if picture is CodePicture.QR else 1)]
+    pixels = np.asarray(made.to_image())
+    return [row.tobytes() for row in (pixels if picture is CodePicture.QR else pixels[:1])]
 
 
 def _height(picture: CodePicture, width: int) -> int:

@@ -51,7 +51,7 @@ from tests.integration.conftest import NOW, Market
 BUYERS = tuple(f"c-{number}" for number in range(20))
 N_CALLERS = 8
 # Between the first redemption of a life and its end.
-LONGEST_LIFE_SECONDS = 2.0
+LONGEST_LIFE_SECONDS = 4.0
 N_OPEN = 16
 FALLBACK = "FOR-ALL"
 COUPONS, LISTED, POINTS, DRAWN = "coupons", "listed", "points", "drawn"
@@ -86,13 +86,13 @@ def main(arguments: list[str]) -> int:
 
 
 def terms(n_kills: int) -> Mapping[str, Incentive]:
-    """What each campaign gives, with limits that are reached before the last kill."""
+    """What each campaign gives, with limits that are reached before the last kill: 20 buyers may redeem 40 coupons in all."""
     vase = Prize(prize_id="vase", title=_TITLE, number=n_kills, p_win=0.5, cost_minor=900.0)
     return {
         COUPONS: Incentive(
             title=_TITLE,
             coupon=Coupon(codes=CodeSource.GENERATED),
-            most=2 * n_kills,
+            most=3 * n_kills // 2,
             most_per_customer=_MOST_PER_CUSTOMER,
             cost_minor=100.0,
         ),
@@ -304,7 +304,7 @@ def kill(made: Market, n_kills: int, seed: int = 1) -> dict[str, Any]:
         seed: Of the moments.
     """
     gifts = terms(n_kills)
-    prepare(made, gifts, n_codes=3 * n_kills)
+    prepare(made, gifts, n_codes=2 * n_kills)
     moments = random.Random(seed)
     callers = Callers()
     for _ in range(n_kills):
