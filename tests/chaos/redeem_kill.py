@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Row, select
 
 from features.history.sales import REDEMPTION
 from features.history.tables import (
@@ -54,7 +54,10 @@ N_CALLERS = 8
 LONGEST_LIFE_SECONDS = 4.0
 N_OPEN = 16
 FALLBACK = "FOR-ALL"
-COUPONS, LISTED, POINTS, DRAWN = "coupons", "listed", "points", "drawn"
+GIFTS = COUPONS, LISTED, POINTS, DRAWN = "coupons", "listed", "points", "drawn"
+PRIZE = "vase"
+N_POINTS = 300
+MOST_PER_CUSTOMER = 2
 WRONG = (
     "lost",
     "changed",
@@ -65,8 +68,9 @@ WRONG = (
     "refused_wrongly",
     "other_statuses",
 )
-_MOST_PER_CUSTOMER = 2
 _TILL, _PAGE = "till", "page"
+# Of what a till is told, what the database holds under the same name.
+_TOLD = frozenset({"decision_id", "campaign_id", "offer_id", "prize", "cost_minor"})
 _TITLE = {Language.ENGLISH: "A gift"}
 
 
@@ -85,15 +89,35 @@ def main(arguments: list[str]) -> int:
     return int(any(found[name] for name in WRONG))
 
 
-def terms(n_kills: int) -> Mapping[str, Incentive]:
-    """What each campaign gives, with limits that are reached before the last kill: 20 buyers may redeem 40 coupons in all."""
-    vase = Prize(prize_id="vase", title=_TITLE, number=n_kills, p_win=0.5, cost_minor=900.0)
-    return {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much there is.
+
+    Attributes:
+        most: Coupons that are redeemed in all; 20 buyers may redeem 40.
+        n_codes: In the list.
+        n_prizes: Of the draw.
+    """
+
+    most: int
+    n_codes: int
+    n_prizes: int
+
+    @classmethod
+    def of(cls, n_kills: int) -> Limits:
+        """Reached before the last kill, but not in the first life."""
+        return cls(most=max(3 * n_kills // 2, 1), n_codes=2 * n_kills, n_prizes=n_kills)
+
+
+def prepare(made: Market, limits: Limits) -> None:
+    """A campaign of one offer for each kind of gift."""
+    prize = Prize(prize_id=PRIZE, title=_TITLE, number=limits.n_prizes, p_win=0.5, cost_minor=900.0)
+    gifts = {
         COUPONS: Incentive(
             title=_TITLE,
             coupon=Coupon(codes=CodeSource.GENERATED),
-            most=3 * n_kills // 2,
-            most_per_customer=_MOST_PER_CUSTOMER,
+            most=limits.most,
+            most_per_customer=MOST_PER_CUSTOMER,
             cost_minor=100.0,
         ),
         LISTED: Incentive(
@@ -101,26 +125,23 @@ def terms(n_kills: int) -> Mapping[str, Incentive]:
             coupon=Coupon(codes=CodeSource.LIST, fallback=FALLBACK),
             most_per_customer=None,
         ),
-        POINTS: Incentive(title=_TITLE, points=Points(points=300), most_per_customer=None),
+        POINTS: Incentive(title=_TITLE, points=Points(points=N_POINTS), most_per_customer=None),
         DRAWN: Incentive(
             title=_TITLE,
-            lottery=Lottery(prizes=(vase,)),
+            lottery=Lottery(prizes=(prize,)),
             valid_until=NOW + timedelta(days=1),
             most_per_customer=None,
             cost_minor=10.0,
         ),
     }
-
-
-def prepare(made: Market, gifts: Mapping[str, Incentive], n_codes: int) -> None:
-    """A campaign of one offer for each of the gifts, and the codes of the list."""
     offer = made.campaign().offers[0]
     for campaign_id, incentive in gifts.items():
         made.campaign(campaign_id, offers=(offer,), policy=PolicyName.CHEAPEST_FIRST)
         with made.engine.begin() as conn:
             save_incentive(conn, campaign_id, offer.offer_id, incentive, NOW)
             if campaign_id == LISTED:
-                add_codes(conn, campaign_id, offer.offer_id, [f"L-{n:05}" for n in range(n_codes)])
+                codes = [f"L-{number:05}" for number in range(limits.n_codes)]
+                add_codes(conn, campaign_id, offer.offer_id, codes)
 
 
 @dataclass
@@ -128,6 +149,7 @@ class Sale:
     """A decision, what it gave, and what became of that.
 
     Attributes:
+        decided: Whether the decision was acknowledged.
         voucher: As it was acknowledged; None before.
         redeemed: As a till was told, or nothing where a page was; None before.
         refused: Who was told that it cannot be redeemed.
@@ -136,10 +158,10 @@ class Sale:
     campaign_id: str
     customer_id: str
     decision_id: str = field(default_factory=lambda: str(uuid4()))
+    decided: bool = False
     voucher: dict[str, Any] | None = None
     redeemed: dict[str, Any] | None = None
     refused: set[str] = field(default_factory=set)
-    decided: bool = False
 
 
 @dataclass
@@ -209,7 +231,7 @@ class Callers:
         with self._lock:
             closing = self._closing.is_set()
             if len(self._open) < N_OPEN and not closing:
-                sale = Sale(draw.choice((COUPONS, LISTED, POINTS, DRAWN)), draw.choice(BUYERS))
+                sale = Sale(draw.choice(GIFTS), draw.choice(BUYERS))
                 self.sales[sale.decision_id] = sale
                 self._open.append(sale)
             if not self._open:
@@ -303,8 +325,8 @@ def kill(made: Market, n_kills: int, seed: int = 1) -> dict[str, Any]:
         n_kills: How often; each time a till or a page has had an answer.
         seed: Of the moments.
     """
-    gifts = terms(n_kills)
-    prepare(made, gifts, n_codes=2 * n_kills)
+    limits = Limits.of(n_kills)
+    prepare(made, limits)
     moments = random.Random(seed)
     callers = Callers()
     for _ in range(n_kills):
@@ -319,88 +341,155 @@ def kill(made: Market, n_kills: int, seed: int = 1) -> dict[str, Any]:
         "backend": made.engine.dialect.name,
         "kills": n_kills,
         "unanswered": callers.n_unanswered,
-        **inspect(made.engine, callers, gifts),
+        **inspect(made.engine, callers, limits),
     }
 
 
-def inspect(engine: Engine, callers: Callers, gifts: Mapping[str, Incentive]) -> dict[str, Any]:
-    """What is wrong with what the database holds."""
-    with engine.connect() as conn:
-        redeemed = {row.decision_id: row for row in conn.execute(select(redemptions))}
-        given = {row.decision_id: row for row in conn.execute(select(vouchers))}
-        facts = Counter(
-            conn.scalars(select(interactions.c.event_id).where(interactions.c.source == REDEMPTION))
-        )
-        entries = {(row.decision_id, row.reason): row.points for row in conn.execute(select(points_entries))}
-        taken = {row.code: row.decision_id for row in conn.execute(select(coupon_codes))}
-        counted = {
-            (row.campaign_id, row.prize_id): (row.n, row.cost_minor)
-            for row in conn.execute(select(redemption_counts))
-        }
-    sales = callers.sales
-    own = Counter(row.code for row in given.values() if row.code != FALLBACK)
-    listed = {row.code: row.decision_id for row in given.values() if row.code in taken}
-    in_all = Counter(row.campaign_id for row in redeemed.values())
-    of_customer = Counter((row.campaign_id, row.customer_id) for row in redeemed.values())
-    prizes = Counter(row.prize for row in redeemed.values() if row.prize is not None)
-    cost = Counter[str]()
-    for row in redeemed.values():
-        cost[row.campaign_id] += row.cost_minor
-    (vase,) = gifts[DRAWN].lottery.prizes if gifts[DRAWN].lottery else ()
-    most = gifts[COUPONS].most
-    assert most is not None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the database holds.
 
-    expected_entries = {
-        (decision_id, reason): sign * 300
-        for held, reason, sign in ((given, GIVEN, 1), (redeemed, REDEEMED, -1))
-        for decision_id, row in held.items()
-        if row.campaign_id == POINTS
-    }
-    expected_counts = {(one, ALL): (in_all[one], cost[one]) for one in gifts}
-    expected_counts[DRAWN, "vase"] = (prizes["vase"], 0.0)
+    Attributes:
+        redeemed: Redemptions by decision.
+        given: Vouchers by decision.
+        facts: How many conversions tell of a redemption, by decision.
+        entries: Points by decision and reason.
+        listed: Who has a code of the list, by code; None for nobody.
+        counted: Number and cost of redemptions, by campaign and prize.
+    """
 
-    def changed(sale: Sale) -> bool:
-        row, answer = redeemed.get(sale.decision_id), sale.redeemed
-        told = None if not answer or row is None else (answer["prize"], answer["cost_minor"])
-        code = None if sale.voucher is None else sale.voucher["coupon"]
-        return (told is not None and told != (row.prize, row.cost_minor)) or (
-            code is not None and sale.decision_id in given and code != given[sale.decision_id].code
-        )
+    redeemed: Mapping[str, Row[Any]]
+    given: Mapping[str, Row[Any]]
+    facts: Counter[str]
+    entries: Mapping[tuple[str, str], int]
+    listed: Mapping[str, str | None]
+    counted: Mapping[tuple[str, str], tuple[int, float]]
 
-    def without_reason(sale: Sale, source: str) -> bool:
-        row = redeemed.get(sale.decision_id)
-        if row is not None:
-            return bool(row.source == source)
-        spent = of_customer[sale.campaign_id, sale.customer_id] >= _MOST_PER_CUSTOMER
-        return sale.campaign_id != COUPONS or not (spent or in_all[COUPONS] >= most)
+    @classmethod
+    def by(cls, engine: Engine) -> Kept:
+        """Read all of it."""
+        told = select(interactions.c.event_id).where(interactions.c.source == REDEMPTION)
+        with engine.connect() as conn:
+            return cls(
+                redeemed={row.decision_id: row for row in conn.execute(select(redemptions))},
+                given={row.decision_id: row for row in conn.execute(select(vouchers))},
+                facts=Counter(conn.scalars(told)),
+                entries={
+                    (row.decision_id, row.reason): row.points for row in conn.execute(select(points_entries))
+                },
+                listed={row.code: row.decision_id for row in conn.execute(select(coupon_codes))},
+                counted={
+                    (row.campaign_id, row.prize_id): (row.n, row.cost_minor)
+                    for row in conn.execute(select(redemption_counts))
+                },
+            )
 
+    @property
+    def by_campaign(self) -> Counter[str]:
+        """Redemptions of each campaign."""
+        return Counter(row.campaign_id for row in self.redeemed.values())
+
+    @property
+    def coupons_by_customer(self) -> Counter[str]:
+        """Redemptions of coupons by each customer."""
+        return Counter(row.customer_id for row in self.redeemed.values() if row.campaign_id == COUPONS)
+
+    @property
+    def n_won(self) -> int:
+        """Prizes that were given."""
+        return sum(row.prize is not None for row in self.redeemed.values())
+
+
+def inspect(engine: Engine, callers: Callers, limits: Limits) -> dict[str, Any]:
+    """What happened, and what is wrong with what the database holds."""
+    kept, sales = Kept.by(engine), callers.sales.values()
     return {
         "sales": len(sales),
-        "vouchers": len(given),
-        "redeemed": dict(in_all),
-        "by": dict(Counter(row.source for row in redeemed.values())),
-        "acknowledged": sum(sale.redeemed is not None for sale in sales.values()),
-        "refused": sum(bool(sale.refused) for sale in sales.values()),
-        "coupons_left": most - in_all[COUPONS],
-        "codes_left": sum(decision_id is None for decision_id in taken.values()),
-        "prizes_left": vase.number - prizes["vase"],
-        "lost": sum(
-            (sale.redeemed is not None and sale.decision_id not in redeemed)
-            or (sale.voucher is not None and sale.decision_id not in given)
-            for sale in sales.values()
-        ),
-        "changed": callers.n_changed + sum(changed(sale) for sale in sales.values()),
-        "doubled": sum(n > 1 for n in (*facts.values(), *own.values())),
-        "torn": len(redeemed.keys() ^ facts.keys())
-        + len(redeemed.keys() - given.keys())
-        + len(entries.items() ^ expected_entries.items())
-        + len({one for one in taken.items() if one[1] is not None} ^ listed.items()),
-        "miscounted": sum(counted.get(key) != value for key, value in expected_counts.items()),
-        "over_limit": max(in_all[COUPONS] - most, 0)
-        + max(prizes["vase"] - vase.number, 0)
-        + sum(n > _MOST_PER_CUSTOMER for (one, _), n in of_customer.items() if one == COUPONS),
-        "refused_wrongly": sum(
-            without_reason(sale, source) for sale in sales.values() for source in sale.refused
-        ),
+        "vouchers": len(kept.given),
+        "redeemed": dict(kept.by_campaign),
+        "by": dict(Counter(row.source for row in kept.redeemed.values())),
+        "acknowledged": sum(sale.redeemed is not None for sale in sales),
+        "refused": sum(bool(sale.refused) for sale in sales),
+        "coupons_left": limits.most - kept.by_campaign[COUPONS],
+        "codes_left": sum(decision_id is None for decision_id in kept.listed.values()),
+        "prizes_left": limits.n_prizes - kept.n_won,
+        "lost": sum(_lost(sale, kept) for sale in sales),
+        "changed": callers.n_changed + sum(_changed(sale, kept) for sale in sales),
+        "doubled": _doubled(kept),
+        "torn": _torn(kept),
+        "miscounted": _miscounted(kept),
+        "over_limit": _over_limit(kept, limits),
+        "refused_wrongly": sum(_refused_wrongly(sale, kept, limits) for sale in sales),
         "other_statuses": dict(callers.other_statuses),
     }
+
+
+def _lost(sale: Sale, kept: Kept) -> bool:
+    return (sale.redeemed is not None and sale.decision_id not in kept.redeemed) or (
+        sale.voucher is not None and sale.decision_id not in kept.given
+    )
+
+
+def _changed(sale: Sale, kept: Kept) -> bool:
+    row, voucher = kept.redeemed.get(sale.decision_id), kept.given.get(sale.decision_id)
+    told = sale.redeemed or {}
+    return (row is not None and any(getattr(row, name) != told[name] for name in _TOLD & told.keys())) or (
+        voucher is not None and sale.voucher is not None and sale.voucher["coupon"] != voucher.code
+    )
+
+
+def _doubled(kept: Kept) -> int:
+    own = Counter(row.code for row in kept.given.values() if row.code != FALLBACK)
+    return sum(n > 1 for n in (*kept.facts.values(), *own.values()))
+
+
+def _torn(kept: Kept) -> int:
+    """What is there without the rest of it."""
+    entries = {
+        (decision_id, reason): points
+        for rows, reason, points in ((kept.given, GIVEN, N_POINTS), (kept.redeemed, REDEEMED, -N_POINTS))
+        for decision_id, row in rows.items()
+        if row.campaign_id == POINTS
+    }
+    taken = {(code, decision_id) for code, decision_id in kept.listed.items() if decision_id is not None}
+    said = {(row.code, row.decision_id) for row in kept.given.values() if row.code in kept.listed}
+    return (
+        len(kept.redeemed.keys() ^ kept.facts.keys())
+        + len(kept.redeemed.keys() - kept.given.keys())
+        + len(kept.entries.items() ^ entries.items())
+        + len(taken ^ said)
+    )
+
+
+def _miscounted(kept: Kept) -> int:
+    """Rows of counts that are not what was redeemed."""
+    rows = kept.redeemed.values()
+    expected = {
+        (one, ALL): (
+            kept.by_campaign[one],
+            sum(row.cost_minor for row in rows if row.campaign_id == one),
+        )
+        for one in GIFTS
+    }
+    expected[DRAWN, PRIZE] = (kept.n_won, 0.0)
+    return sum(kept.counted.get(counted) != figures for counted, figures in expected.items())
+
+
+def _over_limit(kept: Kept, limits: Limits) -> int:
+    return (
+        max(kept.by_campaign[COUPONS] - limits.most, 0)
+        + max(kept.n_won - limits.n_prizes, 0)
+        + sum(n > MOST_PER_CUSTOMER for n in kept.coupons_by_customer.values())
+    )
+
+
+def _refused_wrongly(sale: Sale, kept: Kept, limits: Limits) -> bool:
+    """Whether somebody was refused what nobody else redeemed and no limit forbids."""
+    row = kept.redeemed.get(sale.decision_id)
+    if row is not None:
+        return row.source in sale.refused
+    at_limit = (
+        kept.by_campaign[COUPONS] == limits.most
+        or kept.coupons_by_customer[sale.customer_id] == MOST_PER_CUSTOMER
+    )
+    return bool(sale.refused) and not (sale.campaign_id == COUPONS and at_limit)

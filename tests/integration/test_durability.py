@@ -42,7 +42,7 @@ def test_a_process_that_is_killed_while_vouchers_are_redeemed_loses_none_and_exc
     with market.engine.begin() as conn:
         conn.execute(delete(interactions).where(interactions.c.source == REDEMPTION))
         conn.execute(update(redemption_counts).values(n=redemption_counts.c.n + 1))
-    torn = redeem_kill.inspect(market.engine, redeem_kill.Callers(), redeem_kill.terms(1))
+    torn = redeem_kill.inspect(market.engine, redeem_kill.Callers(), redeem_kill.Limits.of(1))
     assert torn["torn"] == sum(found["redeemed"].values())
     assert torn["miscounted"] == 5  # four offers and a prize
 
