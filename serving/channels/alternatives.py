@@ -53,7 +53,7 @@ def _linked(html: str, address: str | None) -> str:
 
 
 class _TextOf(HTMLParser):
-    """Reads the words out of HTML; the address of a link follows its words."""
+    """Reads the words out of HTML; the address of a link follows its words, and of a picture its `alt` is left."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -76,6 +76,8 @@ class _TextOf(HTMLParser):
             self._words.append("\n")
         elif tag == "a":
             self._address = dict(attrs).get("href")
+        elif tag == "img":
+            self.handle_data(dict(attrs).get("alt") or "")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in _SILENT:

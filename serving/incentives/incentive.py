@@ -26,6 +26,11 @@ LONGEST_CODE = 64
 CODE_FORM = r"^[A-Za-z0-9._~-]+$"
 """What stands in an address as it is: a till asks for a code by its address."""
 
+LONGEST_IN_BARS = 24
+"""Characters of a code in Code 128. Each takes 11 modules; start, check and stop take 35, the quiet zones 20: 319 modules, of a
+pixel each on a phone 360 px wide."""
+TOO_LONG_FOR_BARS = f"must be at most {LONGEST_IN_BARS} characters with the picture code_128"
+
 _LONGEST_TEXT = 500
 _LARGEST = 2**31 - 1
 _LONGEST_SECONDS = 10 * 366 * 86_400
@@ -52,6 +57,13 @@ class CodeSource(StrEnum):
     LIST = "list"
 
 
+class CodePicture(StrEnum):
+    """How a code is drawn for the scanner of a till."""
+
+    QR = "qr"
+    CODE_128 = "code_128"
+
+
 class QuestionKind(StrEnum):
     """How a question is answered."""
 
@@ -69,11 +81,13 @@ class Coupon:
         codes: One for everybody, one a decision that is made here, or one a decision from a list that was imported.
         code: The one for everybody.
         fallback: What is said once the list is empty: a code for everybody.
+        picture: How it is drawn; None for letters alone.
     """
 
     codes: CodeSource
     code: str | None = None
     fallback: str | None = None
+    picture: CodePicture | None = CodePicture.QR
 
     def __post_init__(self) -> None:
         for name, value, source in (
@@ -90,6 +104,11 @@ class Coupon:
             if value is not None:
                 fits = len(value) <= LONGEST_CODE and re.match(CODE_FORM, value) is not None
                 require(fits, where, value[:80], "must be letters, digits and . _ ~ -, at most 64")
+                require(self.drawable(value), where, value, TOO_LONG_FOR_BARS)
+
+    def drawable(self, code: str) -> bool:
+        """Whether a phone is wide enough for the picture of that code."""
+        return self.picture is not CodePicture.CODE_128 or len(code) <= LONGEST_IN_BARS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +139,7 @@ class Points:
         until_seconds: Until so long after they were given; None for no end.
         shops: Near which; none for everywhere.
         within_metres: How near.
+        picture: How the code is drawn; None for letters alone.
     """
 
     points: Annotated[Whole, Within(1, 1_000_000_000)]
@@ -127,6 +147,7 @@ class Points:
     until_seconds: Annotated[Whole, Within(1, _LONGEST_SECONDS)] | None = None
     shops: tuple[Shop, ...] = ()
     within_metres: Annotated[Whole, Within(1, 20_100_000)] = 500
+    picture: CodePicture | None = CodePicture.QR
 
     def __post_init__(self) -> None:
         check_bounds(self, "incentive.points.")
@@ -282,6 +303,12 @@ class Incentive:
     def kind(self) -> IncentiveKind:
         """Which of the four it is."""
         return next(kind for kind in IncentiveKind if getattr(self, kind) is not None)
+
+    @property
+    def picture(self) -> CodePicture | None:
+        """How its codes are drawn; None for letters alone, or where no till redeems them."""
+        carrier = self.coupon or self.points
+        return None if carrier is None else carrier.picture
 
     @property
     def expected_cost_minor(self) -> float:

@@ -17,8 +17,15 @@ from features.history.campaigns import load_campaign
 from features.history.insert import insert_new
 from features.history.tables import coupon_codes, incentives, redemption_counts
 from models.domain.campaign import Offer
-from models.domain.errors import ConflictError, NotFoundError
-from serving.incentives.incentive import CodeSource, Incentive
+from models.domain.errors import ConflictError, InvalidInputError, NotFoundError, require
+from serving.incentives.incentive import (
+    LONGEST_IN_BARS,
+    TOO_LONG_FOR_BARS,
+    CodePicture,
+    CodeSource,
+    Coupon,
+    Incentive,
+)
 from serving.incentives.lottery import make_secret
 
 ALL = ""
@@ -62,6 +69,7 @@ def save_incentive(
 
     Raises:
         NotFoundError: there is no such offer.
+        InvalidInputError: codes of its list are too long for the picture.
         ConflictError: the offer has a draw whose secret is published; another draw is another offer.
     """
     find_offer(conn, campaign_id, offer_id)
@@ -78,6 +86,7 @@ def save_incentive(
         if stored.incentive == incentive:
             return stored
     _refuse_second_draw(conn, campaign_id, offer_id)
+    _refuse_long_codes(conn, campaign_id, offer_id, incentive.coupon)
     row = conn.execute(
         insert(incentives)
         .values(
@@ -163,10 +172,13 @@ def add_codes(conn: Connection, campaign_id: str, offer_id: str, codes: Sequence
     Raises:
         NotFoundError: the offer gives nothing.
         ConflictError: its codes do not come from a list.
+        InvalidInputError: one is too long for the picture.
     """
     coupon = load_incentive(conn, campaign_id, offer_id).incentive.coupon
     if coupon is None or coupon.codes is not CodeSource.LIST:
         raise ConflictError(f"offer {offer_id} gives no codes of a list")
+    for number, code in enumerate(codes):
+        require(coupon.drawable(code), f"codes.{number}", code, TOO_LONG_FOR_BARS)
     return insert_new(
         conn,
         coupon_codes,
@@ -215,6 +227,25 @@ def _refuse_second_draw(conn: Connection, campaign_id: str, offer_id: str) -> No
     if conn.execute(drawn.limit(1)).first() is not None:
         raise ConflictError(
             f"offer {offer_id} has a draw whose digest is published; another draw needs another offer"
+        )
+
+
+def _refuse_long_codes(conn: Connection, campaign_id: str, offer_id: str, coupon: Coupon | None) -> None:
+    """Codes that were added before the picture was chosen, and that nobody has yet."""
+    if coupon is None or coupon.codes is not CodeSource.LIST or coupon.picture is not CodePicture.CODE_128:
+        return
+    long = select(coupon_codes.c.code).where(
+        coupon_codes.c.campaign_id == campaign_id,
+        coupon_codes.c.offer_id == offer_id,
+        coupon_codes.c.decision_id.is_(None),
+        func.length(coupon_codes.c.code) > LONGEST_IN_BARS,
+    )
+    code = conn.scalar(long.order_by(coupon_codes.c.code).limit(1))
+    if code is not None:
+        raise InvalidInputError(
+            "incentive.coupon.picture",
+            coupon.picture,
+            f"must not be code_128: the code {code} of the list is longer than {LONGEST_IN_BARS} characters",
         )
 
 

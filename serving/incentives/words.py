@@ -22,6 +22,7 @@ class Words:
     own_name: str
     code: str
     say_code: str
+    picture: str
     opens: str
     lapses: str
     points: str
@@ -45,6 +46,7 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             own_name="English",
             code="Your code",
             say_code="In the shop, or when you order, give this code:",
+            picture="Code {code}, for a scanner",
             opens="From {moment}",
             lapses="Until {moment}",
             points="{n} points",
@@ -72,6 +74,7 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             own_name="繁體中文",
             code="您的代碼",
             say_code="在門市或下單時，請出示此代碼：",
+            picture="代碼 {code}，供掃描",
             opens="自 {moment} 起",
             lapses="至 {moment} 止",
             points="{n} 點",
@@ -99,6 +102,7 @@ WORDS: Mapping[Language, Words] = MappingProxyType(
             own_name="日本語",
             code="あなたのコード",
             say_code="店舗またはご注文の際に、このコードをお伝えください：",
+            picture="読み取り用コード {code}",
             opens="{moment} から",
             lapses="{moment} まで",
             points="{n} ポイント",

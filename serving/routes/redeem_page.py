@@ -1,4 +1,6 @@
-"""`/r/{token}`: the customer's page of what a message gave. Opening it changes nothing; its form redeems.
+"""`/r/{token}`: the customer's page of what a message gave, and `/r/{token}/code.png`, its code as a picture for a mail.
+
+Opening them changes nothing; the form of the page redeems.
 
 It needs no key: whoever holds the message holds the token. A forged token gets 404 and leaves no trace.
 """
@@ -27,6 +29,7 @@ from serving.explain.catalogue import Language
 from serving.incentives.distance import Position
 from serving.incentives.incentive import IncentiveKind, Question, QuestionKind, Survey, said
 from serving.incentives.lottery import commitment
+from serving.incentives.pictures import as_png, as_svg, cross_png, tick_png
 from serving.incentives.redeem import Asked, redeem
 from serving.incentives.standing import NotRedeemableError, VoucherStanding, Whereabouts, standing_of
 from serving.incentives.store import Stored, load_incentive
@@ -41,7 +44,9 @@ SOURCE = "page"
 # Thirty questions of twenty options, or of text.
 _MOST_FIELDS = 700
 _MOST_BYTES = 700_000
-_STYLE = """body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
+# Browsers that make pages dark by themselves leave this one, and its code, as they are.
+_STYLE = """:root{color-scheme:only light}svg{display:block;max-width:100%;height:auto}
+body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
 nav{text-align:right;font-size:.9rem}a{color:#0b5cad}
 .large{font-size:2rem;font-weight:700;margin:.3rem 0;overflow-wrap:anywhere}.code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}
 .quiet{color:#555;font-size:.9rem}.problem{border-left:.3rem solid #b3261e;padding-left:.7rem}
@@ -66,6 +71,9 @@ _HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
 }
+
+# What a till takes, or will take later or elsewhere.
+_SHOWN_TO_TILLS = frozenset({VoucherStanding.VALID, VoucherStanding.TOO_EARLY, VoucherStanding.TOO_FAR})
 
 Asking = Annotated[Language | None, Query(alias="language")]
 
@@ -128,6 +136,23 @@ def redeem_pages(service: Service) -> APIRouter:
 
         return await service.in_thread(make)
 
+    @router.get("/r/{text}/code.png")
+    async def picture(text: str) -> Response:
+        def make() -> Response:
+            with reaching_the_store(), read_only(service.engine).connect() as conn:
+                found = find(conn, text, None)
+                standing = _standing(conn, found, service.clock())
+            drawn = found.stored.incentive.picture
+            if drawn is None:
+                raise _not_found()
+            if standing is VoucherStanding.USED:
+                png = tick_png()
+            else:
+                png = as_png(drawn, found.voucher.code) if standing in _SHOWN_TO_TILLS else cross_png()
+            return Response(png, media_type="image/png", headers=_HEADERS)
+
+        return await service.in_thread(make)
+
     @router.post("/r/{text}")
     async def submit(request: Request, text: str, language: Asking = None) -> Response:
         form = await form_fields(request, _MOST_BYTES, _MOST_FIELDS)
@@ -178,8 +203,8 @@ def _values(conn: Connection, found: _Found, now: datetime) -> dict[str, Any]:
             redemptions.c.decision_id == voucher.decision_id
         )
     ).one_or_none()
-    standing = standing_of(conn, voucher, incentive, now, Whereabouts())
-    far = standing is VoucherStanding.TOO_FAR  # as far as is known: the browser has not said where it is
+    standing = _standing(conn, found, now)
+    far = standing is VoucherStanding.TOO_FAR
     titles = {prize.prize_id: said(prize.title, language) for prize in (lottery.prizes if lottery else ())}
     opens_at, lapses_at = incentive.opens_at(voucher.given_at), incentive.lapses_at(voucher.given_at)
 
@@ -193,6 +218,9 @@ def _values(conn: Connection, found: _Found, now: datetime) -> dict[str, Any]:
         "heading": said(incentive.title, language),
         "kind": incentive.kind,
         "code": voucher.code,
+        "picture": ""
+        if incentive.picture is None or standing not in _SHOWN_TO_TILLS
+        else as_svg(incentive.picture, voucher.code, words.picture.format(code=voucher.code)),
         "opens": local(opens_at) if opens_at > now else "",
         "lapses": "" if lapses_at is None else local(lapses_at),
         "points": 0 if points is None else points.points,
@@ -209,6 +237,11 @@ def _values(conn: Connection, found: _Found, now: datetime) -> dict[str, Any]:
         "style": _STYLE,
         "script": _SCRIPT,
     }
+
+
+def _standing(conn: Connection, found: _Found, now: datetime) -> VoucherStanding:
+    """As far as is known without knowing where the customer is."""
+    return standing_of(conn, found.voucher, found.stored.incentive, now, Whereabouts())
 
 
 def _asked(question: Question, language: Language) -> dict[str, Any]:

@@ -157,6 +157,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/u/{text}", None),
     Rule("POST", "/u/{text}", None, ANY),
     Rule("GET", "/r/{text}", None),
+    Rule("GET", "/r/{text}/code.png", None),
     Rule("POST", "/r/{text}", None, FORM),
 )
 

@@ -29,6 +29,7 @@ REFUSALS = {
     "GET /v1/redemptions/{code}": "latitude and longitude go together",
     "PATCH /v1/channels/{name}": _COST,
     "POST /v1/campaigns": _CAMPAIGN,
+    "POST /v1/campaigns/{campaign_id}/offers/{offer_id}/codes": "codes that are drawn as bars are shorter",
     "POST /v1/customers": "its channels must be stored; which time zones and phone numbers there are, tables tell",
     "POST /v1/customers/{customer_id}/consents": "its channels must be stored",
     "POST /v1/decisions/simulate": "its overrides must be of channels that are stored and campaigns that it asks for",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.chaos import decide_kill, drain, plan_kill
+from sqlalchemy import delete, update
+
+from features.history.sales import REDEMPTION
+from features.history.tables import interactions, redemption_counts
+from tests.chaos import decide_kill, drain, plan_kill, redeem_kill
 from tests.chaos.decide_kill import CAMPAIGN, CUSTOMERS
 
 
@@ -28,6 +32,19 @@ def test_a_process_that_is_killed_while_it_works_on_a_plan_forgets_nobody_and_de
     assert found["kills"] == 2
     wrong = ("forgotten", "twice", "miscounted", "over_capacity", "without_message")
     assert {key: found[key] for key in wrong} == dict.fromkeys(wrong, 0)
+
+
+def test_a_process_that_is_killed_while_vouchers_are_redeemed_loses_none_and_exceeds_no_limit(market):
+    market.customers(*redeem_kill.BUYERS)
+    found = redeem_kill.kill(market, 1)
+    assert found["acknowledged"] > 0
+    assert not any(found[name] for name in redeem_kill.WRONG), found
+    with market.engine.begin() as conn:
+        conn.execute(delete(interactions).where(interactions.c.source == REDEMPTION))
+        conn.execute(update(redemption_counts).values(n=redemption_counts.c.n + 1))
+    torn = redeem_kill.inspect(market.engine, redeem_kill.Callers(), redeem_kill.Limits.of(1))
+    assert torn["torn"] == sum(found["redeemed"].values())
+    assert torn["miscounted"] == 5  # four offers and a prize
 
 
 def test_a_service_that_is_told_to_end_answers_everything_that_is_under_way(market):

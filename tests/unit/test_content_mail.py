@@ -58,11 +58,12 @@ def test_text_becomes_html_with_pixel_links_and_nothing_unescaped():
 def test_html_becomes_text_that_keeps_words_and_addresses():
     page = (
         "<html><head><title>no</title><style>p{}</style></head><body><h1>Tulips &amp; more</h1>"
-        '<p>Ten <b>red</b> ones: <a href="https://a.example/">buy</a></p><script>no()</script></body></html>'
+        '<p>Ten <b>red</b> ones: <a href="https://a.example/">buy</a></p><script>no()</script>'
+        '<p>Code: <img src="https://a.example/code.png" alt="A-1 &amp; B"><img src="https://a.example/line.png" alt=""></p></body></html>'
     )
     message, _, read = parsed(ContentKind.HTML, body=page)
     text, html = bodies(read)
-    assert text.startswith("Tulips & more\n\nTen red ones: buy (https://a.example/)\n")
+    assert text.startswith("Tulips & more\n\nTen red ones: buy (https://a.example/)\n\nCode: A-1 & B\n")
     assert "no" not in text.partition("Unsubscribe")[0]
     assert html.rstrip().endswith("</body></html>")
     assert html.index(LINKS.pixel(message.message_id)) < html.index("</body>")

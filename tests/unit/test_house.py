@@ -52,7 +52,7 @@ def test_help_loads_no_heavy_library() -> None:
     )
     heavy = {
         "feast", "mlflow", "lightgbm", "vowpalwabbit", "pandas", "polars", "duckdb", "fastapi",
-        "sqlalchemy", "scipy", "numpy", "numba", "sklearn", "pyarrow",
+        "sqlalchemy", "scipy", "numpy", "numba", "sklearn", "pyarrow", "PIL", "zxingcpp",
     }  # fmt: skip
     assert heavy.isdisjoint(loaded.stdout.split())
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from itertools import combinations
+from string import ascii_letters, digits
 
 import pytest
-from hypothesis import given
+import zxingcpp
+from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from models.domain.errors import InvalidInputError
 from serving.explain.catalogue import Language
 from serving.incentives.codes import ALPHABET, make_code, shown_form
 from serving.incentives.distance import Position, great_circle, nearest
 from serving.incentives.incentive import (
+    LONGEST_CODE,
+    LONGEST_IN_BARS,
+    CodePicture,
     CodeSource,
     Coupon,
     Incentive,
@@ -27,6 +35,7 @@ from serving.incentives.incentive import (
     said,
 )
 from serving.incentives.lottery import commitment, draw, make_secret
+from serving.incentives.pictures import WIDTH_PX, as_png, as_svg
 from serving.incentives.standing import VoucherStanding, in_time
 from serving.incentives.survey import checked_answers
 from serving.incentives.words import WORDS, language_of
@@ -43,6 +52,20 @@ def test_codes_have_no_look_alikes_and_are_all_different():
     made = {make_code() for _ in range(5_000)}
     assert len(made) == 5_000
     assert all(shown_form(code.replace("-", "").lower()) == code for code in made)
+
+
+@given(
+    code=st.text(ascii_letters + digits + "._~-", min_size=1, max_size=LONGEST_IN_BARS),
+    picture=st.sampled_from(CodePicture),
+)
+@example(code="~" * LONGEST_CODE, picture=CodePicture.QR)
+@example(code="0" * LONGEST_IN_BARS, picture=CodePicture.CODE_128)
+def test_a_picture_is_no_wider_than_a_phone_and_is_read_as_it_was_drawn(code, picture):
+    image = Image.open(BytesIO(as_png(picture, code)))
+    assert image.width <= WIDTH_PX
+    (read,) = zxingcpp.read_barcodes(image.convert("L"), try_invert=False)
+    assert read.text == code
+    assert float(re.findall(r' width="([0-9.]+)"', as_svg(picture, code, "x"))[0]) <= WIDTH_PX
 
 
 @given(place=st.integers(0, 11), other=st.sampled_from(ALPHABET))

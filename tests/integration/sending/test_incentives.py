@@ -6,18 +6,23 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import zxingcpp
 from fastapi.testclient import TestClient
+from PIL import Image
 from sqlalchemy import select, update
 
 from features.history.append import CustomerRecord, append_customers
@@ -45,8 +50,9 @@ from serving.channels.contract import AdapterContext
 from serving.channels.email import EmailAdapter
 from serving.dispatch_settings import DispatchSettings
 from serving.dispatcher import Dispatcher
-from serving.incentives.incentive import Incentive, Lottery, Prize
+from serving.incentives.incentive import LONGEST_CODE, LONGEST_IN_BARS, Incentive, Lottery, Prize
 from serving.incentives.lottery import commitment, draw
+from serving.incentives.pictures import cross_png, tick_png
 from serving.tracking import Token, TokenKind
 from tests.fresh_database import go_back
 from tests.integration.conftest import Market
@@ -54,6 +60,7 @@ from tests.integration.sending.conftest import NOON, SIGNING_KEY, Shop
 
 HOW_TO = (Path(__file__).parents[3] / "docs" / "how-to" / "redeem.md").read_text()
 CHROMIUM = shutil.which("chromium")
+IN_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 ONE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 BODY = '<p>Ten tulips. Code: {{ coupon }}. <a href="{{ redeem_link }}">See it</a></p>'
 OFFER = "/v1/campaigns/spring/offers/tulips"
@@ -225,6 +232,52 @@ def till(market, shop, sink):
 def together(n: int, work: Callable[[int], Any]) -> list[Any]:
     with ThreadPoolExecutor(n) as threads:
         return list(threads.map(work, range(n)))
+
+
+@dataclass
+class Heard:
+    """What a browser asked for, and what it refused to do."""
+
+    asked: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def a_phone(till: Till, **settings: Any) -> Iterator[tuple[Any, Heard]]:
+    """A page of a browser that is 360 pixels wide and makes pages dark where they let it."""
+    from playwright.sync_api import Route, sync_playwright
+
+    heard = Heard()
+
+    def answer(route: Route) -> None:
+        asked = route.request
+        heard.asked.append(asked.url)
+        got = till.client.request(
+            asked.method, asked.url, content=asked.post_data_buffer, headers=asked.headers
+        )
+        route.fulfill(status=got.status_code, headers=dict(got.headers), body=got.content)
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--enable-features=WebContentsForceDark"]
+        )
+        phone = browser.new_context(
+            viewport={"width": 360, "height": 640}, device_scale_factor=2, locale="en", **settings
+        )
+        phone.route("**/*", answer)
+        page = phone.new_page()
+        page.on(
+            "console",
+            lambda line: line.type == "error" and "409" not in line.text and heard.refused.append(line.text),
+        )
+        yield page, heard
+        browser.close()
+
+
+def scanned(picture: bytes) -> list[zxingcpp.Barcode]:
+    """What a scanner reads, which takes dark for dark."""
+    image = Image.open(BytesIO(picture)).convert("L")
+    return zxingcpp.read_barcodes(image, try_rotate=False, try_downscale=False, try_invert=False)
 
 
 def test_a_mail_says_the_code_and_the_till_redeems_it_once_as_a_conversion(till):
@@ -477,6 +530,7 @@ def test_forged_and_altered_tokens_lead_nowhere(till, links):
     ]
     for other in others:
         assert till.client.get(f"/r/{other}").status_code == 404
+        assert till.client.get(f"/r/{other}/code.png").status_code == 404
         assert till.client.post(f"/r/{other}", data={}).status_code == 404
     nobody = links._signer.sign(Token(TokenKind.REDEEM, "01a2019c-ff02-74e0-82f9-fc1c4292b790"))
     assert till.client.get(f"/r/{nobody}").status_code == 404
@@ -546,36 +600,18 @@ def test_points_are_locked_in_time_and_place(till):
     assert till.settled()["d0"] == (True, 500.0)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@IN_CHROMIUM
 @ONE_SQLITE
 def test_a_phone_redeems_points_in_the_shop_and_nowhere_else(till):
-    from playwright.sync_api import Route, sync_playwright
-
-    def answer(route: Route) -> None:
-        asked = route.request
-        got = till.client.request(
-            asked.method, asked.url, content=asked.post_data_buffer, headers=asked.headers
-        )
-        route.fulfill(status=got.status_code, headers=dict(got.headers), body=got.content)
-
     till.gives(POINTS)
     till.mails()
     till.market.now += timedelta(hours=1)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        phone = browser.new_context(viewport={"width": 360, "height": 640}, locale="en")
-        phone.route("https://news.example/**", answer)
-        page = phone.new_page()
-        refused: list[str] = []
-        page.on(
-            "console",
-            lambda line: line.type == "error" and "409" not in line.text and refused.append(line.text),
-        )
+    with a_phone(till) as (page, heard):
         page.goto(f"https://news.example{till.pages['d0']}")
         for where in (None, AT_THE_STATION, NEAR_IT):
             if where is not None:  # until then the browser is not allowed to tell
-                phone.grant_permissions(["geolocation"])
-                phone.set_geolocation(where)
+                page.context.grant_permissions(["geolocation"])
+                page.context.set_geolocation(where)
             assert till.rows(redemptions) == []
             with page.expect_navigation():
                 page.click("button")
@@ -583,9 +619,114 @@ def test_a_phone_redeems_points_in_the_shop_and_nowhere_else(till):
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert "Redeemed on" in page.content()
         assert page.locator("button").count() == 0
-        assert refused == []
-        browser.close()
+        assert page.get_by_role("img").count() == 0  # nothing is left to scan
+        assert heard.refused == []
     assert len(till.rows(redemptions)) == 1
+
+
+@IN_CHROMIUM
+@ONE_SQLITE
+def test_a_scanner_reads_the_picture_on_a_phone_and_the_till_redeems_what_it_reads(till):
+    for_bars, for_qr = "~Wm9_.-x" * 3, "~Wm9_.-x" * 8
+    assert (len(for_bars), len(for_qr)) == (LONGEST_IN_BARS, LONGEST_CODE)
+    cases = [
+        ("QRCode", {"codes": "generated"}, None),
+        ("Code128", {"codes": "generated", "picture": "code_128"}, None),
+        ("Code128", {"codes": "list", "fallback": "NONE", "picture": "code_128"}, for_bars),
+        ("QRCode", {"codes": "list", "fallback": "NONE", "picture": "qr"}, for_qr),
+    ]
+    for number, (_, coupon, code) in enumerate(cases):
+        till.gives({"title": TITLE, "coupon": coupon})
+        if code is not None:
+            till.client.post(f"{OFFER}/codes", json={"codes": [code]})
+        till.mails(first=number)
+    with a_phone(till, color_scheme="dark") as (page, heard):
+        for number, (form, _, code) in enumerate(cases):
+            decision = f"d{number}"
+            page.goto(f"https://news.example{till.pages[decision]}")
+            (read,) = scanned(page.screenshot())
+            assert read.format == getattr(zxingcpp.BarcodeFormat, form)
+            assert read.text == till.codes[decision] == (code or till.codes[decision])
+            page.emulate_media(forced_colors="active")
+            assert [one.text for one in scanned(page.screenshot())] == [read.text]
+            page.emulate_media(forced_colors="none")
+            drawn = page.get_by_role("img", name=f"Code {read.text}, for a scanner")
+            place, letters = drawn.bounding_box(), page.locator("p.code").bounding_box()
+            assert 280 <= place["width"] <= 328
+            assert place["y"] + place["height"] <= letters["y"]
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            assert till.redeems(code=read.text, event_id=decision)["decision_id"] == decision
+            page.reload()
+            assert "Redeemed on" in page.content()
+            assert drawn.count() == 0
+    assert heard.refused == []
+    assert {urlsplit(address).path for address in heard.asked} == set(till.pages.values())
+
+
+def test_a_mail_shows_the_code_as_a_picture_that_tells_when_it_is_used_or_has_expired(till):
+    campaign = till.client.get("/v1/campaigns/spring").json()["campaign"]
+    html = campaign["offers"][0]["content"]["html"]
+    (as_documented,) = re.findall(r"```html\n(.*?)```", HOW_TO, re.DOTALL)
+    html["body"] += as_documented
+    stored = till.client.put("/v1/campaigns/spring", json={"campaign": campaign | {"channels": ["email"]}})
+    assert stored.status_code == 200, stored.text
+    till.gives(COUPON | {"valid_until": (NOON + timedelta(days=1)).isoformat()})
+    till.mails(2)
+    pictures = {}
+    for mail in till.sink.received:
+        shown = mail.parsed.get_body(("html",)).get_content()
+        address, alternative = re.findall(r'<img src="https://news\.example(\S+)" alt="(\S+)">', shown)[0]
+        assert mail.parsed.get_body(("plain",)).get_content().count(alternative) == 2  # said, and shown
+        answer = till.client.get(address)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        assert "no-store" in answer.headers["cache-control"]
+        assert [(one.format, one.text) for one in scanned(answer.content)] == [
+            (zxingcpp.BarcodeFormat.QRCode, alternative)
+        ]
+        pictures[alternative] = address
+    assert till.rows(redemptions) == till.shop.facts("opened") == []
+    first, second = pictures
+    till.redeems(code=first)
+    till.market.now += timedelta(days=2)
+    used, expired = (till.client.get(pictures[code]).content for code in (first, second))
+    assert (used, expired) == (tick_png(), cross_png())
+    assert scanned(used) == scanned(expired) == []
+    till.erases("c0")
+    assert till.client.get(f"{till.pages['d0']}/code.png").status_code == 404
+
+
+@ONE_SQLITE
+@pytest.mark.parametrize(
+    "incentive", [SURVEY, lottery(), {"title": TITLE, "coupon": {"codes": "generated", "picture": None}}]
+)
+def test_where_no_till_scans_there_is_no_picture(till, incentive):
+    till.gives(incentive)
+    till.mails()
+    assert "<svg" not in till.page()
+    assert till.client.get(f"{till.pages['d0']}/code.png").status_code == 404
+
+
+@ONE_SQLITE
+def test_bars_that_no_phone_can_show_are_refused_with_their_code(till):
+    long = "A" * (LONGEST_IN_BARS + 1)
+
+    def refused(path: str, **body: object) -> str:
+        answer = till.client.request("POST" if path == "codes" else "PUT", f"{OFFER}/{path}", json=body)
+        assert answer.status_code == 422, answer.text
+        (error,) = answer.json()["errors"]
+        assert str(LONGEST_IN_BARS) in error["bound"]
+        return error["field"]
+
+    shared = {"title": TITLE, "coupon": {"codes": "shared", "code": long, "picture": "code_128"}}
+    in_bars = {"title": TITLE, "coupon": {"codes": "list", "fallback": "NONE", "picture": "code_128"}}
+    assert refused("incentive", incentive=shared) == "incentive.coupon.code"
+    till.gives(in_bars)
+    assert refused("codes", codes=["A-1", long]) == "codes.1"
+    till.gives({"title": TITLE, "coupon": {"codes": "list", "fallback": "NONE"}})
+    assert till.client.post(f"{OFFER}/codes", json={"codes": [long]}).json()["n_new"] == 1
+    assert refused("incentive", incentive=in_bars) == "incentive.coupon.picture"
+    till.mails()  # takes the long one
+    till.gives(in_bars)
 
 
 def test_a_draw_gives_no_more_than_there_is_and_can_be_proved_afterwards(till):
@@ -685,6 +826,7 @@ def test_an_answered_survey_is_redeemed_and_goes_with_the_person(till):
         ),
         ({"colour": "red"}, "incentive.colour"),
         ({"coupon": {"codes": "generated", "colour": "red"}}, "incentive.coupon.colour"),
+        ({"coupon": {"codes": "generated", "picture": "ean_13"}}, "incentive.coupon.picture"),
     ],
 )
 def test_a_wrong_incentive_is_refused_by_its_field(till, change, field):
