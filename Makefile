@@ -34,7 +34,7 @@ demo: $(VENV)/installed ## from raw history to a decision, a sent message and a 
 	$(BIN)/nextchannel demo $(if $(DATA),--data $(DATA)) $(if $(filter 1,$(DEMO_EXIT)),--exit)
 
 test: $(VENV)/installed ## run every test
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/installed ## run one benchmark (NAME=core; ARGS=--quick for a first look), or all of them (an hour; writes docs/reference/benchmarks.md)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(NAME) $(ARGS)

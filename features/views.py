@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-with warnings.catch_warnings():  # Feast changes the warning filters of the whole process when it is imported
+from features.plain_import import plainly_imported
+
+with plainly_imported():
     from feast import (
         Entity,
         FeatureService,

@@ -426,6 +426,8 @@ def test_a_process_that_decides_loads_nothing_that_training_takes(
         "workspace = FeatureWorkspace(Path(sys.argv[1]), connect(sys.argv[2]));"
         "rows = workspace.read_online(['c-1', 'nobody']);"
         "assert rows['nobody'] is None and len(rows['c-1']) == 1 + len(workspace.features.names), rows;"
+        "import feast, typeguard; assert typeguard.typechecked.__module__.startswith('typeguard');"
+        "assert 'typeguard' not in feast.Entity.__init__.__code__.co_names;"
         "print(*sys.modules)"
     )
     materialize(workspace, START + 90 * DAY)
