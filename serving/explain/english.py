@@ -73,7 +73,7 @@ ENGLISH = Catalogue(
         ),
         CauseKind.FACT: "Asked for by the occasion {name}: {wait} the {fact} of {fact_at}; due {at}.",
         CauseKind.REFERRAL: (
-            "Asked for by the occasion {name}: {wait} the first purchase or conversion of {friend}, referred by the customer, of {fact_at}; due {at}."
+            "Asked for by the occasion {name}: {wait} the first purchase or conversion of {friend}, whom the customer referred ({fact_at}); due {at}."
         ),
         CauseKind.FORGOTTEN: (
             "Asked for by the occasion {name}. Which occurrence it was is not kept any more."

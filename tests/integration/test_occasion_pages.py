@@ -111,7 +111,10 @@ def test_a_page_says_what_was_decided_contacted_and_dropped_by_reason(api, marke
     assert [figures[name] for name in ("Due at once", "Decided", "Contacted", "Dropped")] == list("0322")
     assert figures["Last look"] == "1 Mar 10:00 UTC"
     reason = problem_of(ConflictError("of no account"), "").title
-    assert f'<th scope="row">{reason}</th><td class="number">2</td>' in page
+    assert (
+        f'<th scope="row" class="long">{reason}</th><td class="number"><span class="name">Occurrences</span>2</td>'
+        in page
+    )
     assert "of no account" not in page
     assert "Nobody, as far as it is known." in page
     assert f'2 <span class="quiet">{reason}</span>' in api.get("/occasions").text
@@ -203,6 +206,9 @@ def test_the_pages_fit_a_phone_and_the_chart_can_be_read_in_a_browser(market):
         with sync_playwright() as playwright, httpx.Client(base_url=address) as client:
             for name, occasion in (("birthday", BIRTHDAY), ("a-name-of-64-characters-" + "x" * 40, CARE)):
                 assert client.put(f"/v1/occasions/{name}", json={"occasion": occasion}).is_success
+            gone = [(Due(customer_id="y", occurrence="2026", due_at=NOW), ConflictError("gone"))]
+            with market.engine.begin() as conn:
+                settle(conn, "birthday", gone, NOW)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()
             refused: list[str] = []

@@ -224,8 +224,8 @@ def test_an_explanation_says_which_fact_and_which_friend_asked_until_they_are_er
         "referral", "friend", "2026-03-01T06:00:00Z",
     )  # fmt: skip
     assert said == (
-        "Asked for by the occasion thanks: right after the first purchase or conversion of friend, referred by the "
-        "customer, of Sun 1 Mar 06:00; due Sun 1 Mar 06:00."
+        "Asked for by the occasion thanks: right after the first purchase or conversion of friend, whom the customer "
+        "referred (Sun 1 Mar 06:00); due Sun 1 Mar 06:00."
     )
     assert api.post("/v1/customers/friend/erase").status_code < 300
     assert explained(api, care) == (
@@ -234,7 +234,7 @@ def test_an_explanation_says_which_fact_and_which_friend_asked_until_they_are_er
     )
     cause, said = explained(api, thanks)
     assert "friend_id" not in cause
-    assert "conversion of a friend, referred by" in said
+    assert "conversion of a friend, whom" in said
 
 
 def test_what_was_asked_by_nobody_but_the_caller_names_no_occasion(api, market):
