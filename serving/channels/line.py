@@ -32,6 +32,7 @@ from serving.channels.contract import (
     Idempotency,
     Limit,
     ReplyExpiredError,
+    UnknownOutcomeError,
 )
 from serving.channels.http import HttpAdapter, answer_of, exchange, http_client, refusal
 from serving.channels.line_messages import messages_of, text_with_choices
@@ -42,6 +43,8 @@ _ALREADY_ACCEPTED = 409
 _TOKEN_REFUSED = (400, "invalid reply token")
 _WORD = "say"  # in the data of a postback: the word that tapping it says
 _FORBIDDEN = 403
+# It may have been accepted: https://developers.line.biz/en/docs/messaging-api/retrying-api-request/
+_PERHAPS_TAKEN = 500
 _KINDS = {
     "follow": InteractionKind.FOLLOWED,
     "unfollow": InteractionKind.UNFOLLOWED,
@@ -155,6 +158,7 @@ class LineAdapter(HttpAdapter):
 
         Raises:
             ReplyExpiredError: the token was used before, or is too old.
+            UnknownOutcomeError: also where LINE failed inside, since no key makes another attempt harmless.
             ChannelError: as `send`.
         """
         said = {"replyToken": reply_token, "messages": self._messages(message)}
@@ -207,6 +211,8 @@ class LineAdapter(HttpAdapter):
             raise ReplyExpiredError(words)
         if response.status_code == _FORBIDDEN:
             raise FinalRefusalError(f"403 {words}")
+        if response.status_code == _PERHAPS_TAKEN and not retry_key:
+            raise UnknownOutcomeError(f"500 {words}")
         raise refusal(response, words)
 
     def _event(self, event: Mapping[str, Any]) -> DeliveryEvent | None:
