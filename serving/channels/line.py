@@ -43,8 +43,6 @@ _ALREADY_ACCEPTED = 409
 _TOKEN_REFUSED = (400, "invalid reply token")
 _WORD = "say"  # in the data of a postback: the word that tapping it says
 _FORBIDDEN = 403
-# It may have been accepted: https://developers.line.biz/en/docs/messaging-api/retrying-api-request/
-_PERHAPS_TAKEN = 500
 _KINDS = {
     "follow": InteractionKind.FOLLOWED,
     "unfollow": InteractionKind.UNFOLLOWED,
@@ -211,8 +209,9 @@ class LineAdapter(HttpAdapter):
             raise ReplyExpiredError(words)
         if response.status_code == _FORBIDDEN:
             raise FinalRefusalError(f"403 {words}")
-        if response.status_code == _PERHAPS_TAKEN and not retry_key:
-            raise UnknownOutcomeError(f"500 {words}")
+        if response.is_server_error and not retry_key:
+            # It may have been taken: https://developers.line.biz/en/docs/messaging-api/retrying-api-request/
+            raise UnknownOutcomeError(f"{response.status_code} {words}".strip())
         raise refusal(response, words)
 
     def _event(self, event: Mapping[str, Any]) -> DeliveryEvent | None:

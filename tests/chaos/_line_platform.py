@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,6 +187,10 @@ class LinePlatform:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # the sender was killed meanwhile
+                    super().handle()
+
             def do_POST(self) -> None:
                 length = int(self.headers["content-length"])
                 body = self.rfile.read(length)
@@ -199,14 +204,11 @@ class LinePlatform:
                 if answer is None:
                     self.close_connection = True
                     return
-                try:
-                    self.send_response(answer.status_code)
-                    for name, value in answer.headers.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(answer.content)
-                except OSError:
-                    self.close_connection = True  # the sender was killed meanwhile
+                self.send_response(answer.status_code)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer.content)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -233,13 +233,14 @@ def test_a_reply_whose_answer_is_lost_is_found_out_by_its_token(desk):
     )
 
 
-def test_a_reply_that_line_takes_and_then_fails_with_is_not_pushed_once_more(desk, monkeypatch):
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_reply_that_line_takes_and_then_fails_with_is_not_pushed_once_more(desk, monkeypatch, status):
     desk.answers()
     desk.person()
     desk.hears("hours")
     whole = desk.line.answer
     with monkeypatch.context() as failing:
-        failing.setattr(desk.line, "answer", lambda request: (whole(request), httpx.Response(500))[1])
+        failing.setattr(desk.line, "answer", lambda request: (whole(request), httpx.Response(status))[1])
         desk.sends()
     assert desk.line.spent == {"token-1"}
     desk.market.now += 5 * SECOND
