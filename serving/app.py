@@ -14,6 +14,7 @@ from serving import problems
 from serving.dashboard.calls import call_pages
 from serving.dashboard.chats import chat_pages
 from serving.dashboard.lifecycle import lifecycle_pages
+from serving.dashboard.occasions import occasion_pages
 from serving.dashboard.pages import STATIC_FOLDER, dashboard_routes
 from serving.dashboard.plans import plan_pages
 from serving.dashboard.segments import segment_pages
@@ -131,6 +132,7 @@ def create_app(service: Service, *, owns_process: bool = False) -> FastAPI:
         call_pages(service),
         chat_pages(service),
         plan_pages(service),
+        occasion_pages(service),
         segment_pages(service),
         lifecycle_pages(service),
         redeem_pages(service),

@@ -17,6 +17,7 @@ from features.history.tables import (
     decisions,
     identities,
     interactions,
+    occurrences,
     outbox,
     rewards,
 )
@@ -62,6 +63,7 @@ class OfferShown:
 
     Attributes:
         offer: None with `channel`: no contact.
+        occasion: Name of the one that asked for it; None where none did.
         status: Of its message: pending, claimed, sent, failed, suppressed or unknown; None without a message.
         outcomes: What the person and the provider did, in order, each kind once.
         converted: None while nobody can tell.
@@ -78,6 +80,7 @@ class OfferShown:
     outcomes: tuple[InteractionKind, ...]
     converted: bool | None
     value_minor: float | None
+    occasion: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,9 +214,16 @@ def _contact_points(conn: Connection, person: str, *, in_the_clear: bool) -> lis
 
 def _last_offers(conn: Connection, person: str) -> list[OfferShown]:
     made = conn.execute(
-        select(decisions, outbox.c.status, rewards.c.converted, rewards.c.value_minor)
+        select(
+            decisions,
+            outbox.c.status,
+            rewards.c.converted,
+            rewards.c.value_minor,
+            occurrences.c.name.label("occasion"),
+        )
         .outerjoin_from(decisions, outbox, outbox.c.decision_id == decisions.c.decision_id)
         .outerjoin(rewards, rewards.c.decision_id == decisions.c.decision_id)
+        .outerjoin(occurrences, occurrences.c.decision_id == decisions.c.decision_id)
         .where(decisions.c.customer_id == person)
         .order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc())
         .limit(LAST_OFFERS)
@@ -231,6 +241,7 @@ def _last_offers(conn: Connection, person: str) -> list[OfferShown]:
             outcomes=outcomes.get(row.decision_id, ()),
             converted=row.converted,
             value_minor=row.value_minor,
+            occasion=row.occasion,
         )
         for row in made
     ]

@@ -14,8 +14,12 @@ import orjson
 from sqlalchemy import Connection, and_, or_, select
 
 from features.history.members import person_of
-from features.history.tables import chat_lines, decisions, interactions
+from features.history.tables import chat_lines, decisions, interactions, occurrences
 from models.domain.errors import InvalidInputError
+
+_MADE = select(decisions, occurrences.c.name.label("occasion")).outerjoin_from(
+    decisions, occurrences, occurrences.c.decision_id == decisions.c.decision_id
+)
 
 
 class EntryType(StrEnum):
@@ -73,7 +77,7 @@ def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | N
     """
     person = person_of(conn, customer_id)
     facts = select(interactions).where(interactions.c.customer_id == person)
-    made = select(decisions).where(decisions.c.customer_id == person)
+    made = _MADE.where(decisions.c.customer_id == person)
     # What the person said in a chat is an interaction already.
     said = select(chat_lines).where(chat_lines.c.customer_id == person, chat_lines.c.speaker != "customer")
     if cursor is not None:
@@ -124,7 +128,8 @@ def load_history(conn: Connection, customer_id: str, limit: int, cursor: str | N
             decision_id=row.decision_id,
             value_minor=None,
             source="nextchannel",
-            attributes={"arm": row.arm, "policy": row.policy},
+            attributes={"arm": row.arm, "policy": row.policy}
+            | ({} if row.occasion is None else {"occasion": row.occasion}),
         )
         for row in conn.execute(
             made.order_by(decisions.c.decided_at.desc(), decisions.c.decision_id.desc()).limit(limit + 1)

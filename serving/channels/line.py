@@ -32,6 +32,7 @@ from serving.channels.contract import (
     Idempotency,
     Limit,
     ReplyExpiredError,
+    UnknownOutcomeError,
 )
 from serving.channels.http import HttpAdapter, answer_of, exchange, http_client, refusal
 from serving.channels.line_messages import messages_of, text_with_choices
@@ -155,6 +156,7 @@ class LineAdapter(HttpAdapter):
 
         Raises:
             ReplyExpiredError: the token was used before, or is too old.
+            UnknownOutcomeError: also where LINE failed inside, since no key makes another attempt harmless.
             ChannelError: as `send`.
         """
         said = {"replyToken": reply_token, "messages": self._messages(message)}
@@ -207,6 +209,9 @@ class LineAdapter(HttpAdapter):
             raise ReplyExpiredError(words)
         if response.status_code == _FORBIDDEN:
             raise FinalRefusalError(f"403 {words}")
+        if response.is_server_error and not retry_key:
+            # It may have been taken: https://developers.line.biz/en/docs/messaging-api/retrying-api-request/
+            raise UnknownOutcomeError(f"{response.status_code} {words}".strip())
         raise refusal(response, words)
 
     def _event(self, event: Mapping[str, Any]) -> DeliveryEvent | None:

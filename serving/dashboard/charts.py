@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 PLOT_WIDTH = 520.0
 STEPS_HEIGHT = 220.0
+COLUMNS_HEIGHT = 180.0
 _ROOM = 0.06  # empty share on both sides of the widest interval
 _TICKS = 5
+_COLUMN_SHARE = 0.7  # of the room of one day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,63 @@ def steps(points: Sequence[Point], last_day: int, top: float) -> Steps:
         y_ticks=tuple(
             Tick(at=round((1.0 - share / top) * STEPS_HEIGHT, 1), value=share)
             for share in round_values(0.0, top)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One day of a column chart, in pixels; y downwards.
+
+    Attributes:
+        at: Left edge.
+        top: Upper edge.
+        starts_month: Whether the month has to be written below it.
+    """
+
+    day: date
+    n: int
+    at: float
+    top: float
+    starts_month: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A count by day: a column each."""
+
+    width: float
+    height: float
+    column_width: float
+    columns: tuple[Column, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def columns(by_day: Mapping[date, int]) -> Columns | None:
+    """Lay out a column chart, in order of days; None where every count is 0."""
+    top = max(by_day.values(), default=0)
+    if not top:
+        return None
+    step = PLOT_WIDTH / len(by_day)
+    days = sorted(by_day)
+    return Columns(
+        width=PLOT_WIDTH,
+        height=COLUMNS_HEIGHT,
+        column_width=round(step * _COLUMN_SHARE, 1),
+        columns=tuple(
+            Column(
+                day=day,
+                n=by_day[day],
+                at=round((place + (1.0 - _COLUMN_SHARE) / 2) * step, 1),
+                top=round((1.0 - by_day[day] / top) * COLUMNS_HEIGHT, 1),
+                starts_month=place == 0 or day.day == 1,
+            )
+            for place, day in enumerate(days)
+        ),
+        y_ticks=tuple(
+            Tick(at=round((1.0 - n / top) * COLUMNS_HEIGHT, 1), value=n)
+            for n in round_values(0.0, top)
+            if n.is_integer()
         ),
     )
 

@@ -25,6 +25,7 @@ class Labels:
     policy: str
     version: str
     campaign: str
+    occasion: str
     decision_id: str
     candidates: str
     candidates_note: str
@@ -70,6 +71,7 @@ LABELS: Mapping[Language, Labels] = MappingProxyType(
             policy="Policy",
             version="version",
             campaign="Campaign",
+            occasion="Occasion",
             decision_id="Decision id",
             candidates="Candidates",
             candidates_note="the choice, then the best slot of each other offer and channel",
@@ -112,6 +114,7 @@ LABELS: Mapping[Language, Labels] = MappingProxyType(
             policy="策略",
             version="版本",
             campaign="活動",
+            occasion="時機",
             decision_id="決策編號",
             candidates="候選方案",
             candidates_note="先列出選中的方案，再列出其他優惠與管道各自的最佳時段",
@@ -154,6 +157,7 @@ LABELS: Mapping[Language, Labels] = MappingProxyType(
             policy="ポリシー",
             version="バージョン",
             campaign="キャンペーン",
+            occasion="オケージョン",
             decision_id="決定ID",
             candidates="候補",
             candidates_note="選ばれた候補に続けて、ほかのオファーとチャネルの最良の時間帯を示します",

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from models.domain.action import ReasonCode
+from models.domain.interaction import InteractionKind
 from models.explanation.flips import FlipKind
+from serving.occasions.cause import CauseKind
 
 
 class Language(StrEnum):
@@ -32,6 +34,19 @@ class Absence(StrEnum):
     MODEL_SILENT = "model_silent"
     NO_CANDIDATE = "no_candidate"
     CUSTOMER_GONE = "customer_gone"
+
+
+class Span(StrEnum):
+    """Spans of time: where a language has a singular, one differs from many."""
+
+    DAY = "day"
+    DAYS = "days"
+    HOUR = "hour"
+    HOURS = "hours"
+    MINUTE = "minute"
+    MINUTES = "minutes"
+    SECOND = "second"
+    SECONDS = "seconds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +84,12 @@ class Catalogue:
         trait_defining: What is added where the segment's condition asks for it.
         no_traits: That nothing sets the members apart.
         scarce: That there was not enough of a channel, and what one message of it was worth.
+        occasions: Which occurrence of an occasion asked for the decision, by its kind.
+        on_the_day: How an occurrence lies to its date; `days_before` and `days_after` likewise.
+        wait: How an occurrence lies to the fact that it follows; `at_once` where no time lies between.
+        a_friend: Instead of a friend's id that is not kept any more.
+        facts: What sets an occasion off, as nouns.
+        spans: Spans of time.
         flips: Sentence of every kind of flip.
         without: What would have to be there instead of a reason, for those that can be undone.
         absences: Why a part of the explanation is missing.
@@ -119,6 +140,15 @@ class Catalogue:
     trait_defining: str
     no_traits: str
     scarce: str
+    occasions: Mapping[CauseKind, str]
+    on_the_day: str
+    days_before: str
+    days_after: str
+    wait: str
+    at_once: str
+    a_friend: str
+    facts: Mapping[InteractionKind, str]
+    spans: Mapping[Span, str]
     reasons: Mapping[ReasonCode, str]
     flips: Mapping[FlipKind, str]
     without: Mapping[ReasonCode, str]

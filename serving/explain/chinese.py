@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from models.domain.action import ReasonCode
 from models.domain.campaign import PolicyName
+from models.domain.interaction import InteractionKind
 from models.explanation.flips import FlipKind
-from serving.explain.catalogue import Absence, Catalogue, Language
+from serving.explain.catalogue import Absence, Catalogue, Language, Span
+from serving.occasions.cause import CauseKind
 
 CHINESE = Catalogue(
     language=Language.CHINESE,
@@ -49,6 +51,37 @@ CHINESE = Catalogue(
     trait_defining="這是分群條件本身的要求。",
     no_traits="就目前已知的資料，沒有任何特徵能確定地區分成員與其他顧客。",
     scarce=("{channel}訊息名額有限：多一則對其他人值 {price}，因此除成本外另從價值中扣除此金額。"),
+    occasions={
+        CauseKind.ANNIVERSARY: "由時機「{name}」觸發：{attribute} 的 {occurrence} 年週年日{distance}，預定時間為 {at}。",
+        CauseKind.DATE: "由時機「{name}」觸發：{attribute}（{occurrence}）{distance}，預定時間為 {at}。",
+        CauseKind.FACT: "由時機「{name}」觸發：{fact}（{fact_at}）{wait}，預定時間為 {at}。",
+        CauseKind.REFERRAL: "由時機「{name}」觸發：顧客推薦的{friend}首次購買或成交（{fact_at}）{wait}，預定時間為 {at}。",
+        CauseKind.FORGOTTEN: "由時機「{name}」觸發。當時是哪一次已不再保留。",
+    },
+    on_the_day="當天",
+    days_before="前 {span}",
+    days_after="後 {span}",
+    wait="後 {span}",
+    at_once="之後立即",
+    a_friend="朋友",
+    facts={
+        InteractionKind.REGISTERED: "註冊",
+        InteractionKind.PURCHASED: "購買",
+        InteractionKind.CONVERTED: "成交",
+        InteractionKind.CALLED: "來電",
+        InteractionKind.ISSUE_RAISED: "反映問題",
+        InteractionKind.FOLLOWED: "加入好友",
+    },
+    spans={
+        Span.DAY: "{n} 天",
+        Span.DAYS: "{n} 天",
+        Span.HOUR: "{n} 小時",
+        Span.HOURS: "{n} 小時",
+        Span.MINUTE: "{n} 分鐘",
+        Span.MINUTES: "{n} 分鐘",
+        Span.SECOND: "{n} 秒",
+        Span.SECONDS: "{n} 秒",
+    },
     reasons={
         ReasonCode.NO_IDENTITY: "顧客在此管道沒有帳號或聯絡方式",
         ReasonCode.NO_CONSENT: "顧客尚未同意以此管道接收這類訊息",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from models.domain.action import REASON_WORDS, ReasonCode
+from models.domain.interaction import InteractionKind
 from models.explanation.flips import FlipKind
-from serving.explain.catalogue import Absence, Catalogue, Language
+from serving.explain.catalogue import Absence, Catalogue, Language, Span
+from serving.occasions.cause import CauseKind
 
 ENGLISH = Catalogue(
     language=Language.ENGLISH,
@@ -62,6 +64,45 @@ ENGLISH = Catalogue(
     scarce=(
         "Messages by {channel} were scarce: room for one more was worth {price} to others, which is taken off here, beside the cost."
     ),
+    occasions={
+        CauseKind.ANNIVERSARY: (
+            "Asked for by the occasion {name}: {distance} the {occurrence} anniversary of {attribute}; due {at}."
+        ),
+        CauseKind.DATE: (
+            "Asked for by the occasion {name}: {distance} {occurrence}, the customer's {attribute}; due {at}."
+        ),
+        CauseKind.FACT: "Asked for by the occasion {name}: {wait} the {fact} of {fact_at}; due {at}.",
+        CauseKind.REFERRAL: (
+            "Asked for by the occasion {name}: {wait} the first purchase or conversion of {friend}, whom the customer referred ({fact_at}); due {at}."
+        ),
+        CauseKind.FORGOTTEN: (
+            "Asked for by the occasion {name}. Which occurrence it was is not kept any more."
+        ),
+    },
+    on_the_day="on",
+    days_before="{span} before",
+    days_after="{span} after",
+    wait="{span} after",
+    at_once="right after",
+    a_friend="a friend",
+    facts={
+        InteractionKind.REGISTERED: "registration",
+        InteractionKind.PURCHASED: "purchase",
+        InteractionKind.CONVERTED: "conversion",
+        InteractionKind.CALLED: "call",
+        InteractionKind.ISSUE_RAISED: "issue",
+        InteractionKind.FOLLOWED: "follow",
+    },
+    spans={
+        Span.DAY: "{n} day",
+        Span.DAYS: "{n} days",
+        Span.HOUR: "{n} hour",
+        Span.HOURS: "{n} hours",
+        Span.MINUTE: "{n} minute",
+        Span.MINUTES: "{n} minutes",
+        Span.SECOND: "{n} second",
+        Span.SECONDS: "{n} seconds",
+    },
     reasons=REASON_WORDS,
     flips={
         FlipKind.COST_BELOW: (

@@ -38,6 +38,7 @@ from serving.explain.explanation import (
     Prediction,
     ScarceChannel,
 )
+from serving.occasions.cause import Cause, load_cause
 from serving.snapshot import Model, Snapshots
 from serving.store.availability import reaching_the_store
 
@@ -101,6 +102,7 @@ class Explainer:
                 flips=None,
                 scarce=(),
                 missing=tuple(Missing(part=part, reason=case) for part in ("contributions", "flips")),
+                occasion=self._cause(decision),
                 time_zone=zone,
                 slots=slots,
             )
@@ -117,6 +119,7 @@ class Explainer:
             flips=flips if isinstance(openings, Absence) else [*flips, *openings],
             scarce=self._scarce(decision),
             missing=missing,
+            occasion=self._cause(decision),
             time_zone=zone,
             slots=slots,
         )
@@ -135,6 +138,10 @@ class Explainer:
         with reaching_the_store(), self._engine.connect() as conn:
             prices = load_shadow_prices(conn, decision.decision_id)
         return tuple(ScarceChannel(channel=name, shadow_price_minor=price) for name, price in prices.items())
+
+    def _cause(self, decision: Decision) -> Cause | None:
+        with reaching_the_store(), self._engine.connect() as conn:
+            return load_cause(conn, decision.decision_id)
 
     def _campaign(self, decision: Decision) -> Campaign | None:
         """The campaign in the version that asked; None where the decision was imported without it."""

@@ -9,6 +9,7 @@ from datetime import datetime, time
 from models.domain.action import Action, ReasonCode
 from models.explanation.flips import FlipKind
 from serving.explain.catalogue import Absence
+from serving.occasions.cause import Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,7 @@ class Explanation:
         flips: None where they are in `missing`.
         scarce: Channels that were scarce; empty also where a rule decided.
         missing: Parts that cannot be given.
+        occasion: Which occurrence of which occasion asked for it; None where no occasion did.
         time_zone: On whose clock sentences tell the time.
         slots: Local times of day of the campaign's slots; empty where they are not known.
     """
@@ -129,5 +131,6 @@ class Explanation:
     flips: Sequence[KnownFlip] | None
     scarce: tuple[ScarceChannel, ...]
     missing: tuple[Missing, ...]
+    occasion: Cause | None
     time_zone: str
     slots: tuple[time, ...]

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from models.domain.action import ReasonCode
 from models.domain.campaign import PolicyName
+from models.domain.interaction import InteractionKind
 from models.explanation.flips import FlipKind
-from serving.explain.catalogue import Absence, Catalogue, Language
+from serving.explain.catalogue import Absence, Catalogue, Language, Span
+from serving.occasions.cause import CauseKind
 
 JAPANESE = Catalogue(
     language=Language.JAPANESE,
@@ -60,6 +62,39 @@ JAPANESE = Catalogue(
     scarce=(
         "{channel}の送信枠には限りがあります：もう1通分の枠は他の人にとって{price}の価値があり、コストのほかにその分を差し引いています。"
     ),
+    occasions={
+        CauseKind.ANNIVERSARY: "オケージョン「{name}」による決定です：{attribute}の{occurrence}年の記念日の{distance}、予定日時は{at}です。",
+        CauseKind.DATE: "オケージョン「{name}」による決定です：{attribute}（{occurrence}）の{distance}、予定日時は{at}です。",
+        CauseKind.FACT: "オケージョン「{name}」による決定です：{fact}（{fact_at}）の{wait}、予定日時は{at}です。",
+        CauseKind.REFERRAL: (
+            "オケージョン「{name}」による決定です：お客様が紹介した{friend}の初回の購入または成約（{fact_at}）の{wait}、予定日時は{at}です。"
+        ),
+        CauseKind.FORGOTTEN: "オケージョン「{name}」による決定です。どの回だったかは、もう保持されていません。",
+    },
+    on_the_day="当日",
+    days_before="{span}前",
+    days_after="{span}後",
+    wait="{span}後",
+    at_once="直後",
+    a_friend="友人",
+    facts={
+        InteractionKind.REGISTERED: "登録",
+        InteractionKind.PURCHASED: "購入",
+        InteractionKind.CONVERTED: "成約",
+        InteractionKind.CALLED: "通話",
+        InteractionKind.ISSUE_RAISED: "問い合わせ",
+        InteractionKind.FOLLOWED: "フォロー",
+    },
+    spans={
+        Span.DAY: "{n}日",
+        Span.DAYS: "{n}日",
+        Span.HOUR: "{n}時間",
+        Span.HOURS: "{n}時間",
+        Span.MINUTE: "{n}分",
+        Span.MINUTES: "{n}分",
+        Span.SECOND: "{n}秒",
+        Span.SECONDS: "{n}秒",
+    },
     reasons={
         ReasonCode.NO_IDENTITY: "お客様のアカウントや連絡先がこのチャネルに登録されていません",
         ReasonCode.NO_CONSENT: "お客様はこの目的での配信にこのチャネルでは同意していません",

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from models.domain.action import Action
 from models.domain.customer import zone
-from serving.explain.catalogue import Catalogue
+from serving.explain.catalogue import Catalogue, Span
 
 # Chinese and Japanese put a space between their own writing and another one, and nowhere else.
 _IDEOGRAPH = "\u3400-\u4dbf\u4e00-\u9fff"
@@ -43,6 +43,22 @@ def _on_the_clock(moment: datetime, time_zone: str) -> tuple[int, int, int, str]
     """Weekday and month from 0, day from 1, and the time: slots strike for all customers of a time zone at once."""
     local = moment.astimezone(zone(time_zone))
     return local.weekday(), local.day, local.month - 1, f"{local:%H:%M}"
+
+
+# Each unit in seconds, with its words for one and for many.
+_UNITS = (
+    (86_400, Span.DAY, Span.DAYS),
+    (3_600, Span.HOUR, Span.HOURS),
+    (60, Span.MINUTE, Span.MINUTES),
+    (1, Span.SECOND, Span.SECONDS),
+)
+
+
+def span(seconds: int, words: Catalogue) -> str:
+    """A time above zero, in the largest unit of which it is a whole number."""
+    size, one, many = next(unit for unit in _UNITS if seconds % unit[0] == 0)
+    n = seconds // size
+    return words.spans[one if n == 1 else many].format(n=n)
 
 
 def odds(probability: float) -> str:

@@ -18,12 +18,14 @@ from serving.explain.explanation import (
     ScarceChannel,
 )
 from serving.explain.feature_words import feature_words
-from serving.explain.phrases import local_time, name_of, percent, points, tidy
+from serving.explain.phrases import local_time, name_of, percent, points, span, tidy
 from serving.explain.summary import Grounds, Ranked, explain
 from serving.money import Currency
+from serving.occasions.cause import Cause
 
 # Features that a sentence names; the data hold all.
 _MOST_NAMED = 3
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Told:
         flips: What would have turned the decision, one for each flip.
         scarce: What was taken off because a channel was scarce, one for each of these.
         missing: What cannot be said, and why.
+        occasion: Which occurrence of which occasion asked for the decision; None where none did.
     """
 
     language: Language
@@ -49,6 +52,7 @@ class Told:
     flips: tuple[str, ...]
     scarce: tuple[str, ...]
     missing: tuple[str, ...]
+    occasion: str | None
 
 
 class Teller:
@@ -76,6 +80,7 @@ class Teller:
             flips=tuple(self.flip(one, zone) for one in explanation.flips or ()),
             scarce=tuple(self.scarce(one) for one in explanation.scarce),
             missing=tuple(self.missing(one) for one in explanation.missing),
+            occasion=None if explanation.occasion is None else self.occasion(explanation.occasion, zone),
         )
 
     def exclusion(self, one: Exclusion, slots: Sequence[time]) -> str:
@@ -121,6 +126,33 @@ class Teller:
     def missing(self, one: Missing) -> str:
         """Why a part is not there."""
         return tidy(self._words.absences[one.reason].format(version=one.version))
+
+    def occasion(self, cause: Cause, zone: str) -> str:
+        """Which occurrence asked for a decision, and when it was due."""
+        words = self._words
+        moment = {
+            name: "" if at is None else local_time(at, zone, words)
+            for name, at in (("at", cause.due_at), ("fact_at", cause.fact_at))
+        }
+        return tidy(
+            words.occasions[cause.kind].format(
+                name=cause.name,
+                occurrence=cause.occurrence,
+                attribute=cause.attribute,
+                distance=self._distance(cause.days or 0),
+                wait=words.wait.format(span=span(cause.seconds, words)) if cause.seconds else words.at_once,
+                fact="" if cause.fact is None else words.facts[cause.fact],
+                friend=cause.friend_id or words.a_friend,
+                **moment,
+            )
+        )
+
+    def _distance(self, days: int) -> str:
+        words = self._words
+        if not days:
+            return words.on_the_day
+        template = words.days_before if days < 0 else words.days_after
+        return template.format(span=span(abs(days) * _DAY_SECONDS, words))
 
     def _summary(self, decision: Decision) -> str:
         """In English as it was recorded; else from the same grounds, where they were recorded."""

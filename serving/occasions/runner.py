@@ -64,9 +64,10 @@ class OccasionRunner:
         Raises:
             StoreUnavailableError: the database cannot be reached; what was due stays due.
         """
-        now = self._clock()
         with reaching_the_store(), read_only(self._engine).connect() as conn:
             known = list_occasions(conn)
+        # Read later than the versions, which are older than what is settled by them: `load_cause` finds them by that.
+        now = self._clock()
         n_decided = 0
         for stored in known:
             if _worth_a_look(stored, now) and self._open(stored, now):

@@ -76,6 +76,16 @@ def load_occasion(conn: Connection, name: str) -> Stored:
     return _stored(row)
 
 
+def occasion_as_of(conn: Connection, name: str, moment: datetime) -> Occasion | None:
+    """The occasion of that name in the version that held at a moment; None where there was none."""
+    row = conn.execute(
+        _ROWS.where(occasions.c.name == name, occasions.c.created_at <= moment)
+        .order_by(occasions.c.version.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None or row.document is None else _stored(row).occasion
+
+
 def list_occasions(conn: Connection, after: str = "", limit: int | None = None) -> list[Stored]:
     """Occasions in order of name.
 

@@ -79,6 +79,7 @@ class OfferOut(BaseModel):
     outcomes: list[InteractionKind]
     converted: bool | None = Field(description="Null while nobody can tell.")
     value_minor: float | None
+    occasion: str | None = Field(description="Name of the one that asked for it; null where none did.")
 
 
 class RefusalOut(BaseModel):

@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.domain.action import ReasonCode
 from models.domain.decision import Decision
+from models.domain.interaction import InteractionKind
 from models.explanation.flips import FlipKind
 from serving.explain.catalogue import Absence, Language
 from serving.explain.explanation import Explanation
 from serving.explain.told import Told
+from serving.occasions.cause import CauseKind
 from serving.replay import Replay
 from serving.routes.schemas import ActionOut, DecisionOut, EvidenceOut
 
@@ -80,6 +82,28 @@ class ScarceChannelOut(BaseModel):
     shadow_price_minor: float = Field(description="What one message took of its value, beside its cost.")
 
 
+class CauseOut(BaseModel):
+    """The occurrence of an occasion that asked for the decision; what does not apply to its kind is null."""
+
+    model_config = _OF_DOMAIN
+
+    name: str = Field(description="Of the occasion.")
+    kind: CauseKind
+    occurrence: str | None = Field(
+        description="Year of an anniversary, the date itself, or the number of a fact in the history (`entry_id`): "
+        "that which set it off, or the friend's registration."
+    )
+    due_at: datetime | None
+    attribute: str | None = Field(description="Of the customer, which held the date.")
+    days: int | None = Field(description="After the date; before it where below zero.")
+    fact: InteractionKind | None
+    fact_at: datetime | None = Field(
+        description="Of the fact, or when the friend bought or converted for the first time."
+    )
+    seconds: int | None = Field(description="How long after that.")
+    friend_id: str | None = Field(description="Null also where the friend was erased.")
+
+
 class MissingOut(BaseModel):
     """A part of the explanation that cannot be given; `openings` are the flips that would open a channel."""
 
@@ -103,6 +127,7 @@ class ToldOut(BaseModel):
     flips: list[str] = Field(description="One for each of `flips`, in their order.")
     scarce: list[str] = Field(description="One for each of `scarce`, in their order.")
     missing: list[str]
+    occasion: str | None
 
 
 class ReplayOut(BaseModel):
@@ -128,6 +153,9 @@ class RecordedDecisionOut(DecisionOut):
         description="Channels that were scarce; empty also where a rule decided."
     )
     missing: list[MissingOut]
+    occasion: CauseOut | None = Field(
+        description="Which occurrence of which occasion asked for it; null where none did."
+    )
     told: ToldOut
     replay: ReplayOut | None = Field(description="Null where the decision was imported without evidence.")
 
@@ -152,6 +180,9 @@ class RecordedDecisionOut(DecisionOut):
             ),
             scarce=[ScarceChannelOut.model_validate(one) for one in explanation.scarce],
             missing=[MissingOut.model_validate(one) for one in explanation.missing],
+            occasion=(
+                None if explanation.occasion is None else CauseOut.model_validate(explanation.occasion)
+            ),
             told=ToldOut.model_validate(told),
             replay=None if replayed is None else ReplayOut.model_validate(replayed),
         )

@@ -85,6 +85,7 @@ def test_a_decision_can_be_looked_up_with_its_evidence(api):
         "flips",
         "scarce",
         "missing",
+        "occasion",
         "told",
         "replay",
     }

@@ -1,7 +1,9 @@
 """Occasions: who is due is decided for once, whoever looks and whatever breaks; the preview says so before."""
+# ruff: noqa: RUF001 - full-width punctuation is the languages' own
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -141,6 +143,106 @@ def test_a_decision_is_the_one_of_its_occurrence_and_can_be_explained(api, marke
     found = api.get(f"/v1/decisions/{occurrence_id('birthday', 'ada', '2026')}").json()
     assert found["action"] is not None
     assert "Send" in found["explanation"]
+
+
+def explained(api: TestClient, decision_id: str, language: str = "en") -> tuple[dict[str, Any], str]:
+    """The occasion of a decision as data, without what does not apply, and in words."""
+    found = api.get(f"/v1/decisions/{decision_id}", params={"language": language}).json()
+    page = api.get(f"/decisions/{decision_id}", params={"language": language}).text
+    said = found["told"]["occasion"]
+    assert html.escape(said, quote=False) in html.unescape(page)
+    assert f'<a href="/occasions/{found["occasion"]["name"]}">' in page
+    return {name: told for name, told in found["occasion"].items() if told is not None}, said
+
+
+def test_an_explanation_says_which_birthday_asked_in_every_language(api, market):
+    people(market, {"ada": {"birth_date": "1990-03-04"}}, "Asia/Taipei")
+    stores(api, BIRTHDAY | {"date": {"attribute": "birth_date", "days": -3}})
+    market.now += 4 * HOUR
+    assert looks(market).run_due() == 1
+    decision_id = occurrence_id("birthday", "ada", "2026")
+    cause, said = explained(api, decision_id)
+    assert cause == {
+        "name": "birthday",
+        "kind": "anniversary",
+        "occurrence": "2026",
+        "due_at": "2026-03-01T01:00:00Z",
+        "attribute": "birth_date",
+        "days": -3,
+    }
+    assert said == (
+        "Asked for by the occasion birthday: 3 days before the 2026 anniversary of birth_date; due Sun 1 Mar 09:00."
+    )
+    for language, words in (
+        (
+            "zh-Hant",
+            "由時機「birthday」觸發：birth_date 的 2026 年週年日前 3 天，預定時間為 3 月 1 日（週日）09:00。",
+        ),
+        (
+            "ja",
+            "オケージョン「birthday」による決定です：birth_dateの2026年の記念日の3日前、予定日時は3月1日（日）09:00です。",
+        ),
+    ):
+        assert explained(api, decision_id, language) == (cause, words)
+    # The rule is that of the version which asked.
+    market.now += HOUR
+    stores(api, {"campaign_id": "spring", "referral": {}})
+    assert explained(api, decision_id) == (cause, said)
+    person = api.get("/v1/customers/ada").json()
+    assert [one["occasion"] for one in person["last_offers"]] == ["birthday"]
+    (entry,) = api.get("/v1/customers/ada/history").json()["entries"]
+    assert entry["attributes"]["occasion"] == "birthday"
+    assert '<a href="/occasions/birthday">birthday</a>' in api.get("/customers/ada").text
+
+
+def test_an_explanation_says_which_fact_and_which_friend_asked_until_they_are_erased(api, market):
+    people(market, {one: {} for one in ("ada", "friend")})
+    stores(api, {"campaign_id": "spring", "after": {"fact": {"kind": "purchased"}, "seconds": 3_600}}, "care")
+    stores(api, {"campaign_id": "spring", "referral": {}}, "thanks")
+    happened(market, "r", "friend", "registered", NOW - HOUR, attributes={"referred_by": "ada"})
+    happened(market, "b", "friend", "purchased", NOW)
+    market.now += 2 * HOUR
+    assert looks(market).run_due() == 2
+    numbers = {row.kind: str(row.interaction_id) for row in rows_of(market, interactions)}
+    care = occurrence_id("care", "friend", numbers["purchased"])
+    thanks = occurrence_id("thanks", "ada", numbers["registered"])
+    cause, said = explained(api, care)
+    assert cause == {
+        "name": "care",
+        "kind": "fact",
+        "occurrence": numbers["purchased"],
+        "due_at": "2026-03-01T07:00:00Z",
+        "fact": "purchased",
+        "fact_at": "2026-03-01T06:00:00Z",
+        "seconds": 3_600,
+    }
+    assert said == (
+        "Asked for by the occasion care: 1 hour after the purchase of Sun 1 Mar 06:00; due Sun 1 Mar 07:00."
+    )
+    cause, said = explained(api, thanks)
+    assert (cause["kind"], cause["friend_id"], cause["fact_at"]) == (
+        "referral", "friend", "2026-03-01T06:00:00Z",
+    )  # fmt: skip
+    assert said == (
+        "Asked for by the occasion thanks: right after the first purchase or conversion of friend, whom the customer "
+        "referred (Sun 1 Mar 06:00); due Sun 1 Mar 06:00."
+    )
+    assert api.post("/v1/customers/friend/erase").status_code < 300
+    assert explained(api, care) == (
+        {"name": "care", "kind": "forgotten"},
+        "Asked for by the occasion care. Which occurrence it was is not kept any more.",
+    )
+    cause, said = explained(api, thanks)
+    assert "friend_id" not in cause
+    assert "conversion of a friend, whom" in said
+
+
+def test_what_was_asked_by_nobody_but_the_caller_names_no_occasion(api, market):
+    people(market, {"ada": {"birth_date": "1990-03-01"}})
+    asked = {"campaign_id": "spring", "customer_id": "ada"}
+    found = api.get(f"/v1/decisions/{api.post('/v1/decisions', json=asked).json()['decision_id']}").json()
+    assert (found["occasion"], found["told"]["occasion"]) == (None, None)
+    assert api.get("/v1/customers/ada").json()["last_offers"][0]["occasion"] is None
 
 
 def test_before_and_once_and_the_29th_of_february(api, market):

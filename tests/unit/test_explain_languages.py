@@ -15,13 +15,15 @@ from models.domain.action import REASON_WORDS, Action, Exclusion, ReasonCode
 from models.domain.campaign import PolicyName
 from models.domain.channel import DEFAULT_CHANNELS
 from models.explanation.flips import FlipKind
-from serving.explain.catalogue import Absence, Catalogue, Language
+from serving.explain.catalogue import Absence, Catalogue, Language, Span
 from serving.explain.explanation import KnownFlip
 from serving.explain.feature_words import feature_words
 from serving.explain.languages import CATALOGUES
-from serving.explain.phrases import local_time, tidy
+from serving.explain.phrases import local_time, span, tidy
 from serving.explain.told import Teller
 from serving.money import Currency
+from serving.occasions.cause import CauseKind
+from serving.occasions.occasion import SETS_OFF
 
 ENGLISH = CATALOGUES[Language.ENGLISH]
 EVERY = pytest.mark.parametrize("words", CATALOGUES.values(), ids=list(CATALOGUES))
@@ -59,6 +61,9 @@ def test_every_code_has_words(words):
     assert set(words.reasons) == set(ReasonCode)
     assert set(words.flips) == set(FlipKind)
     assert set(words.absences) == set(Absence)
+    assert set(words.occasions) == set(CauseKind)
+    assert set(words.facts) == SETS_OFF
+    assert set(words.spans) == set(Span)
     assert (len(words.weekdays), len(words.months)) == (7, 12)
     assert len(set(words.reasons.values())) == len(ReasonCode)
 
@@ -174,3 +179,18 @@ def test_every_feature_that_every_installation_has_is_called_by_words(words):
 )
 def test_a_feature_says_its_window_and_its_channel(language, said):
     assert feature_words("open_rate_90d_email", CATALOGUES[language]) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (1, "1 second"),
+        (60, "1 minute"),
+        (90, "90 seconds"),
+        (7_200, "2 hours"),
+        (86_400, "1 day"),
+        (14 * 86_400, "14 days"),
+    ],
+)
+def test_a_span_is_told_in_its_largest_whole_unit(seconds, said):
+    assert span(seconds, ENGLISH) == said

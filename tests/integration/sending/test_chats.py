@@ -11,6 +11,7 @@ from random import Random
 from time import monotonic, sleep
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
@@ -230,6 +231,22 @@ def test_a_reply_whose_answer_is_lost_is_found_out_by_its_token(desk):
         "sent",
         "an earlier attempt was taken",
     )
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_reply_that_line_takes_and_then_fails_with_is_not_pushed_once_more(desk, monkeypatch, status):
+    desk.answers()
+    desk.person()
+    desk.hears("hours")
+    whole = desk.line.answer
+    with monkeypatch.context() as failing:
+        failing.setattr(desk.line, "answer", lambda request: (whole(request), httpx.Response(status))[1])
+        desk.sends()
+    assert desk.line.spent == {"token-1"}
+    desk.market.now += 5 * SECOND
+    desk.sends()
+    assert [way for way, _ in desk.said()] == ["reply", "reply"]
+    assert desk.lines("status", "detail")[1] == ("sent", "an earlier attempt was taken")
 
 
 def test_a_stranger_is_answered_from_anywhere_in_the_tree_and_nothing_is_kept(desk):
