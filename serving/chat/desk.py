@@ -174,13 +174,23 @@ def say(conn: Connection, chat_id: str, agent: str, text: str, now: datetime, ke
     return name
 
 
-def end_chat(conn: Connection, chat_id: str, agent: str, now: datetime) -> None:
+def end_chat(conn: Connection, chat_id: str, agent: str, now: datetime, seen: str | None = None) -> None:
     """Give a chat that the agent holds back to the rules, which begin at the top.
 
+    Args:
+        conn: In the caller's transaction.
+        chat_id: Of the chat.
+        agent: Who holds it.
+        now: Aware.
+        seen: The last line that the agent has seen; None where they do not say.
+
     Raises:
-        ConflictError: the agent does not hold it.
+        InvalidInputError: it is no line of the chat.
+        ConflictError: the agent does not hold it, or the customer has said something since the line that was seen.
     """
     chat = _held(conn, chat_id, agent, now)
+    if seen is not None:
+        _refuse_unseen(conn, chat.chat_id, seen)
     conn.execute(
         update(chats)
         .where(chats.c.chat_id == chat.chat_id)
@@ -194,6 +204,19 @@ def end_chat(conn: Connection, chat_id: str, agent: str, now: datetime) -> None:
             taken_until=None,
         )
     )
+
+
+def _refuse_unseen(conn: Connection, chat_id: str, seen: str) -> None:
+    """What the customer said after that line nobody would answer: neither the agent, nor rules that were silent then."""
+    of_chat = chat_lines.c.chat_id == chat_id
+    line_no = conn.scalar(select(chat_lines.c.line_no).where(of_chat, chat_lines.c.line_id == seen))
+    require(line_no is not None, "seen", seen, f"must be a line of chat {chat_id}")
+    later = select(chat_lines.c.text).where(
+        of_chat, chat_lines.c.line_no > line_no, chat_lines.c.speaker == Speaker.CUSTOMER
+    )
+    text = conn.scalar(later.order_by(chat_lines.c.line_no).limit(1))
+    if text is not None:
+        raise ConflictError(f"the customer has said something since then, which has no answer: {text[:100]}")
 
 
 def _held(conn: Connection, chat_id: str, agent: str, now: datetime) -> Row[Any]:

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Connection
 
 from features.history.engine import read_only
+from models.domain.errors import InvalidInputError
 from serving.chat.desk import end_chat, find_chat, say, take_chat, waiting_chats
 from serving.dashboard.answers import PageAnswers
 from serving.dashboard.calls import AgentName
@@ -116,7 +117,16 @@ def chat_pages(service: Service) -> APIRouter:
             chat_id,
             request,
             "end",
-            lambda conn, name, form, now: end_chat(conn, name, form.get("agent", ""), now),
+            lambda conn, name, form, now: end_chat(conn, name, form.get("agent", ""), now, _seen(form)),
         )
 
     return router
+
+
+def _seen(form: dict[str, str]) -> str | None:
+    """The last line that the page showed; None where it showed none."""
+    text = form.get("seen", "")
+    try:
+        return str(UUID(text)) if text else None
+    except ValueError:
+        raise InvalidInputError("seen", text[:100], "must be the id of a line") from None

@@ -39,6 +39,15 @@ class SayIn(AgentIn):
     text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
 
 
+class EndIn(AgentIn):
+    """Up to where the agent has read."""
+
+    seen: UUID | None = Field(
+        default=None,
+        description="`line_id` of the last line that the agent has seen. With it, a chat in which the customer has said something since is not ended.",
+    )
+
+
 class LineOut(BaseModel):
     """One line of a thread."""
 
@@ -142,9 +151,10 @@ def chat_routes(service: Service) -> APIRouter:
         )
 
     @router.post("/{chat_id}/end")
-    async def end(chat_id: UUID, posted: AgentIn) -> ChatOut:
-        """Give a chat that the agent holds back to the rules."""
-        return await after(chat_id, lambda conn, name, now: end_chat(conn, name, posted.agent, now))
+    async def end(chat_id: UUID, posted: EndIn) -> ChatOut:
+        """Give a chat that the agent holds back to the rules. 409 where the customer has said something that was not `seen`."""
+        seen = None if posted.seen is None else str(posted.seen)
+        return await after(chat_id, lambda conn, name, now: end_chat(conn, name, posted.agent, now, seen))
 
     return router
 

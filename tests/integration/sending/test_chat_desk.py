@@ -118,6 +118,33 @@ def test_one_agent_holds_a_chat_and_alone_may_answer_in_it(desk):
     ask(desk, "end", "Jun", 409)
 
 
+def test_a_chat_is_not_ended_over_a_word_that_the_agent_has_not_seen(desk):
+    desk.hears("my parcel is wet")
+    ask(desk, "take")
+    seen = ask(desk, "say", text="We send another one.")["lines"][-1]["line_id"]
+    desk.hears("and the vase is broken")
+    assert "and the vase is broken" in ask(desk, "end", status=409, seen=seen)["detail"]
+    page = desk.client.get(f"/chats/{desk.chat_id()}", params={"agent": "Mei"}).text
+    shown = re.search(r'name="seen" value="([^"]+)"', page)
+    assert shown is not None
+    assert press(desk, "end", agent="Mei", seen=seen).status_code == 409
+    ask(desk, "say", text="And a vase.")  # the agent's own word is no reason
+    assert press(desk, "end", agent="Mei", seen=shown[1]).status_code == 303
+    assert queue(desk) == []
+
+
+@pytest.mark.parametrize(
+    "seen", ["no line", "5d39af5c-0a3c-4a4e-9c1e-3a1d5a0b7c11", "x" * 9_000, "\0"], ids=lambda seen: seen[:7]
+)
+def test_what_was_seen_is_a_line_of_the_chat(desk, seen):
+    desk.hears("my parcel is wet")
+    ask(desk, "take")
+    refused = ask(desk, "end", status=422, seen=seen)
+    assert [error["field"] for error in refused["errors"]] == ["seen"]
+    assert press(desk, "end", agent="Mei", seen=seen).status_code == 422
+    assert ask(desk, "end")["state"] == "automatic"
+
+
 def test_of_many_who_take_a_chat_at_the_same_time_one_holds_it(desk):
     desk.hears("my parcel is wet")
     name, ready, took = desk.chat_id(), threading.Barrier(6), []
