@@ -92,12 +92,20 @@ def give_to_caller(conn: Connection, decision_id: str, now: datetime) -> Voucher
     """The voucher of a decision whose message its caller sends.
 
     Raises:
-        NotFoundError: there is no such message, or its offer gives nothing.
+        NotFoundError: there is no message of such a decision.
+        ConflictError: its offer gives nothing.
     """
-    held = select(outbox.c.campaign_id).where(outbox.c.decision_id == decision_id).with_for_update()
-    given = give(conn, conn.scalars(held).all(), [decision_id], now)
-    if decision_id not in given:
+    held = (
+        select(outbox.c.campaign_id, outbox.c.offer_id)
+        .where(outbox.c.decision_id == decision_id)
+        .with_for_update()
+    )
+    messages = conn.execute(held).all()
+    if not messages:
         raise NotFoundError("decision_id", decision_id)
+    given = give(conn, [message.campaign_id for message in messages], [decision_id], now)
+    if decision_id not in given:
+        raise ConflictError(f"the offer {messages[0].offer_id} of {messages[0].campaign_id} gives nothing")
     return given[decision_id]
 
 

@@ -848,6 +848,12 @@ def test_wrong_reports_and_names_are_refused(till):
         == 404
     )
     assert till.client.post(f"{OFFER}/codes", json={"codes": ["A"]}).status_code == 404
+    till.decides(first=8)
+    nothing = till.client.post("/v1/decisions/d8/voucher")
+    assert (nothing.status_code, nothing.json()["detail"]) == (
+        409,
+        "the offer tulips of spring gives nothing",
+    )
     till.gives(COUPON)
     assert till.client.post(f"{OFFER}/codes", json={"codes": ["A"]}).status_code == 409
     till.mails()
