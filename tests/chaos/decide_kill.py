@@ -14,14 +14,13 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
-import threading
 import time as clock
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import httpx
@@ -32,12 +31,12 @@ from features.history.channels import seed_channels
 from features.history.tables import decisions, outbox, reservations, resource_usage
 from serving.app import create_app
 from tests.benchmarks.bare import Server, serving
+from tests.chaos._callers import Calling
 from tests.fresh_database import database, open_database
 from tests.integration.conftest import NOW, Market
 
 CAMPAIGN = "spring"
 CUSTOMERS = tuple(f"c-{number}" for number in range(100))
-N_CALLERS = 8
 # Between the first answer of a life and its end.
 LONGEST_LIFE_SECONDS = 1.0
 _BUDGET_MINOR = 1e9
@@ -83,7 +82,7 @@ def living(engine: Engine) -> Iterator[Server]:
 
 
 @dataclass
-class Callers:
+class Callers(Calling):
     """Threads that ask for decisions until they are stopped.
 
     Attributes:
@@ -95,24 +94,6 @@ class Callers:
     acknowledged: dict[str, str | None] = field(default_factory=dict)
     unanswered: dict[str, str] = field(default_factory=dict)
     other_statuses: int = 0
-    heard: threading.Event = field(default_factory=threading.Event)
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def calling(self, port: int) -> Iterator[None]:
-        """Ask until the block ends."""
-        self.heard.clear()
-        self._stopped.clear()
-        threads = [threading.Thread(target=self._call, args=(number, port)) for number in range(N_CALLERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            for thread in threads:
-                thread.join()
 
     def _call(self, number: int, port: int) -> None:
         draw = random.Random(f"{number}/{len(self.acknowledged)}")
@@ -154,12 +135,7 @@ def kill(engine: Engine, n_kills: int, seed: int = 1) -> dict[str, object]:
     """
     moments = random.Random(seed)
     callers = Callers()
-    for _ in range(n_kills):
-        with living(engine) as server, callers.calling(server.port):
-            if not callers.heard.wait(120):
-                raise TimeoutError("the service gives no decision")
-            clock.sleep(moments.uniform(0, LONGEST_LIFE_SECONDS))
-            os.kill(server.pid, signal.SIGKILL)
+    callers.through_kills(partial(living, engine), n_kills, moments, LONGEST_LIFE_SECONDS)
     n_cut_off = len(callers.unanswered)
     with living(engine) as server, callers.calling(server.port):
         ends_at = clock.monotonic() + 60

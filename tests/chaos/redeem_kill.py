@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
 import sys
 import threading
 import time as clock
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -44,12 +42,12 @@ from serving.explain.catalogue import Language
 from serving.incentives.incentive import CodeSource, Coupon, Incentive, Lottery, Points, Prize
 from serving.incentives.store import ALL, add_codes, save_incentive
 from serving.incentives.vouchers import GIVEN, REDEEMED
+from tests.chaos._callers import Calling
 from tests.chaos.decide_kill import living, market
 from tests.integration.conftest import NOW, Market
 
 # Few, so that they come to what one of them may redeem.
 BUYERS = tuple(f"c-{number}" for number in range(20))
-N_CALLERS = 8
 # Between the first redemption of a life and its end.
 LONGEST_LIFE_SECONDS = 4.0
 N_OPEN = 16
@@ -165,7 +163,7 @@ class Sale:
 
 
 @dataclass
-class Callers:
+class Callers(Calling):
     """Threads that sell until they are stopped.
 
     Attributes:
@@ -179,26 +177,8 @@ class Callers:
     n_changed: int = 0
     other_statuses: Counter[str] = field(default_factory=Counter)
     n_unanswered: int = 0
-    heard: threading.Event = field(default_factory=threading.Event)
     _open: list[Sale] = field(default_factory=list)
-    _stopped: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def calling(self, port: int) -> Iterator[None]:
-        """Sell until the block ends."""
-        self.heard.clear()
-        self._stopped.clear()
-        threads = [threading.Thread(target=self._call, args=(number, port)) for number in range(N_CALLERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            for thread in threads:
-                thread.join()
 
     def finish(self, seconds: float = 120.0) -> None:
         """Begin nothing new, and wait until everything that was begun has ended."""
@@ -329,12 +309,7 @@ def kill(made: Market, n_kills: int, seed: int = 1) -> dict[str, Any]:
     prepare(made, limits)
     moments = random.Random(seed)
     callers = Callers()
-    for _ in range(n_kills):
-        with living(made.engine) as server, callers.calling(server.port):
-            if not callers.heard.wait(120):
-                raise TimeoutError(f"nothing can be redeemed: {callers.other_statuses}")
-            clock.sleep(moments.uniform(0, LONGEST_LIFE_SECONDS))
-            os.kill(server.pid, signal.SIGKILL)
+    callers.through_kills(partial(living, made.engine), n_kills, moments, LONGEST_LIFE_SECONDS)
     with living(made.engine) as server, callers.calling(server.port):
         callers.finish()
     return {
